@@ -1,0 +1,1 @@
+//! The one binary: every role and every command.

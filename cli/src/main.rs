@@ -1,0 +1,2 @@
+//! The `alluxio` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! File system API over master and workers.

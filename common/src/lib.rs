@@ -1,0 +1,6 @@
+//! What every role needs and no role owns: configuration, errors, crash-safe files, framing, metrics, checksums.
+
+pub mod config;
+pub mod sync;
+
+pub use alluxio_proto::{ErrorKind, FsError, FsResult};

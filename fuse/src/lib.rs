@@ -1,0 +1,1 @@
+//! FUSE client: file semantics, kernel transport, mounting.

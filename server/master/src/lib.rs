@@ -1,0 +1,1 @@
+//! Namespace, mounts, sessions, persistence.

@@ -1,0 +1,1 @@
+//! Cached and newly written file data.

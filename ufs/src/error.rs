@@ -1,0 +1,82 @@
+//! Errors of under-storages, told apart.
+
+use alluxio_proto::{ErrorKind, FsError};
+
+/// Result of a UFS call.
+pub type UfsResult<T> = Result<T, UfsError>;
+
+/// What a caller branches on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UfsErrorKind {
+    /// The store says that it is not there.
+    NotFound,
+    /// The store says that it is there already.
+    AlreadyExists,
+    /// It is not the version that was expected.
+    PreconditionFailed,
+    /// Credentials are missing, wrong or not enough.
+    Denied,
+    /// Slow down.
+    Throttled,
+    /// No connection, no answer in time, or the server failed.
+    Unreachable,
+    /// A component is no directory.
+    NotADirectory,
+    /// It is a directory.
+    IsADirectory,
+    /// The directory has entries.
+    NotEmpty,
+    /// The store is full, or over its quota.
+    NoSpace,
+    /// The store cannot do this.
+    Unsupported,
+    /// The path, URI or option makes no sense.
+    Invalid,
+    /// Anything else.
+    Other,
+}
+
+/// An error of a UFS: what was being done, on what, why.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct UfsError {
+    /// What a caller branches on.
+    pub kind: UfsErrorKind,
+    /// For a person.
+    pub message: String,
+}
+
+impl UfsError {
+    /// An error of `kind`.
+    pub fn new(kind: UfsErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+    /// Whether the same call may succeed later with nothing else changed.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind, UfsErrorKind::Throttled | UfsErrorKind::Unreachable)
+    }
+}
+
+impl From<UfsError> for FsError {
+    fn from(error: UfsError) -> FsError {
+        let kind = match error.kind {
+            UfsErrorKind::NotFound => ErrorKind::NotFound,
+            UfsErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
+            UfsErrorKind::PreconditionFailed => ErrorKind::VersionMismatch,
+            UfsErrorKind::Denied => ErrorKind::UfsDenied,
+            UfsErrorKind::Throttled => ErrorKind::Throttled,
+            UfsErrorKind::Unreachable => ErrorKind::Unavailable,
+            UfsErrorKind::NotADirectory => ErrorKind::NotADirectory,
+            UfsErrorKind::IsADirectory => ErrorKind::IsADirectory,
+            UfsErrorKind::NotEmpty => ErrorKind::NotEmpty,
+            UfsErrorKind::NoSpace => ErrorKind::NoSpace,
+            UfsErrorKind::Unsupported => ErrorKind::NotSupported,
+            UfsErrorKind::Invalid => ErrorKind::InvalidArgument,
+            UfsErrorKind::Other => ErrorKind::Internal,
+        };
+        FsError::new(kind, error.message)
+    }
+}

@@ -1,0 +1,184 @@
+//! Under-storages (UFS): one trait, its adapters, and one conformance suite for all of them.
+//!
+//! Paths are bytes relative to the mount's root, without leading or trailing slash; the empty path is the root. A path's
+//! components are non-empty, neither `.` nor `..`, and hold no NUL.
+
+mod error;
+
+pub use error::{UfsError, UfsErrorKind, UfsResult};
+
+use alluxio_proto::types::FileKind;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+/// What is known of one name in a UFS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UfsStatus {
+    /// Last component; empty for the root.
+    pub name: Bytes,
+    /// File, directory or symlink (posix also special files).
+    pub kind: FileKind,
+    /// In bytes; 0 for directories.
+    pub length: u64,
+    /// Last change of data, nanoseconds since 1970; 0 if the store has none (object-store directories).
+    pub mtime_ns: i64,
+    /// ETag, or `mtime_ns-length-inode` on posix; empty for directories. Two equal fingerprints mean equal bytes.
+    pub fingerprint: String,
+    /// Permission bits, where the store has them.
+    pub mode: Option<u32>,
+    /// Owner by name, where the store has it.
+    pub owner: Option<String>,
+    /// Group by name, where the store has it.
+    pub group: Option<String>,
+    /// Target of a symlink.
+    pub symlink_target: Option<Bytes>,
+}
+
+/// One page of a listing: names in byte order, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UfsPage {
+    /// Entries that can be paths; what cannot is skipped with a warning and counted.
+    pub entries: Vec<UfsStatus>,
+    /// Where to go on; `None` after the last page.
+    pub next: Option<PageToken>,
+    /// Keys skipped on this page because they cannot be paths.
+    pub skipped: u64,
+}
+
+/// Where a listing goes on. Opaque.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageToken(pub Bytes);
+
+/// What must be at the target for a write to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Anything or nothing.
+    Any,
+    /// Nothing.
+    Absent,
+    /// An object with this fingerprint.
+    Fingerprint(String),
+}
+
+/// Attributes that go with an object where the store can hold them (S3: user metadata; posix: the inode).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UfsAttributes {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner by name.
+    pub owner: Option<String>,
+    /// Group by name.
+    pub group: Option<String>,
+    /// Last change of data, nanoseconds since 1970.
+    pub mtime_ns: Option<i64>,
+}
+
+/// Where an upload's bytes come from; parts may be read in parallel and again on a retry.
+#[async_trait::async_trait]
+pub trait UploadSource: Send + Sync {
+    /// Total length in bytes.
+    fn length(&self) -> u64;
+    /// Exactly `length` bytes at `offset`.
+    async fn read_at(&self, offset: u64, length: u64) -> UfsResult<Bytes>;
+}
+
+/// What a store can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// `posix`, `object` or `memory`.
+    pub ufs_type: &'static str,
+    /// Directories exist by themselves (posix), not only as prefixes of keys.
+    pub real_directories: bool,
+    /// Rename of a file or folder is one atomic step.
+    pub atomic_rename: bool,
+    /// Writes honour [`Expect`].
+    pub conditional_write: bool,
+    /// Symbolic links can be stored.
+    pub symlinks: bool,
+}
+
+/// Capacity of the store, where it knows one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UfsSpace {
+    /// In all.
+    pub total_bytes: u64,
+    /// In use.
+    pub used_bytes: u64,
+}
+
+/// An under-storage. All methods may be called concurrently. Each either does what it says or leaves things as they were,
+/// but for what its documentation says of interrupted work. Every call ends within the store's configured timeouts.
+#[async_trait::async_trait]
+pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
+    /// What the store can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Checks reachability, credentials, and that bucket or folder exist; changes nothing.
+    async fn probe(&self) -> UfsResult<()>;
+
+    /// Status of a path. A key that is both object and prefix is a directory.
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::NotFound`] only if the store said so.
+    async fn status(&self, path: &[u8]) -> UfsResult<UfsStatus>;
+
+    /// One page of a directory, in byte order of names. The first page has no token.
+    async fn list(&self, dir: &[u8], token: Option<PageToken>, limit: usize) -> UfsResult<UfsPage>;
+
+    /// Streams `range` of the object, if it still has `fingerprint` (empty: whatever is there).
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::PreconditionFailed`] if it is another object now. Cut-short bodies are resumed or are errors, never
+    /// a short stream.
+    async fn read(
+        &self,
+        path: &[u8],
+        range: std::ops::Range<u64>,
+        fingerprint: &str,
+    ) -> UfsResult<BoxStream<'static, UfsResult<Bytes>>>;
+
+    /// Writes a whole object: one conditional PUT if small, multipart (aborted on failure) if large; posix: temporary
+    /// file, fsync, rename. Nobody sees a part of it. Missing parent directories are made. Returns the status of what was
+    /// written.
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::PreconditionFailed`] if `expect` does not hold.
+    async fn write(
+        &self,
+        path: &[u8],
+        source: &dyn UploadSource,
+        expect: &Expect,
+        attributes: &UfsAttributes,
+    ) -> UfsResult<UfsStatus>;
+
+    /// Deletes files (not directories); absent ones count as done. One result per path, in order.
+    async fn delete(&self, paths: &[Bytes]) -> Vec<UfsResult<()>>;
+
+    /// Makes a directory (object stores: a marker); it may exist already. Parents are made.
+    async fn mkdir(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<()>;
+
+    /// Removes an empty directory; absent counts as done.
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::NotEmpty`] if something is left in it.
+    async fn rmdir(&self, path: &[u8]) -> UfsResult<()>;
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::Unsupported`] where the store has none.
+    async fn symlink(&self, path: &[u8], target: &[u8]) -> UfsResult<()>;
+
+    /// Renames a file, or a folder with all beneath it, replacing a file at the target. On stores without atomic rename:
+    /// server-side copies, then deletes; calling it again after an interruption completes it. Returns the new status.
+    async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus>;
+
+    /// Applies what is `Some` where the store can; stores that cannot do nothing and say so by `false`.
+    async fn set_attributes(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<bool>;
+
+    /// Aborts uploads of ours that were left behind and are older than `age`. Returns how many.
+    async fn abort_stale_uploads(&self, age: std::time::Duration) -> UfsResult<u64>;
+
+    /// Capacity, where the store knows one.
+    async fn space(&self) -> UfsResult<Option<UfsSpace>>;
+}

@@ -1,0 +1,2 @@
+//! Everything that is not the product: test set-up, benches, docs.
+fn main() {}
