@@ -4,6 +4,8 @@ pub mod checksum;
 pub mod config;
 pub mod crashsafe;
 pub mod metrics;
+pub mod retry;
+pub mod rpc;
 pub mod sync;
 
 pub use alluxio_proto::{ErrorKind, FsError, FsResult};
