@@ -7,6 +7,7 @@
 pub mod cluster;
 pub mod disk;
 pub mod mounts;
+pub mod netns;
 pub mod ports;
 pub mod process;
 pub mod proxy;

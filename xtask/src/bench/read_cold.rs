@@ -7,8 +7,8 @@ use alluxio_tests::proxy::Proxy;
 use alluxio_tests::s3::{ACCESS_KEY, S3Server, SECRET_KEY, Versity};
 use alluxio_tests::{LocalBuilder, s3, tools, tree};
 use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStore;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::{ObjectStore, ObjectStoreExt};
 use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
@@ -128,8 +128,7 @@ fn bare_client(endpoint: &str) -> anyhow::Result<f64> {
             .map(|offset| {
                 let store = &store;
                 async move {
-                    let options =
-                        object_store::GetOptions::new().with_range(Some((offset..offset + PART_BYTES).into()));
+                    let options = object_store::GetOptions::new().with_range(Some(offset..offset + PART_BYTES));
                     let mut body = store.get_opts(&"file".into(), options).await?.into_stream();
                     let mut bytes = 0;
                     while let Some(chunk) = body.try_next().await? {
