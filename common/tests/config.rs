@@ -1,4 +1,5 @@
 //! Loading, precedence, references, checks and warnings of the configuration; and that the registry is sound.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use alluxio_common::config::{ConfigError, Configuration, Kind, Source, Sources, keys};
 use std::collections::BTreeSet;
@@ -8,12 +9,13 @@ use std::time::Duration;
 /// Sources with a properties file in a folder of their own.
 fn sources(dir: &Path, site: &str) -> Sources {
     std::fs::write(dir.join("alluxio-site.properties"), site).unwrap();
-    let mut sources = Sources::default();
-    sources.environment = vec![
-        ("HOME".to_owned(), "/home/u".to_owned()),
-        ("ALLUXIO_CONF_DIR".to_owned(), dir.to_str().unwrap().to_owned()),
-    ];
-    sources
+    Sources {
+        environment: vec![
+            ("HOME".to_owned(), "/home/u".to_owned()),
+            ("ALLUXIO_CONF_DIR".to_owned(), dir.to_str().unwrap().to_owned()),
+        ],
+        ..Sources::default()
+    }
 }
 
 fn load(site: &str) -> Result<Configuration, ConfigError> {
