@@ -3,7 +3,7 @@
 mod key;
 pub mod keys;
 
-pub use key::{Key, Kind, Scope};
+pub use key::{Key, Kind, Scope, parse_bytes, parse_duration};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
