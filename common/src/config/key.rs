@@ -17,6 +17,10 @@ pub enum Kind {
     Duration,
     /// A TCP port.
     Port,
+    /// Permission bits: `022`.
+    Octal,
+    /// A part of one: `0.95`.
+    Ratio,
     /// One of the words.
     Enum(&'static [&'static str]),
 }
