@@ -1,1 +1,3 @@
-//! FUSE client: file semantics, kernel transport, mounting.
+//! The FUSE client: file semantics (`vfs`), the kernel's protocol (`transport`), and mounting ([`mount`]).
+
+pub mod mount;
