@@ -2,11 +2,9 @@
 
 mod common;
 
-use alluxio_fuse::mount::{
-    self, ANSWER_TIME_MAX, FS_TYPE, MountHandle, MountOptions, MountState, SessionOptions, UnmountMode,
-};
+use alluxio_fuse::mount::{self, ANSWER_TIME_MAX, FS_TYPE, MountOptions, MountState, UnmountMode};
 use alluxio_proto::{ErrorKind, FsResult};
-use common::{CONTENT, NAME, OneFile, Point, eventually};
+use common::{CONTENT, NAME, OneFile, Point, Served, eventually};
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::channel;
@@ -14,24 +12,18 @@ use std::time::Instant;
 
 const SOURCE: &str = "host:19998,other:19998/data";
 
-fn start(at: &Path, options: &str) -> FsResult<MountHandle> {
+fn start(at: &Path, options: &str) -> FsResult<Served> {
     start_with(OneFile { alive: None }, at, options)
 }
 
-fn start_with(filesystem: OneFile, at: &Path, options: &str) -> FsResult<MountHandle> {
-    MountHandle::start(
-        filesystem,
-        at,
-        &MountOptions::parse(options).unwrap(),
-        SOURCE,
-        SessionOptions::default(),
-    )
+fn start_with(filesystem: OneFile, at: &Path, options: &str) -> FsResult<Served> {
+    Served::start(filesystem, at, &MountOptions::parse(options).unwrap(), SOURCE)
 }
 
 #[test]
 fn a_mount_serves_and_shows_its_type() {
     let point = Point::new();
-    let handle = start(&point.path(), "nosuid").unwrap();
+    let served = start(&point.path(), "nosuid").unwrap();
     assert_eq!(std::fs::read(point.path().join(NAME)).unwrap(), CONTENT);
 
     let entry = mount::mount_at(&point.path()).unwrap().unwrap();
@@ -41,25 +33,25 @@ fn a_mount_serves_and_shows_its_type() {
         "{}",
         entry.options
     );
-    assert_eq!(entry.device, handle.device());
+    assert_eq!(entry.device, served.mounted.device());
     assert_eq!(entry.state(), MountState::Alive);
     assert!(mount::list().unwrap().contains(&entry));
     let df = Command::new("df").arg("-T").arg(point.path()).output().unwrap();
     assert!(String::from_utf8_lossy(&df.stdout).contains(FS_TYPE), "{df:?}");
-    let read_ahead = std::fs::read_to_string(format!("/sys/class/bdi/{}/read_ahead_kb", handle.device())).unwrap();
+    let read_ahead =
+        std::fs::read_to_string(format!("/sys/class/bdi/{}/read_ahead_kb", served.mounted.device())).unwrap();
     assert_eq!(read_ahead.trim(), "4096");
 
-    handle.unmount(UnmountMode::Normal).unwrap();
-    handle.wait().unwrap();
-    handle.wait().unwrap();
+    served.mounted.unmount(UnmountMode::Normal).unwrap();
     assert_eq!(mount::mount_at(&point.path()).unwrap(), None);
-    handle.unmount(UnmountMode::Normal).unwrap();
+    served.mounted.unmount(UnmountMode::Normal).unwrap();
+    served.wait();
 }
 
 #[test]
 fn options_reach_the_kernel() {
     let point = Point::new();
-    let handle = start(&point.path(), "ro,noexec,nodev,noatime,noallow_other").unwrap();
+    let served = start(&point.path(), "ro,noexec,nodev,noatime,noallow_other").unwrap();
     let error = std::fs::write(point.path().join("new"), "").unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EROFS));
     let options = mount::mount_at(&point.path()).unwrap().unwrap().options;
@@ -75,8 +67,9 @@ fn options_reach_the_kernel() {
         line.contains("default_permissions") && !line.contains("allow_other"),
         "{line}"
     );
-    drop(handle);
+    drop(served.mounted);
     assert_eq!(mount::mount_at(&point.path()).unwrap(), None, "dropped is unmounted");
+    served.session.join().unwrap();
 }
 
 #[test]
@@ -132,9 +125,9 @@ fn a_dead_mount_is_cleared_by_the_next() {
         Some(libc::ENOTCONN)
     );
 
-    let handle = start(&point.path(), "").unwrap();
+    let served = start(&point.path(), "").unwrap();
     assert_eq!(std::fs::read(point.path().join(NAME)).unwrap(), CONTENT);
-    handle.unmount(UnmountMode::Normal).unwrap();
+    served.mounted.unmount(UnmountMode::Normal).unwrap();
     assert_eq!(
         mount::mount_at(&point.path()).unwrap(),
         None,
@@ -168,39 +161,42 @@ fn a_mount_that_does_not_answer_holds_nobody_up() {
 fn umount_from_outside_ends_the_session() {
     let point = Point::new();
     let (alive, dropped) = channel();
-    let handle = start_with(OneFile { alive: Some(alive) }, &point.path(), "").unwrap();
-    let handle = std::sync::Arc::new(handle);
-    let waiter = std::thread::spawn({
-        let handle = handle.clone();
-        move || handle.wait()
-    });
+    let served = start_with(OneFile { alive: Some(alive) }, &point.path(), "").unwrap();
     assert_eq!(std::fs::read(point.path().join(NAME)).unwrap(), CONTENT);
-    assert!(handle.ended().is_none());
+    assert!(!served.session.guard.is_finished());
     assert!(Command::new("umount").arg(point.path()).status().unwrap().success());
-    waiter.join().unwrap().unwrap();
+    let Served { mounted, session } = served;
+    session.join().unwrap();
     assert!(dropped.recv().is_err(), "the file system is dropped");
-    assert_eq!(handle.ended(), Some(Ok(())));
+
+    // Another one takes the place, perhaps with the same device number: it is left alone.
+    mounted.ended();
+    let other = start(&point.path(), "").unwrap();
+    mounted.unmount(UnmountMode::Force).unwrap();
+    drop(mounted);
+    assert_eq!(std::fs::read(point.path().join(NAME)).unwrap(), CONTENT);
+    drop(other);
 }
 
 #[test]
 fn in_use_is_busy_and_lazily_or_forced_it_goes() {
     let point = Point::new();
-    let handle = start(&point.path(), "").unwrap();
+    let served = start(&point.path(), "").unwrap();
     let file = std::fs::File::open(point.path().join(NAME)).unwrap();
-    let error = handle.unmount(UnmountMode::Normal).unwrap_err();
+    let error = served.mounted.unmount(UnmountMode::Normal).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Busy);
     assert!(error.message.contains("open there"), "{error}");
-    handle.unmount(UnmountMode::Lazy).unwrap();
+    served.mounted.unmount(UnmountMode::Lazy).unwrap();
     assert_eq!(mount::mount_at(&point.path()).unwrap(), None);
-    assert!(handle.ended().is_none(), "the open file is still served");
+    assert!(!served.session.guard.is_finished(), "the open file is still served");
     assert_eq!(std::io::read_to_string(&file).unwrap().as_bytes(), CONTENT);
     drop(file);
-    handle.wait().unwrap();
+    served.wait();
 
-    let handle = start(&point.path(), "").unwrap();
+    let served = start(&point.path(), "").unwrap();
     let file = std::fs::File::open(point.path().join(NAME)).unwrap();
     mount::unmount(&point.path(), UnmountMode::Force).unwrap();
-    handle.wait().unwrap();
+    served.wait();
     assert_eq!(
         std::io::read_to_string(&file).unwrap_err().raw_os_error(),
         Some(libc::ENOTCONN)
@@ -212,12 +208,12 @@ fn names_with_spaces_and_commas() {
     let point = Point::new();
     let odd = point.around().join("a b,c\\d#e");
     std::fs::create_dir(&odd).unwrap();
-    let handle = start(&odd, "").unwrap();
-    assert_eq!(mount::mount_at(&odd).unwrap().unwrap().device, handle.device());
+    let served = start(&odd, "").unwrap();
+    assert_eq!(mount::mount_at(&odd).unwrap().unwrap().device, served.mounted.device());
     let error = start(&odd, "").unwrap_err();
     assert_eq!(error.kind, ErrorKind::Busy);
     mount::unmount(&odd, UnmountMode::Normal).unwrap();
-    handle.wait().unwrap();
+    served.wait();
 }
 
 #[test]
@@ -230,7 +226,7 @@ fn a_file_system_that_refuses_to_start_leaves_no_mount() {
     }
     let point = Point::new();
     let options = MountOptions::parse("").unwrap();
-    let error = MountHandle::start(Refuses, &point.path(), &options, SOURCE, SessionOptions::default()).unwrap_err();
+    let error = Served::start(Refuses, &point.path(), &options, SOURCE).unwrap_err();
     assert_eq!(error.kind, ErrorKind::AccessDenied);
     assert_eq!(mount::mount_at(&point.path()).unwrap(), None);
 }
@@ -239,13 +235,8 @@ fn a_file_system_that_refuses_to_start_leaves_no_mount() {
 fn others_than_root_mount_by_fusermount() {
     // The whole way as another user is in tests/daemon.rs; here the options that fusermount3 must understand.
     let point = Point::new();
-    let run = |words: &str| {
-        let status = Command::new("fusermount3").arg("--version").output().unwrap();
-        assert!(status.status.success(), "the package fuse3 is installed: {status:?}");
-        let options = MountOptions::parse(words).unwrap();
-        mount::open_by_fusermount(&point.path(), &options, SOURCE)
-    };
-    let connection = run("ro,nosuid,nodev,noexec,noatime,sync,allow_other").unwrap();
+    let options = MountOptions::parse("ro,nosuid,nodev,noexec,noatime,sync,dirsync,allow_other").unwrap();
+    let connection = mount::open_by_fusermount(&point.path(), &options, SOURCE).unwrap();
     let entry = mount::mount_at(&point.path()).unwrap().unwrap();
     assert_eq!((entry.fs_type.as_str(), entry.source.as_str()), (FS_TYPE, SOURCE));
     for word in ["ro", "nosuid", "noexec", "nodev", "noatime"] {

@@ -4,22 +4,22 @@
 //! mount whose daemon died is cleaned away by the next mount on its folder; whatever is refused says what to do instead.
 //! Nothing here waits for a file system that does not answer for longer than [`ANSWER_TIME_MAX`].
 //!
-//! Left out: what is mounted. Every function takes a folder or a `fuser::Filesystem`, and knows neither files nor masters.
+//! Left out: what is mounted. The connection to the kernel is handed to whoever serves it; files and masters are not known here.
 //! There is no remount: options of a live mount stay as they are.
 
 mod bdi;
 mod folder;
-mod handle;
 mod helper;
+mod mounted;
 mod options;
 mod system;
 mod table;
 
 pub use bdi::raise_read_ahead;
-pub use handle::{MountHandle, SessionOptions};
 pub use helper::{
     HELPER_PATH, HelperRequest, MOUNT_FAILURE, Readiness, Side, daemonize, install_helper, is_helper_name, run_helper,
 };
+pub use mounted::{Mounted, READ_AHEAD_KIB};
 pub use options::{MountOptions, Passthrough};
 pub use system::{UnmountMode, open_and_mount, open_by_fusermount, unmount};
 pub use table::{Device, MountEntry, MountState, list, mount_at};

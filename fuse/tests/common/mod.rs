@@ -2,9 +2,11 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+use alluxio_fuse::mount::{MountOptions, Mounted};
+use alluxio_proto::{FsError, FsResult};
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner, OpenFlags, ReplyAttr, ReplyData,
-    ReplyDirectory, ReplyEntry, ReplyStatfs, Request,
+    BackgroundSession, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner, OpenFlags,
+    ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyStatfs, Request, Session, SessionACL,
 };
 use nix::mount::{MntFlags, umount2};
 use std::ffi::OsStr;
@@ -89,6 +91,37 @@ impl Filesystem for OneFile {
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         reply.statfs(100, 50, 50, 10, 5, 4096, 255, 4096);
+    }
+}
+
+/// A mount that is served.
+#[derive(Debug)]
+pub struct Served {
+    pub mounted: Mounted,
+    pub session: BackgroundSession,
+}
+
+impl Served {
+    pub fn start(filesystem: impl Filesystem, at: &Path, options: &MountOptions, source: &str) -> FsResult<Served> {
+        let (mounted, connection) = Mounted::new(at, options, source)?;
+        let acl = if options.allow_other {
+            SessionACL::All
+        } else {
+            SessionACL::Owner
+        };
+        let mut config = fuser::Config::default();
+        config.n_threads = Some(2);
+        let session = Session::from_fd(filesystem, connection, acl, config)
+            .and_then(Session::spawn)
+            .map_err(|error| FsError::from_io("start the session", &error))?;
+        mounted.raise_read_ahead();
+        Ok(Served { mounted, session })
+    }
+
+    /// Until somebody unmounts.
+    pub fn wait(self) {
+        self.session.join().unwrap();
+        self.mounted.ended();
     }
 }
 
