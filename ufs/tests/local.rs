@@ -24,7 +24,11 @@ async fn read(ufs: &dyn UnderFileSystem, path: &[u8], length: u64) -> UfsResult<
 
 #[tokio::test]
 async fn memory_objects_conform() {
-    conformance::run(Arc::new(memory(Semantics::Object)), Profile::object()).await;
+    let profile = Profile {
+        large_bytes: 4 << 20,
+        ..Profile::object()
+    };
+    conformance::run(Arc::new(memory(Semantics::Object)), profile).await;
 }
 
 #[tokio::test]

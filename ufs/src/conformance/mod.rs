@@ -51,7 +51,7 @@ impl Profile {
     pub fn posix() -> Self {
         Self {
             key_bytes_max: 1024,
-            large_bytes: 9 << 20,
+            large_bytes: 5 << 20,
             empty_folders: true,
             control_characters: true,
             line_breaks: true,

@@ -441,3 +441,43 @@ impl ObjectClient for GenericClient {
         Ok(page)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{self, Profile};
+    use crate::object::ObjectUfs;
+
+    #[tokio::test]
+    async fn stores_of_object_store_conform() {
+        let store = Arc::new(object_store::memory::InMemory::new());
+        let client = GenericClient::new(store.clone(), Some(store), None);
+        let ufs = ObjectUfs::new(Arc::new(client), "some/prefix".to_owned(), "test".to_owned(), "object");
+        let profile = Profile {
+            empty_folders: false,
+            control_characters: false,
+            line_breaks: false,
+            key_bytes_max: 1000,
+            large_bytes: 9 << 20,
+            ..Profile::object()
+        };
+        conformance::run(Arc::new(ufs), profile).await;
+    }
+
+    #[test]
+    fn urls_are_taken_and_nonsense_is_refused() {
+        let none = BTreeMap::new();
+        GenericClient::open("gs://bucket", &none).unwrap();
+        GenericClient::open("http://127.0.0.1:1", &none).unwrap();
+        let options = [
+            ("azure_storage_account_name".to_owned(), "account".to_owned()),
+            ("azure_storage_account_key".to_owned(), "a2V5".to_owned()),
+        ];
+        GenericClient::open("az://container", &BTreeMap::from(options)).unwrap();
+        GenericClient::open("abfs://fs@account.dfs.core.windows.net", &none).unwrap();
+        assert_eq!(
+            GenericClient::open("az://container", &none).unwrap_err().kind,
+            UfsErrorKind::Invalid
+        );
+    }
+}

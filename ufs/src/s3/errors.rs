@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn messages_say_what_to_try() {
         let body = b"<Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>";
-        let text = Refusal::new(StatusCode::NOT_FOUND, body, None)
+        let text = Refusal::new(StatusCode::NOT_FOUND, body, true)
             .into_error("list s3://b", "b")
             .message;
         assert_eq!(
