@@ -1,6 +1,15 @@
 //! What every role needs and no role owns: configuration, errors, crash-safe files, framing, metrics, checksums.
 
+pub mod checksum;
 pub mod config;
+pub mod crashsafe;
+pub mod human;
+pub mod logging;
+pub mod metrics;
+pub mod retry;
+pub mod rpc;
 pub mod sync;
+pub mod time;
+pub mod users;
 
 pub use alluxio_proto::{ErrorKind, FsError, FsResult};

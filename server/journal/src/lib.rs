@@ -2,8 +2,34 @@
 //!
 //! The only crate that names openraft; nothing outside knows how many members there are. It does not know what a
 //! command means.
+//!
+//! Promises:
+//! - [`Journal::propose`] returns after its command is on disk (and, with several members, on a majority of them)
+//!   and applied here.
+//! - Commands are applied in one order, the same after every restart and on every member, each exactly once.
+//! - Nothing that was acknowledged is dropped or skipped silently: a damaged log is refused with the place of the
+//!   damage, and no file is changed or deleted to get past it.
+//!
+//! Left out: reads (the owner of the state machine reads it directly), and what a command does.
+
+pub mod bench;
+mod checkpoint;
+mod error;
+mod folder;
+mod journal;
+mod node;
+mod options;
+mod proposer;
+mod raft;
+mod snapshot;
+mod wal;
 
 use std::io::{self, Read};
+
+pub use error::JournalError;
+pub use folder::{format, is_formatted};
+pub use journal::Journal;
+pub use options::{BatchLimits, JournalOptions, JournalStatus, NodeId};
 
 /// What the log drives. `apply` is deterministic: no clock, no random number, no IO but to its own store.
 pub trait StateMachine: Send + Sync + 'static {
@@ -13,7 +39,7 @@ pub trait StateMachine: Send + Sync + 'static {
     type Outcome: Send + 'static;
 
     /// Applies commands in order and stores `position` (opaque) with their effects in one atomic, unsynced batch.
-    /// One outcome per command.
+    /// One outcome per command. `commands` may be empty: then only the position moves.
     ///
     /// # Errors
     /// Only if the store failed; the process must then stop serving.

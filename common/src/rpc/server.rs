@@ -1,0 +1,507 @@
+//! The answering end: listener, greetings, requests and streams of each connection.
+
+use super::ItemStream;
+use super::frame::{Frame, FrameError, HEADER_BYTES_MAX, Hello, Kind, PeerKind, STREAM_ITEMS_MAX};
+use super::reader::{DataRoom, FrameReader, Heard, ReadError};
+use super::socket::{Listener, Socket};
+use super::writer::FrameWriter;
+use crate::metrics::Metrics;
+use crate::sync::Mutex;
+use crate::{ErrorKind, FsError, FsResult};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::StreamExt;
+use prost::Message;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a new connection may take to say hello.
+const HELLO_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long requests under way may go on after shutdown was asked for.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// Pause after accept(2) failed, as it does when descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a server does with requests. Called inline by the task that reads the connection, which spawns what does not
+/// answer at once; so it must not block its thread.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// Answers a request. Runs to its end even if the caller goes away, unless [`Handler::drop_on_cancel`] says so.
+    ///
+    /// # Errors
+    /// Those of the service; they are sent to the caller.
+    async fn call(&self, service: u8, header: Bytes, data: Bytes) -> FsResult<(Bytes, Bytes)>;
+
+    /// Opens a stream, which is dropped when its reader goes away.
+    ///
+    /// # Errors
+    /// Those of the service.
+    async fn stream(&self, service: u8, header: Bytes) -> FsResult<ItemStream> {
+        let _ = header;
+        let why = format!("service {service} has no streams");
+        Err(FsError::new(ErrorKind::NotSupported, why))
+    }
+
+    /// Whether the future of this call may be dropped at any of its awaits when the caller goes away. Say yes for what
+    /// changes nothing: reads and long polls.
+    fn drop_on_cancel(&self, service: u8, header: &Bytes) -> bool {
+        let _ = (service, header);
+        false
+    }
+}
+
+/// Limits and surroundings of a server.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// What this end is.
+    pub peer: PeerKind,
+    /// Connections at once; further ones wait in the listen queue.
+    pub connections_max: usize,
+    /// Requests and streams in flight on one connection; told to the client, which keeps to it.
+    pub in_flight_max: u16,
+    /// Data sections of requests in memory, of all connections; reading pauses beyond it.
+    pub data_bytes_max: usize,
+    /// Silence after which the other end is asked whether it lives; after three times this it is taken for dead.
+    pub keepalive: Duration,
+    /// Counts connections and what was refused, as `Rpc.…`.
+    pub metrics: Metrics,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self {
+            peer: PeerKind::Unknown,
+            // Mounts and workers of a large cluster; each costs about 70 KiB.
+            connections_max: 4096,
+            // A mount with all its threads busy; a client that needs more waits.
+            in_flight_max: 256,
+            // 64 writes of the largest size.
+            data_bytes_max: 256 << 20,
+            keepalive: Duration::from_secs(10),
+            metrics: Metrics::new(),
+        }
+    }
+}
+
+/// Answers on a listener with default options until `shutdown`; see [`serve_with`].
+pub async fn serve(listener: impl Into<Listener>, handler: Arc<dyn Handler>, shutdown: CancellationToken) {
+    serve_with(listener, handler, ServeOptions::default(), shutdown).await;
+}
+
+/// Answers on a listener until `shutdown`; then refuses what is new, gives what is under way five seconds to finish,
+/// and returns when all its tasks have ended.
+pub async fn serve_with(
+    listener: impl Into<Listener>,
+    handler: Arc<dyn Handler>,
+    options: ServeOptions,
+    shutdown: CancellationToken,
+) {
+    let listener = listener.into();
+    let places = Arc::new(Semaphore::new(options.connections_max));
+    let server = Arc::new(Server {
+        handler,
+        data_room: Arc::new(Semaphore::new(options.data_bytes_max.div_ceil(1024).max(1 << 13))),
+        options,
+        shutdown: shutdown.clone(),
+        kill: CancellationToken::new(),
+    });
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            // Never closed, so never an error.
+            Ok(place) = Arc::clone(&places).acquire_owned() => tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = listener.accept() => accepted.map(|(socket, peer)| (socket, peer, place)),
+            },
+        };
+        match accepted {
+            Ok((socket, peer, place)) => {
+                let server = Arc::clone(&server);
+                connections.spawn(async move {
+                    server.connection(Arc::new(socket), peer).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept a connection; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(DRAIN_TIME_MAX, connections.wait()).await.is_err() {
+        tracing::warn!(
+            "requests are still running {} s after shutdown; dropping them",
+            DRAIN_TIME_MAX.as_secs()
+        );
+        server.kill.cancel();
+        connections.wait().await;
+    }
+}
+
+struct Server {
+    handler: Arc<dyn Handler>,
+    options: ServeOptions,
+    data_room: DataRoom,
+    shutdown: CancellationToken,
+    /// Time is up: handlers' futures are dropped, connections break.
+    kill: CancellationToken,
+}
+
+impl Server {
+    async fn connection(self: Arc<Self>, socket: Arc<Socket>, peer: String) {
+        let metrics = &self.options.metrics;
+        let _open = metrics.gauge("Rpc.Connections").hold();
+        let heard = Arc::new(Heard::default());
+        let mut reader = FrameReader::new(
+            Arc::clone(&socket),
+            Arc::clone(&heard),
+            Some(Arc::clone(&self.data_room)),
+        );
+        let hello = tokio::select! {
+            () = self.shutdown.cancelled() => return,
+            hello = tokio::time::timeout(HELLO_TIME_MAX, reader.hello()) => hello,
+        };
+        let writer = FrameWriter::new(socket, self.kill.child_token());
+        let version_differs = match hello {
+            Ok(Ok(hello)) => {
+                tracing::debug!(peer, kind = ?hello.peer, "connection");
+                false
+            }
+            Ok(Err(ReadError::Frame(FrameError::Http2))) => {
+                metrics.counter("Rpc.GrpcConnectionsRefused").inc();
+                tracing::info!(peer, "gRPC clients are not served yet; closing the connection");
+                return;
+            }
+            Ok(Err(ReadError::Frame(error @ FrameError::Version { .. }))) => {
+                metrics.counter("Rpc.VersionsRefused").inc();
+                tracing::info!(peer, %error, "closing the connection");
+                true
+            }
+            // A port scan or a health check.
+            Ok(Err(ReadError::Closed)) => return,
+            Ok(Err(error)) => {
+                metrics.counter("Rpc.GarbageConnections").inc();
+                tracing::info!(peer, %error, "not a client of ours; closing the connection");
+                return;
+            }
+            Err(_) => {
+                metrics.counter("Rpc.GarbageConnections").inc();
+                tracing::info!(
+                    peer,
+                    "no hello within {} s; closing the connection",
+                    HELLO_TIME_MAX.as_secs()
+                );
+                return;
+            }
+        };
+        let hello = Hello {
+            peer: self.options.peer,
+            in_flight_max: self.options.in_flight_max,
+        };
+        // Of another version or not, the client is told ours.
+        if !writer.greet(hello).await || version_differs {
+            return;
+        }
+        let connection = Arc::new(Connection {
+            server: Arc::clone(&self),
+            writer: Arc::clone(&writer),
+            running: Mutex::default(),
+            tasks: TaskTracker::new(),
+        });
+        let keepalive = tokio::spawn(Arc::clone(&writer).run(Arc::clone(&heard), self.options.keepalive));
+        let end = tokio::select! {
+            () = self.shutdown.cancelled() => None,
+            () = writer.broken.cancelled() => None,
+            error = connection.read(&mut reader, &heard) => Some(error),
+        };
+        if let Some(ReadError::Frame(error)) = &end {
+            metrics.counter("Rpc.ProtocolErrors").inc();
+            tracing::info!(peer, %error, "closing the connection");
+        } else {
+            tracing::debug!(peer, end = ?end, "connection ends");
+        }
+        connection.finish(self.shutdown.is_cancelled()).await;
+        writer.broken.cancel();
+        // Ends by itself now; a panic in it was reported already.
+        let _ = keepalive.await;
+    }
+}
+
+/// A request that did not answer at once, or a stream.
+struct Running {
+    /// The caller does not want the answer any more.
+    cancelled: CancellationToken,
+    /// Items that the reader of a stream grants.
+    credit: Option<Arc<Semaphore>>,
+}
+
+struct Connection {
+    server: Arc<Server>,
+    writer: Arc<FrameWriter>,
+    running: Mutex<HashMap<u64, Running>>,
+    tasks: TaskTracker,
+}
+
+type CallFuture = BoxFuture<'static, FsResult<(Bytes, Bytes)>>;
+
+impl Connection {
+    async fn read(self: &Arc<Self>, reader: &mut FrameReader, heard: &Heard) -> ReadError {
+        loop {
+            let (frame, room) = match reader.frame().await {
+                Ok(frame) => frame,
+                Err(error) => return error,
+            };
+            let done = match frame.kind {
+                Kind::Request => self.request(frame, room, heard).await,
+                Kind::OpenStream => self.open_stream(frame, heard).await,
+                Kind::Cancel => self.cancel(frame.id),
+                Kind::Credit => self.credit(&frame),
+                Kind::Ping => {
+                    self.writer.pong(frame.id);
+                    Ok(())
+                }
+                Kind::Pong => Ok(()),
+                kind => Err(FrameError::Unexpected(kind)),
+            };
+            if let Err(error) = done {
+                return error.into();
+            }
+        }
+    }
+
+    async fn request(
+        self: &Arc<Self>,
+        frame: Frame,
+        room: Option<OwnedSemaphorePermit>,
+        heard: &Heard,
+    ) -> Result<(), FrameError> {
+        let Some(frame) = self.admit(frame, heard).await? else {
+            return Ok(());
+        };
+        let Frame {
+            id,
+            service,
+            header,
+            data,
+            ..
+        } = frame;
+        let handler = Arc::clone(&self.server.handler);
+        let may_drop = handler.drop_on_cancel(service, &header);
+        let call = async move { handler.call(service, header, data).await };
+        let mut call: CallFuture = AssertUnwindSafe(call).catch_unwind().map(flatten_panic).boxed();
+        // Ready at once, as most are, costs no task. What is pending is polled again by the task that it gets.
+        let Some(result) = (&mut call).now_or_never() else {
+            self.spawn_call(id, call, may_drop, room);
+            return Ok(());
+        };
+        if let Err(frame) = self.writer.try_send(answer(id, result)) {
+            // The peer does not take its answers: wait with it.
+            heard.pause(self.writer.send(frame)).await;
+        }
+        Ok(())
+    }
+
+    fn spawn_call(self: &Arc<Self>, id: u64, call: CallFuture, may_drop: bool, room: Option<OwnedSemaphorePermit>) {
+        let cancelled = CancellationToken::new();
+        let entry = Running {
+            cancelled: cancelled.clone(),
+            credit: None,
+        };
+        self.running.lock().insert(id, entry);
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let result = tokio::select! {
+                biased;
+                result = call => result,
+                () = cancelled.cancelled(), if may_drop => Err(gone()),
+                () = this.server.kill.cancelled() => Err(shutting_down()),
+            };
+            drop(room);
+            // Who gave up gets no data, only the end of the request.
+            let result = if cancelled.is_cancelled() { Err(gone()) } else { result };
+            this.end(answer(id, result)).await;
+        });
+    }
+
+    async fn open_stream(self: &Arc<Self>, frame: Frame, heard: &Heard) -> Result<(), FrameError> {
+        let Some(frame) = self.admit(frame, heard).await? else {
+            return Ok(());
+        };
+        let cancelled = CancellationToken::new();
+        let credit = Arc::new(Semaphore::new(STREAM_ITEMS_MAX));
+        let entry = Running {
+            cancelled: cancelled.clone(),
+            credit: Some(Arc::clone(&credit)),
+        };
+        self.running.lock().insert(frame.id, entry);
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let id = frame.id;
+            let last = tokio::select! {
+                biased;
+                () = cancelled.cancelled() => answer(id, Err(gone())),
+                () = this.server.shutdown.cancelled() => answer(id, Err(shutting_down())),
+                last = this.run_stream(frame, &credit) => last,
+            };
+            this.end(last).await;
+        });
+        Ok(())
+    }
+
+    /// Sends the items of a stream and returns its last frame.
+    async fn run_stream(&self, frame: Frame, credit: &Semaphore) -> Frame {
+        let id = frame.id;
+        let handler = Arc::clone(&self.server.handler);
+        let open = AssertUnwindSafe(handler.stream(frame.service, frame.header)).catch_unwind();
+        let mut stream = match open.await.unwrap_or_else(|_| Err(panicked())) {
+            Ok(stream) => stream,
+            Err(error) => return answer(id, Err(error)),
+        };
+        self.writer.send(Frame::bare(Kind::Reply, id)).await;
+        loop {
+            match AssertUnwindSafe(stream.next()).catch_unwind().await {
+                Ok(Some(Ok(item))) if item.len() <= HEADER_BYTES_MAX => {
+                    match credit.acquire().await {
+                        Ok(permit) => permit.forget(),
+                        Err(_) => return answer(id, Err(gone())),
+                    }
+                    if !self.writer.send(Frame::with_header(Kind::StreamItem, id, item)).await {
+                        return answer(id, Err(gone()));
+                    }
+                }
+                Ok(Some(Ok(item))) => return answer(id, Ok((item, Bytes::new()))),
+                Ok(Some(Err(error))) => return answer(id, Err(error)),
+                Ok(None) => return Frame::bare(Kind::StreamEnd, id),
+                Err(_) => return answer(id, Err(panicked())),
+            }
+        }
+    }
+
+    /// `None` if the request was refused. A client that keeps to what the hello says never meets this.
+    async fn admit(&self, frame: Frame, heard: &Heard) -> Result<Option<Frame>, FrameError> {
+        let (running, known) = {
+            let running = self.running.lock();
+            (running.len(), running.contains_key(&frame.id))
+        };
+        if known {
+            return Err(FrameError::Unexpected(frame.kind));
+        }
+        if running < usize::from(self.server.options.in_flight_max) {
+            return Ok(Some(frame));
+        }
+        let why = format!(
+            "more than {} requests in flight on one connection",
+            self.server.options.in_flight_max
+        );
+        let refusal = answer(frame.id, Err(FsError::new(ErrorKind::Throttled, why)));
+        heard.pause(self.writer.send(refusal)).await;
+        Ok(None)
+    }
+
+    fn cancel(&self, id: u64) -> Result<(), FrameError> {
+        // Unknown: it was answered meanwhile.
+        if let Some(running) = self.running.lock().get(&id) {
+            running.cancelled.cancel();
+        }
+        Ok(())
+    }
+
+    fn credit(&self, frame: &Frame) -> Result<(), FrameError> {
+        let items: [u8; 4] = frame
+            .header
+            .as_ref()
+            .try_into()
+            .map_err(|_| FrameError::Unexpected(Kind::Credit))?;
+        let items = u32::from_be_bytes(items) as usize;
+        if let Some(Running {
+            credit: Some(credit), ..
+        }) = self.running.lock().get(&frame.id)
+        {
+            // A client cannot wish for more than the limit.
+            let items = items.min(STREAM_ITEMS_MAX.saturating_sub(credit.available_permits()));
+            credit.add_permits(items);
+        }
+        Ok(())
+    }
+
+    /// Sends the last frame of a request; its id may be used again afterwards.
+    async fn end(&self, frame: Frame) {
+        let id = frame.id;
+        let slot = self.writer.reserve(&frame).await;
+        self.running.lock().remove(&id);
+        if let Some(slot) = slot {
+            self.writer.push(slot, frame);
+        }
+    }
+
+    /// Waits for what is running. If the peer is gone rather than we, nobody waits for the answers.
+    async fn finish(&self, shutting_down: bool) {
+        if !shutting_down {
+            self.writer.broken.cancel();
+            for running in self.running.lock().values() {
+                running.cancelled.cancel();
+            }
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+        if shutting_down {
+            self.writer.flush().await;
+        }
+    }
+}
+
+/// The frame that ends a request.
+fn answer(id: u64, result: FsResult<(Bytes, Bytes)>) -> Frame {
+    let error = match result {
+        Ok((header, data)) => {
+            let frame = Frame {
+                id,
+                kind: Kind::Reply,
+                service: 0,
+                header,
+                data,
+            };
+            match frame.fits() {
+                Ok(()) => return frame,
+                Err(error) => FsError::new(ErrorKind::Internal, format!("answer of the server: {error}")),
+            }
+        }
+        Err(error) => error,
+    };
+    let mut error = error;
+    if error.message.len() > HEADER_BYTES_MAX / 2 {
+        error.message = "an error whose message is too long to send".to_owned();
+    }
+    Frame::with_header(Kind::Error, id, error.to_wire().encode_to_vec().into())
+}
+
+type Panic = Box<dyn std::any::Any + Send>;
+
+fn flatten_panic(result: Result<FsResult<(Bytes, Bytes)>, Panic>) -> FsResult<(Bytes, Bytes)> {
+    result.unwrap_or_else(|_| Err(panicked()))
+}
+
+fn panicked() -> FsError {
+    tracing::error!("a request handler panicked; the message is above, the server goes on");
+    FsError::new(
+        ErrorKind::Internal,
+        "the server made a mistake with this request; see its log",
+    )
+}
+
+fn gone() -> FsError {
+    FsError::new(ErrorKind::Cancelled, "the caller gave up")
+}
+
+fn shutting_down() -> FsError {
+    FsError::new(ErrorKind::Unavailable, "the server is shutting down")
+}
