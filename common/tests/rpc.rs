@@ -1,4 +1,5 @@
 //! The framed transport over real sockets: what it promises, and what garbage does to it.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use alluxio_common::metrics::Metrics;
 use alluxio_common::retry::RetryPolicy;

@@ -5,13 +5,20 @@
 
 pub mod conformance;
 mod error;
+pub mod fault;
+mod memory;
 mod metrics;
+mod object;
 mod open;
 pub mod path;
+mod posix;
+mod s3;
 mod source;
+mod tls;
 mod uri;
 
 pub use error::{UfsError, UfsErrorKind, UfsResult};
+pub use memory::{Semantics, memory};
 pub use metrics::UfsMetrics;
 pub use open::open;
 pub use source::BytesSource;

@@ -2,17 +2,49 @@
 
 use std::{path::Path, sync::Arc};
 
-use crate::{JournalError, JournalOptions, JournalStatus, StateMachine, error::Result};
+use alluxio_common::sync::Mutex;
+use openraft::{ServerState, async_runtime::watch::WatchReceiver};
+use prost::Message;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    JournalError, JournalOptions, JournalStatus, StateMachine,
+    checkpoint::Checkpoint,
+    error::Result,
+    folder::format,
+    node::{self, Running, Start},
+    proposer::Proposal,
+};
 
 /// An open journal that drives one state machine. Cheap to clone; all clones are the same journal.
+///
+/// Dropping the last one closes it in the background; [`Journal::shutdown`] waits for that.
 pub struct Journal<S: StateMachine> {
-    state: Arc<S>,
+    inner: Arc<Inner<S>>,
+}
+
+struct Inner<S: StateMachine> {
+    options: JournalOptions,
+    running: Running<S>,
+    proposals: mpsc::Sender<Proposal<S>>,
+    failed: watch::Receiver<Option<String>>,
+    stop: CancellationToken,
+    /// Taken by the first who shuts down; the others wait for the lock.
+    ended: tokio::sync::Mutex<Option<oneshot::Receiver<Result<()>>>>,
+    shut_down: Mutex<bool>,
+}
+
+impl<S: StateMachine> Drop for Inner<S> {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
 }
 
 impl<S: StateMachine> Clone for Journal<S> {
     fn clone(&self) -> Self {
         Self {
-            state: self.state.clone(),
+            inner: self.inner.clone(),
         }
     }
 }
@@ -24,8 +56,35 @@ impl<S: StateMachine> Journal<S> {
     /// # Errors
     /// See [`JournalError`]. Nothing on disk is changed by a refusal.
     pub async fn open(options: JournalOptions, state: Arc<S>) -> Result<Self> {
-        let _ = options;
-        Ok(Self { state })
+        let options = options.bounded();
+        let (proposals, queue) = mpsc::channel(options.batch.queue_max);
+        let (failed_sender, failed) = watch::channel(None);
+        let (ready_sender, ready) = oneshot::channel();
+        let (ended_sender, ended) = oneshot::channel();
+        let stop = CancellationToken::new();
+        node::spawn(Start {
+            options: options.clone(),
+            state,
+            proposals: queue,
+            stop: stop.clone(),
+            failed: failed_sender,
+            ready: ready_sender,
+            ended: ended_sender,
+        })?;
+        let running = ready.await.map_err(|_| JournalError::Failed {
+            reason: "opening the journal panicked".into(),
+        })??;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                options,
+                running,
+                proposals,
+                failed,
+                stop,
+                ended: tokio::sync::Mutex::new(Some(ended)),
+                shut_down: Mutex::new(false),
+            }),
+        })
     }
 
     /// Commits one command: returns what it did, after it is durable and applied.
@@ -37,49 +96,113 @@ impl<S: StateMachine> Journal<S> {
     /// [`JournalError::NotLeader`], [`JournalError::TooLarge`] and [`JournalError::NoSpace`] mean that the command
     /// was not and will not be applied; [`JournalError::Failed`] and [`JournalError::ShutDown`] leave it open.
     pub async fn propose(&self, command: S::Command) -> Result<S::Outcome> {
-        let _ = command;
-        Err(JournalError::ShutDown)
+        let (bytes, limit) = (command.encoded_len(), self.inner.options.batch.command_bytes_max);
+        if bytes > limit {
+            return Err(JournalError::TooLarge { bytes, limit });
+        }
+        let (waiter, outcome) = oneshot::channel();
+        let proposal = Proposal {
+            command: command.encode_to_vec().into(),
+            waiter,
+        };
+        self.inner
+            .proposals
+            .send(proposal)
+            .await
+            .map_err(|_| self.why_ended())?;
+        outcome.await.map_err(|_| self.why_ended())?
     }
 
     /// Takes a snapshot of the state now, while serving, and drops the log that no longer is needed.
     /// Returns the index of the last entry that the snapshot contains.
+    ///
+    /// # Errors
+    /// If it cannot be written; the journal works on, and the log stays.
     pub async fn checkpoint(&self) -> Result<u64> {
-        Err(JournalError::ShutDown)
+        let (caller, result) = oneshot::channel();
+        let wanted = self.inner.running.checkpoints.send(Checkpoint::Wanted(caller));
+        wanted.await.map_err(|_| self.why_ended())?;
+        result.await.map_err(|_| self.why_ended())?
     }
 
     /// How the journal is doing. Does not wait for anything.
     pub fn status(&self) -> JournalStatus {
-        unimplemented!()
+        let Inner { options, running, .. } = &*self.inner;
+        let extent = running.log.extent();
+        let metrics = running.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        JournalStatus {
+            cluster_id: options.cluster_id.clone(),
+            node_id: options.node_id.0,
+            leader_id: metrics.current_leader,
+            is_leader: metrics.state == ServerState::Leader && metrics.running_state.is_ok(),
+            term: metrics.current_term,
+            first_index: (extent.last.index > extent.purged.index).then_some(extent.purged.index + 1),
+            last_index: extent.last.index,
+            applied_index: running.applier.applied_index(),
+            snapshot_index: running.applier.snapshot_index(),
+            commands_since_snapshot: running.applier.commands_since_snapshot(),
+            log_bytes: extent.bytes,
+            log_segments: extent.segments,
+            failed: self.inner.failed.borrow().clone(),
+        }
     }
 
     /// The state machine.
     pub fn state(&self) -> &Arc<S> {
-        &self.state
+        self.inner.running.applier.state()
     }
 
-    /// Waits until the journal can no longer work and says why; the process should then end. Pending while all is well.
+    /// Waits until the journal can no longer work and says why; the process should then end. Pending while all is
+    /// well, and after a shutdown.
     pub async fn failed(&self) -> JournalError {
-        std::future::pending().await
+        let mut failed = self.inner.failed.clone();
+        let reason = failed
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => JournalError::Failed { reason },
+            None => std::future::pending().await,
+        }
     }
 
     /// Stops accepting proposals, lets those under way finish, makes the state machine's store durable and closes
     /// everything. Proposals after that get [`JournalError::ShutDown`].
+    ///
+    /// # Errors
+    /// If the state machine's store could not be synced. The log is complete all the same.
     pub async fn shutdown(&self) -> Result<()> {
-        Ok(())
+        *self.inner.shut_down.lock() = true;
+        self.inner.stop.cancel();
+        let mut ended = self.inner.ended.lock().await;
+        let Some(receiver) = ended.as_mut() else { return Ok(()) };
+        let result = receiver.await;
+        *ended = None;
+        result.unwrap_or_else(|_| {
+            Err(JournalError::Failed {
+                reason: "the journal's thread panicked".into(),
+            })
+        })
     }
 
+    /// See [`format`].
+    ///
+    /// # Errors
     /// See [`format`].
     pub fn format(dir: &Path, cluster_id: &str) -> Result<()> {
         format(dir, cluster_id)
     }
-}
 
-/// Makes `dir` an empty journal of the cluster. What a journal left there before is deleted; anything else in the
-/// folder is refused.
-///
-/// # Errors
-/// [`JournalError::Locked`] if a process has it open; [`JournalError::NotAJournal`] if it holds something else.
-pub fn format(dir: &Path, cluster_id: &str) -> Result<()> {
-    let _ = (dir, cluster_id);
-    Ok(())
+    /// Why nobody answers.
+    fn why_ended(&self) -> JournalError {
+        match self.inner.failed.borrow().clone() {
+            Some(reason) => JournalError::Failed { reason },
+            None if *self.inner.shut_down.lock() => JournalError::ShutDown,
+            None => JournalError::Failed {
+                reason: "the journal's thread ended".into(),
+            },
+        }
+    }
 }

@@ -12,14 +12,23 @@
 //!
 //! Left out: reads (the owner of the state machine reads it directly), and what a command does.
 
+pub mod bench;
+mod checkpoint;
 mod error;
+mod folder;
 mod journal;
+mod node;
 mod options;
+mod proposer;
+mod raft;
+mod snapshot;
+mod wal;
 
 use std::io::{self, Read};
 
 pub use error::JournalError;
-pub use journal::{Journal, format};
+pub use folder::{format, is_formatted};
+pub use journal::Journal;
 pub use options::{BatchLimits, JournalOptions, JournalStatus, NodeId};
 
 /// What the log drives. `apply` is deterministic: no clock, no random number, no IO but to its own store.

@@ -45,6 +45,23 @@ impl JournalOptions {
     }
 }
 
+/// Segments are at least this large, so that the log's header blocks do not dominate.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// Segments are at most this large: offsets in them fit 32 bits, and at start a segment is read into memory.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+impl JournalOptions {
+    /// The same options with every number in the range that works.
+    pub(crate) fn bounded(mut self) -> Self {
+        self.segment_bytes_max = self.segment_bytes_max.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        self.batch.commands_max = self.batch.commands_max.max(1);
+        self.batch.queue_max = self.batch.queue_max.max(1);
+        self.batch.command_bytes_max = self.batch.command_bytes_max.min(crate::wal::PAYLOAD_BYTES_MAX / 2);
+        self.batch.bytes_max = self.batch.bytes_max.min(crate::wal::PAYLOAD_BYTES_MAX / 2);
+        self
+    }
+}
+
 /// Bounds on what is written together, and on what may wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {

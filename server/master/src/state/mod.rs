@@ -12,6 +12,8 @@ mod cache;
 pub mod command;
 mod fault;
 mod inode;
+#[cfg(test)]
+mod model_test;
 mod read;
 mod records;
 mod snapshot;
@@ -31,7 +33,7 @@ use alluxio_common::sync::{Mutex, RwLock};
 use alluxio_proto::{InodeId, MountId};
 use bytes::Bytes;
 use cache::Cache;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use view::View;
@@ -53,11 +55,12 @@ impl Default for StateOptions {
     }
 }
 
-/// What is needed for nearly every command, so kept in memory: counters and the mount table.
+/// What is needed for nearly every command, so kept in memory: counters, the mount table, who has a session.
 #[derive(Clone, Debug, Default)]
 struct Globals {
     counters: Counters,
     mounts: Arc<BTreeMap<u64, Arc<MountRecord>>>,
+    sessions: Arc<BTreeSet<u64>>,
 }
 
 /// The namespace. Cheap to share behind an `Arc`.
@@ -103,9 +106,14 @@ fn load_globals(store: &dyn MetaStore) -> io::Result<Globals> {
         let mount: MountRecord = tables::decode(&key, &value)?;
         mounts.insert(mount.id, Arc::new(mount));
     }
+    let mut sessions = BTreeSet::new();
+    for (key, _) in store.scan(&[tables::SESSIONS], &[tables::SESSIONS + 1], usize::MAX)? {
+        sessions.insert(tables::last_number(&key)?);
+    }
     Ok(Globals {
         counters,
         mounts: Arc::new(mounts),
+        sessions: Arc::new(sessions),
     })
 }
 

@@ -90,9 +90,10 @@ pub struct Intent {
     /// anything else is somebody else's and stays.
     #[prost(string, repeated, tag = "14")]
     pub expect: Vec<String>,
-    /// Delete: an upload that never reported back may have left an object of this length.
-    #[prost(uint64, optional, tag = "15")]
-    pub expect_length: Option<u64>,
+    /// Persist and delete: an upload that never reported back may have left an object of one of these lengths: it may be
+    /// replaced or deleted too. Empty: only `expect` counts.
+    #[prost(uint64, repeated, tag = "15")]
+    pub expect_lengths: Vec<u64>,
     /// A persist whose inode was unlinked after it started. Tell the worker to stop; once it is known not to be running any
     /// more, `IntentDone` or `IntentFailed` drops it, and the delete that waits behind it goes on.
     #[prost(bool, tag = "16")]
@@ -115,6 +116,9 @@ pub struct Intent {
     /// Of a persist: write type, for what happens after.
     #[prost(enumeration = "WriteType", tag = "22")]
     pub write_type: i32,
+    /// Of a persist: later intents whose `expect` must learn the fingerprint it leaves.
+    #[prost(uint64, repeated, tag = "23")]
+    pub tell: Vec<u64>,
 }
 
 /// A mount of an under-storage.
@@ -303,15 +307,13 @@ pub struct Applied {
     pub unlinked: u64,
 }
 
-/// A command's result in the retry cache.
+/// The answer of a command that had an effect, in the retry cache.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct RetryRecord {
     #[prost(uint64, tag = "1")]
     pub op_id: u64,
     #[prost(message, optional, tag = "2")]
     pub applied: Option<Applied>,
-    #[prost(message, optional, tag = "3")]
-    pub error: Option<WireError>,
 }
 
 /// A name in a directory.

@@ -10,7 +10,7 @@
 //! | `p` | intents by path | mount, path, 0, intent | role, order |
 //! | `s` | sessions | session | [`SessionRecord`](super::SessionRecord) |
 //! | `o` | open versions by session | session, inode | nothing |
-//! | `h` | holders of orphans | inode, session | nothing |
+//! | `h` | holders of orphans | inode, session | [`HELD_READ`], [`HELD_WRITE`] |
 //! | `H` | orphans by holder | session, inode | nothing |
 //! | `d` | tops of detached trees | inode | nothing |
 //! | `w` | workers | worker | [`WorkerRecord`](super::WorkerRecord) |
@@ -188,6 +188,21 @@ pub(super) fn encode<M: prost::Message>(message: &M) -> Bytes {
     value.put_u8(FORMAT);
     message.encode_raw(&mut value);
     value.freeze()
+}
+
+/// The holder has the orphan open for reading: released by `ReleaseOrphan`.
+pub(super) const HELD_READ: u8 = 1;
+/// The holder has the orphan open for writing: released by its last `CloseWrite`.
+pub(super) const HELD_WRITE: u8 = 2;
+
+/// Value of a holder's row.
+pub(super) fn hold(bits: u8) -> Bytes {
+    Bytes::copy_from_slice(&[FORMAT, bits])
+}
+
+/// Bits in a holder's row.
+pub(super) fn hold_bits(key: &[u8], value: &[u8]) -> io::Result<u8> {
+    body(key, value)?.first().copied().ok_or_else(|| damaged("holder", key))
 }
 
 /// A row that says all by its key.

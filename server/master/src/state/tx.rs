@@ -1,6 +1,6 @@
 //! A batch being applied: changes over what is committed, undone per command, written once.
 
-use alluxio_proto::{InodeId, MountId};
+use alluxio_proto::{InodeId, MountId, SessionId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::inode::Inode;
-use super::records::{Counters, Edge, MountRecord};
+use super::records::{Counters, Edge, MountRecord, SessionRecord};
 use super::tables;
 use super::view::View;
 use super::{Committed, Globals};
@@ -107,6 +107,18 @@ impl<'a> Tx<'a> {
     }
     pub fn mounts(&self) -> Arc<BTreeMap<u64, Arc<MountRecord>>> {
         self.globals.mounts.clone()
+    }
+
+    pub fn has_session(&self, id: u64) -> bool {
+        self.globals.sessions.contains(&id)
+    }
+    pub fn put_session(&mut self, session: &SessionRecord) {
+        self.put_record(tables::session(SessionId(session.id)), session);
+        Arc::make_mut(&mut self.globals.sessions).insert(session.id);
+    }
+    pub fn delete_session(&mut self, id: SessionId) {
+        self.delete(tables::session(id));
+        Arc::make_mut(&mut self.globals.sessions).remove(&id.get());
     }
 
     /// The batch with `position`, and what the cache must learn.

@@ -204,16 +204,34 @@ pub(super) trait View {
         Ok(found)
     }
 
-    /// Whether any intent touches `path` itself or an ancestor of it.
-    fn has_intent_above(&self, mount: MountId, path: &[u8]) -> io::Result<bool> {
-        let mut found = false;
+    /// Intents that touch `path` itself or an ancestor of it.
+    fn intents_above(&self, mount: MountId, path: &[u8]) -> io::Result<Vec<IntentId>> {
+        let mut found = Vec::new();
+        if self.counters().intents == 0 {
+            return Ok(found);
+        }
         for length in prefix_lengths(path) {
-            self.each(&tables::at_path(mount, &path[..length]), |_, _| {
-                found = true;
-                Ok(false)
+            self.each(&tables::at_path(mount, &path[..length]), |key, _| {
+                found.push(IntentId(tables::last_number(&key)?));
+                Ok(true)
             })?;
         }
         Ok(found)
+    }
+
+    /// Whether an intent touches exactly `path`.
+    fn has_intent_at(&self, mount: MountId, path: &[u8]) -> io::Result<bool> {
+        Ok(self.counters().intents != 0 && self.has_any(&tables::at_path(mount, path))?)
+    }
+
+    /// Whether an intent touches something beneath `path`.
+    fn has_intent_beneath(&self, mount: MountId, path: &[u8]) -> io::Result<bool> {
+        Ok(self.counters().intents != 0 && self.has_any(&tables::beneath_path(mount, path))?)
+    }
+
+    /// Whether a key starts with `prefix`.
+    fn has_any(&self, prefix: &[u8]) -> io::Result<bool> {
+        Ok(!self.scan(prefix, &prefix_end(prefix), 1)?.is_empty())
     }
 
     /// The intent that must be finished before `intent` may start. `path` and `to_path` must be set.

@@ -1,16 +1,32 @@
 //! Applying commands: one file per noun. Here: the frame around each command, and what all of them share.
 
+mod access;
+mod create;
+mod exchange;
+mod files;
+mod intents;
+mod load;
+mod mounts;
+mod names;
+mod presence;
+mod rename;
+mod sessions;
+mod trees;
+mod workers;
+
+use access::{SEARCH, WRITE, Who};
 use alluxio_journal::StateMachine;
-use alluxio_proto::{ErrorKind, FsError, NAME_BYTES_MAX, SessionId};
+use alluxio_proto::master::{EntryChanged, InodeChanged, WatchEvent};
+use alluxio_proto::{ErrorKind, InodeId, MountId, NAME_BYTES_MAX, SessionId};
 use bytes::{Bytes, BytesMut};
 use std::io::{self, Read};
 
 use super::fault::{Fault, Outcomes, refuse, show};
 use super::inode::Inode;
-use super::records::{Applied, Outcome};
+use super::records::{Applied, IntentKind, Outcome, RetryRecord};
 use super::tx::Tx;
 use super::view::View;
-use super::{Command, Committed, State, snapshot, tables};
+use super::{Body, Command, Committed, State, snapshot, tables};
 use crate::metastore::Batch;
 
 impl StateMachine for State {
@@ -80,16 +96,197 @@ impl StateMachine for State {
     }
 }
 
-fn run(_tx: &mut Tx<'_>, command: Command) -> io::Result<Outcome> {
-    Ok(Outcome {
-        result: Err(FsError::new(
-            ErrorKind::NotSupported,
-            "the state machine does not apply commands yet",
-        )),
+/// One command: answered from the retry cache, refused without effect, or applied whole.
+fn run(tx: &mut Tx<'_>, command: Command) -> io::Result<Outcome> {
+    tx.begin();
+    let session = SessionId(command.session);
+    let retry = (command.op_id != 0 && command.session != 0).then(|| tables::retry(session, command.op_id));
+    let mut outcome = Outcome {
+        result: Ok(Applied::default()),
         events: Vec::new(),
-        session: SessionId(command.session),
+        session,
         repeated: false,
-    })
+    };
+    if let Some(key) = &retry
+        && let Some(record) = tx.record::<RetryRecord>(key)?
+        && record.op_id == command.op_id
+    {
+        outcome.result = Ok(record.applied.unwrap_or_default());
+        outcome.repeated = true;
+        return Ok(outcome);
+    }
+    let op_id = command.op_id;
+    let mut work = Work::new(tx, &command);
+    let result = work.dispatch(command.body).and_then(|()| work.run_releases());
+    let Work { applied, events, .. } = work;
+    match result {
+        Ok(()) => {
+            // Refusals are not remembered: they had no effect, so deciding again is as right as the first time.
+            if let Some(key) = retry.filter(|_| tx.has_session(session.get())) {
+                tx.put_record(
+                    key,
+                    &RetryRecord {
+                        op_id,
+                        applied: Some(applied.clone()),
+                    },
+                );
+            }
+            outcome.events = events;
+            outcome.result = Ok(applied);
+        }
+        Err(Fault::Refused(error)) => {
+            tx.rollback();
+            outcome.result = Err(error);
+        }
+        Err(Fault::Store(error)) => return Err(error),
+    }
+    Ok(outcome)
+}
+
+/// A command at work.
+struct Work<'w, 'a> {
+    tx: &'w mut Tx<'a>,
+    now_ns: i64,
+    session: SessionId,
+    who: Who,
+    applied: Applied,
+    events: Vec<WatchEvent>,
+    /// Sessions that let go of an orphan, once its record has been stored.
+    releases: Vec<(InodeId, SessionId)>,
+}
+
+impl<'w, 'a> Work<'w, 'a> {
+    fn new(tx: &'w mut Tx<'a>, command: &Command) -> Self {
+        Work {
+            tx,
+            now_ns: command.now_ns,
+            session: SessionId(command.session),
+            who: Who {
+                caller: command.caller.clone().unwrap_or_default(),
+                superuser: command.superuser,
+            },
+            applied: Applied::default(),
+            events: Vec::new(),
+            releases: Vec::new(),
+        }
+    }
+
+    fn dispatch(&mut self, body: Option<Body>) -> Outcomes<()> {
+        let Some(body) = body else {
+            return refuse(
+                ErrorKind::NotSupported,
+                "a command of a newer version; upgrade this master",
+            );
+        };
+        let starts = matches!(body, Body::Format(_) | Body::OpenSession(_));
+        if !starts && self.session.get() != 0 && !self.tx.has_session(self.session.get()) {
+            return refuse(
+                ErrorKind::Stale,
+                format!("session {} has ended; open a new one", self.session),
+            );
+        }
+        match body {
+            Body::Format(c) => self.format(c),
+            Body::OpenSession(c) => self.open_session(c),
+            Body::EndSession(c) => self.end_session(SessionId(c.id)),
+            Body::CreateFile(c) => self.create_file(c),
+            Body::Mkdir(c) => self.mkdir(c),
+            Body::Symlink(c) => self.symlink(c),
+            Body::Mknod(c) => self.mknod(c),
+            Body::Unlink(c) => self.unlink(c),
+            Body::Rmdir(c) => self.rmdir(c),
+            Body::Rename(c) => self.rename(c),
+            Body::DeleteTree(c) => self.delete_tree(c),
+            Body::ReclaimSlice(c) => self.reclaim_slice(c),
+            Body::SetAttr(c) => self.set_attr(c),
+            Body::OpenWrite(c) => self.open_write(c),
+            Body::Commit(c) => self.commit(c),
+            Body::MarkDurable(c) => self.mark_durable(c),
+            Body::CloseWrite(c) => self.close_write(c),
+            Body::ReleaseOrphan(c) => self.release_orphan(InodeId(c.inode)),
+            Body::Recovered(c) => self.recovered(c),
+            Body::LoadEntries(c) => self.load_entries(c),
+            Body::ApplySync(c) => self.apply_sync(c),
+            Body::UfsChanged(c) => self.ufs_changed(c),
+            Body::MountUfs(c) => self.mount_ufs(c),
+            Body::UnmountUfs(c) => self.unmount_ufs(MountId(c.mount_id)),
+            Body::IntentStarted(c) => self.intent_started(c),
+            Body::IntentDone(c) => self.intent_done(c),
+            Body::IntentFailed(c) => self.intent_failed(c),
+            Body::SchedulePersist(c) => self.schedule_persist_now(InodeId(c.inode)),
+            Body::RegisterWorker(c) => self.register_worker(c),
+            Body::ReportCached(c) => self.report_cached(c),
+        }
+    }
+
+    /// A copy to change and put back.
+    fn edit(&self, id: InodeId) -> Outcomes<Inode> {
+        Ok((*self.tx.inode(id)?).clone())
+    }
+
+    /// The next inode id, or the given one if it is above all used.
+    fn take_inode_id(&mut self, given: u64) -> Outcomes<u64> {
+        let counters = self.tx.counters_mut();
+        let id = take_id(&mut counters.inode_high, given, "inode")?;
+        counters.inodes += 1;
+        Ok(id)
+    }
+
+    /// Stores `inode` and makes it the answer.
+    fn put_and_answer(&mut self, inode: Inode) {
+        self.applied.attr = Some(inode.to_attr());
+        self.applied.inode = Some(inode.clone());
+        self.tx.put_inode(inode);
+    }
+
+    fn answer(&mut self, inode: &Inode) {
+        self.applied.attr = Some(inode.to_attr());
+        self.applied.inode = Some(inode.clone());
+    }
+
+    fn entry_changed(&mut self, parent: InodeId, name: &Bytes, child: u64) {
+        let event = EntryChanged {
+            parent: parent.get(),
+            name: name.clone(),
+            child,
+        };
+        self.events.push(WatchEvent::Entry(event));
+    }
+
+    fn inode_changed(&mut self, inode: u64, data: bool) {
+        self.events.push(WatchEvent::Inode(InodeChanged { inode, data }));
+    }
+
+    /// A directory in which the caller may make and remove names.
+    fn writable_dir(&self, id: InodeId) -> Outcomes<Inode> {
+        let dir = self.tx.dir(id)?;
+        self.check_writable_mount(&dir)?;
+        self.who.check_access(&dir, WRITE | SEARCH)?;
+        Ok((*dir).clone())
+    }
+
+    fn check_writable_mount(&self, inode: &Inode) -> Outcomes<()> {
+        let mount = self.tx.mount(inode.mount())?;
+        if mount.read_only() {
+            return refuse(
+                ErrorKind::ReadOnly,
+                format!("the mount of {} is read-only", mount.uri()),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The next id of a kind, or the given one if it is above all used.
+fn take_id(high: &mut u64, given: u64, kind: &str) -> Outcomes<u64> {
+    if given != 0 && given <= *high {
+        return refuse(
+            ErrorKind::InvalidArgument,
+            format!("{kind} id {given} is not above {high}, which is used"),
+        );
+    }
+    *high = if given == 0 { *high + 1 } else { given };
+    Ok(*high)
 }
 
 /// Refuses what cannot be one path component.
@@ -124,6 +321,19 @@ pub(super) fn generation(view: &impl View, dir: &Inode) -> Outcomes<u64> {
 
 /// See [`State::is_tree_busy`].
 pub(super) fn is_tree_busy(view: &impl View, dir: &Inode) -> Outcomes<bool> {
-    let _ = (view, dir);
-    Ok(false)
+    let Some(path) = view.natural_path(dir)? else {
+        return Ok(true);
+    };
+    let mut busy = false;
+    for id in view.intents_above(dir.mount(), &path)? {
+        let intent = view.intent_opt(id)?;
+        busy |= intent.is_some_and(|intent| {
+            intent.started
+                && matches!(
+                    intent.kind(),
+                    IntentKind::Rename | IntentKind::DeleteTree | IntentKind::Rmdir
+                )
+        });
+    }
+    Ok(busy)
 }

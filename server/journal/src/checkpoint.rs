@@ -1,0 +1,123 @@
+//! Snapshots while serving, and dropping the log that they make superfluous.
+//!
+//! Files are written by our own task, not by openraft, because a snapshot that fails (a full disk) must not end the
+//! journal. openraft is told afterwards. The log is kept from the older of the two snapshots on, so that either can
+//! be restored.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    JournalError, JournalOptions, StateMachine,
+    error::Result,
+    node::known_snapshot,
+    raft::{Applier, Raft, index_of, raft_index_of},
+    wal::WalReader,
+};
+
+/// After a snapshot that failed, the next is not tried before this, unless it is asked for.
+const RETRY: Duration = Duration::from_secs(60);
+/// How long openraft may take to notice a snapshot, or to drop log. Only bookkeeping waits for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Someone wants a snapshot.
+pub(crate) enum Checkpoint {
+    /// A caller, who gets the index of the last entry in it.
+    Wanted(oneshot::Sender<Result<u64>>),
+    /// The log has grown long.
+    Due,
+}
+
+/// Decides when a snapshot is due.
+pub(crate) struct Trigger {
+    commands_max: u64,
+    checkpoints: mpsc::Sender<Checkpoint>,
+    not_before: Option<Instant>,
+}
+
+impl Trigger {
+    pub fn new(options: &JournalOptions, checkpoints: mpsc::Sender<Checkpoint>) -> Self {
+        Self {
+            commands_max: options.snapshot_entries_max.max(1),
+            checkpoints,
+            not_before: None,
+        }
+    }
+
+    /// Asks for a snapshot if there is a reason.
+    pub fn check<S: StateMachine>(&mut self, applier: &Applier<S>, _log: &WalReader) {
+        if applier.commands_since_snapshot() < self.commands_max
+            || self.not_before.is_some_and(|at| Instant::now() < at)
+        {
+            return;
+        }
+        // While one is being written the count stays high; asking again at each batch would pile up requests.
+        self.not_before = Some(Instant::now() + RETRY);
+        // A full queue means that snapshots are being taken.
+        let _ = self.checkpoints.try_send(Checkpoint::Due);
+    }
+}
+
+/// Takes snapshots as they are asked for, one at a time.
+pub(crate) async fn run<S: StateMachine>(
+    raft: Raft<S>,
+    applier: Arc<Applier<S>>,
+    mut wanted: mpsc::Receiver<Checkpoint>,
+) {
+    while let Some(checkpoint) = wanted.recv().await {
+        let result = take(&raft, &applier).await;
+        match (checkpoint, result) {
+            // A caller that gave up does not hear of it.
+            (Checkpoint::Wanted(caller), result) => drop(caller.send(result)),
+            (Checkpoint::Due, Ok(_)) => {}
+            (Checkpoint::Due, Err(error)) => {
+                tracing::error!(%error, "no snapshot could be taken, so the log goes on growing; trying again later");
+            }
+        }
+    }
+}
+
+async fn take<S: StateMachine>(raft: &Raft<S>, applier: &Arc<Applier<S>>) -> Result<u64> {
+    let began = Instant::now();
+    let failed = |reason: String| JournalError::Failed { reason };
+    let writer = applier.clone();
+    let written = tokio::task::spawn_blocking(move || {
+        let info = writer.take_snapshot()?;
+        let keep_from = writer.snapshots().prune()?;
+        Ok((info, keep_from))
+    });
+    let written: std::io::Result<_> = written.await.map_err(|e| failed(e.to_string()))?;
+    let (info, keep_from) = written.map_err(JournalError::io("take a snapshot"))?;
+    let Some(info) = info else { return Ok(0) };
+    raft.trigger().snapshot().await.map_err(|e| failed(e.to_string()))?;
+    let wait = raft.wait(Some(PATIENCE));
+    let noticed = wait.metrics(
+        |m| m.running_state.is_err() || known_snapshot(m) >= info.index,
+        "notice the snapshot",
+    );
+    noticed.await.map_err(|e| failed(e.to_string()))?;
+    if let Some(upto) = raft_index_of(keep_from) {
+        raft.trigger()
+            .purge_log(upto)
+            .await
+            .map_err(|e| failed(e.to_string()))?;
+        let wait = raft.wait(Some(PATIENCE));
+        let purged =
+            |m: &openraft::RaftMetrics<_>| m.running_state.is_err() || index_of(m.purged.as_ref()) >= keep_from;
+        wait.metrics(purged, "drop log")
+            .await
+            .map_err(|e| failed(e.to_string()))?;
+    }
+    tracing::info!(
+        index = info.index,
+        bytes = info.bytes,
+        log_kept_after = keep_from,
+        elapsed_ms = began.elapsed().as_millis() as u64,
+        "snapshot taken"
+    );
+    Ok(info.index)
+}

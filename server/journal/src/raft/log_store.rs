@@ -1,0 +1,153 @@
+//! The log as openraft wants it, over [`Wal`].
+
+use std::{
+    fmt::Debug,
+    io,
+    ops::{Bound, Range, RangeBounds},
+    sync::Arc,
+};
+
+use alluxio_common::sync::Mutex;
+use openraft::{
+    LogState, RaftLogReader,
+    storage::{IOFlushed, RaftLogStorage},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    Entry, LogId, TypeConfig, Vote, VoteFile,
+    entry::{from_record, log_id_at, position_of, to_record},
+};
+use crate::wal::{OnDone, Wal, WalReader};
+
+/// Log, vote and what is known to be committed. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    wal: Arc<Wal>,
+    reader: WalReader,
+    vote: Arc<Mutex<VoteFile>>,
+    /// Kept in memory only: at start a cluster of one knows that all its log is committed, and a larger one learns it
+    /// from its leader before it serves. So a commit costs no write of its own.
+    committed: Arc<Mutex<Option<LogId>>>,
+}
+
+impl LogStore {
+    pub fn new(wal: Arc<Wal>, vote: VoteFile) -> Self {
+        Self {
+            reader: wal.reader(),
+            wal,
+            vote: Arc::new(Mutex::new(vote)),
+            committed: Arc::default(),
+        }
+    }
+
+    /// What the log holds.
+    pub fn reader(&self) -> &WalReader {
+        &self.reader
+    }
+
+    /// The entries from `start` on that fit `bytes_max`, but at least one if there is one.
+    pub fn read(&self, start: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        self.reader
+            .read(start..u64::MAX, bytes_max)?
+            .into_iter()
+            .map(from_record)
+            .collect()
+    }
+
+    /// Makes sure that an entry of so many bytes can be written.
+    pub async fn reserve(&self, bytes: u64) -> io::Result<()> {
+        match self.reader.has_room(bytes) {
+            true => Ok(()),
+            false => self.wait(|wal, done| wal.reserve(bytes, done)).await,
+        }
+    }
+
+    /// Ends the log's writer after what was submitted.
+    pub fn close(&self) {
+        self.wal.close();
+    }
+
+    async fn wait(&self, submit: impl FnOnce(&Wal, OnDone)) -> io::Result<()> {
+        let (done, finished) = oneshot::channel();
+        // Nobody waits any more when the receiver is gone.
+        submit(&self.wal, Box::new(move |result| drop(done.send(result))));
+        finished.await.map_err(|_| io::Error::other("the log's writer ended"))?
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + Send>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
+        let records = self.reader.read(our_range(&range), usize::MAX)?;
+        records.into_iter().map(from_record).collect()
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.vote.lock().get())
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let extent = self.reader.extent();
+        Ok(LogState {
+            last_purged_log_id: log_id_at(extent.purged),
+            last_log_id: log_id_at(extent.last),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        self.vote.lock().set(vote)
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        *self.committed.lock() = committed;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(*self.committed.lock())
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let records = entries.into_iter().map(to_record).collect::<io::Result<Vec<_>>>()?;
+        self.wal
+            .append(records, Box::new(move |result| callback.io_completed(result)))
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
+        let index = last_log_id.map_or(0, |id| position_of(&id).index);
+        self.wait(|wal, done| wal.truncate_after(index, done)).await
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
+        self.wait(|wal, done| wal.purge(position_of(&log_id), done)).await
+    }
+}
+
+fn our_range(range: &impl RangeBounds<u64>) -> Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(at) => at.saturating_add(1),
+        Bound::Excluded(at) => at.saturating_add(2),
+        Bound::Unbounded => 1,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(at) => at.saturating_add(2),
+        Bound::Excluded(at) => at.saturating_add(1),
+        Bound::Unbounded => u64::MAX,
+    };
+    start..end
+}

@@ -1,0 +1,1 @@
+//! openraft's own conformance tests for storage, on ours.

@@ -1,0 +1,411 @@
+//! The log on disk: numbered entries in segment files, appended, cut at the end, dropped at the front.
+//!
+//! One thread writes ([`writer`]); whatever was submitted while it was busy goes to disk with one write and one sync.
+//! An entry can be read from the moment it was submitted. Entries are opaque, and so is consensus: this is a file
+//! format with an index in memory.
+//!
+//! Promises: when an append is reported as done it is on disk; indexes have no gaps; after a crash there is a prefix
+//! of what was submitted that contains everything reported as done. After a failed write or sync nothing is written
+//! any more ([`Wal::failed`]): what the kernel could not write once is not assumed to be there.
+
+mod record;
+mod recover;
+mod segment;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io,
+    ops::Range,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    thread::JoinHandle,
+};
+
+use alluxio_common::{
+    crashsafe,
+    sync::{Condvar, Mutex},
+};
+use bytes::Bytes;
+
+pub(crate) use record::{PAYLOAD_BYTES_MAX, Record};
+use segment::Segment;
+pub(crate) use writer::OnDone;
+use writer::Op;
+
+use crate::{JournalError, error::Result};
+
+/// Entries kept in memory after they were written, so that applying and replicating them reads no file.
+const CACHE_BYTES_MAX: usize = 8 << 20;
+/// Bytes read from a segment at once.
+const READ_BYTES: u64 = 1 << 20;
+
+/// Term and index of an entry. Indexes start at 1; the default (0) is "none".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub term: u64,
+    pub index: u64,
+}
+
+/// How a log is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct WalOptions {
+    pub dir: PathBuf,
+    pub segment_bytes_max: u64,
+}
+
+/// The open log. Dropping it ends the writer after what was submitted.
+pub(crate) struct Wal {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What readers, submitters and the writer share.
+pub(crate) struct Shared {
+    options: WalOptions,
+    index: Mutex<Index>,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    failed: OnceLock<String>,
+}
+
+#[derive(Default)]
+struct Queue {
+    ops: VecDeque<Op>,
+    closed: bool,
+}
+
+/// Where entries are.
+struct Index {
+    segments: VecDeque<Segment>,
+    /// The newest entries: all that are not written yet, and some that are. Consecutive, up to the last.
+    cache: VecDeque<Record>,
+    cache_bytes: usize,
+    /// The last entry submitted, or the last one dropped if there is none.
+    last: Position,
+    /// The last entry in a segment.
+    last_written: Position,
+    purged: Position,
+    /// Everything up to here is on disk.
+    durable_index: u64,
+    /// Allocated bytes that are free in the last segment and the spare.
+    room_bytes: u64,
+}
+
+/// What the log holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// The last entry dropped from the front.
+    pub purged: Position,
+    /// The last entry, or `purged` if there is none.
+    pub last: Position,
+    pub bytes: u64,
+    pub segments: usize,
+}
+
+impl Wal {
+    /// Opens or creates the log. `known_index`: an entry that must be there, see [`recover::recover`].
+    pub fn open(options: WalOptions, known_index: u64) -> Result<Self> {
+        crashsafe::create_dir_all(&options.dir)
+            .map_err(JournalError::io(format!("create {}", options.dir.display())))?;
+        let recovered = recover::recover(&options.dir, known_index)?;
+        let shared = Arc::new(Shared {
+            index: Mutex::new(Index::new(recovered)),
+            options,
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            failed: OnceLock::new(),
+        });
+        let thread = std::thread::Builder::new()
+            .name("journal-writer".into())
+            .spawn({
+                let shared = shared.clone();
+                move || writer::run(&shared)
+            })
+            .map_err(JournalError::io("start the journal's writer thread"))?;
+        Ok(Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// What readers need; outlives the log's writer.
+    pub fn reader(&self) -> WalReader {
+        WalReader(self.shared.clone())
+    }
+
+    /// Appends entries, which must follow the last one without a gap. They can be read at once; `done` is called
+    /// when they are on disk.
+    pub fn append(&self, records: Vec<Record>, done: OnDone) -> io::Result<()> {
+        self.shared.check()?;
+        {
+            let mut index = self.shared.index.lock();
+            for record in &records {
+                index.push(record.clone())?;
+            }
+        }
+        self.shared.submit(Op::Append { records, done });
+        Ok(())
+    }
+
+    /// Removes every entry after `index`.
+    pub fn truncate_after(&self, index: u64, done: OnDone) {
+        self.shared.submit(Op::Truncate { index, done });
+    }
+
+    /// Drops entries up to and with `upto` (whole segments on disk). If that is behind the last entry, the log goes
+    /// on after it.
+    pub fn purge(&self, upto: Position, done: OnDone) {
+        self.shared.submit(Op::Purge { upto, done });
+    }
+
+    /// Makes sure that `bytes` of entries can be written, allocating if needed; `done` tells.
+    pub fn reserve(&self, bytes: u64, done: OnDone) {
+        self.shared.submit(Op::Reserve { bytes, done });
+    }
+
+    /// Ends the writer after what was submitted, and waits for that. Operations submitted later are dropped undone.
+    pub fn close(&self) {
+        self.shared.queue.lock().closed = true;
+        self.shared.wake.notify_all();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the journal's writer thread panicked");
+        }
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn submit(&self, op: Op) {
+        let mut queue = self.queue.lock();
+        if !queue.closed {
+            queue.ops.push_back(op);
+            drop(queue);
+            self.wake.notify_one();
+        }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.failed.get() {
+            Some(reason) => Err(io::Error::other(format!("the log failed before: {reason}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads the log.
+#[derive(Clone)]
+pub(crate) struct WalReader(Arc<Shared>);
+
+impl WalReader {
+    /// What the log holds.
+    pub fn extent(&self) -> Extent {
+        let index = self.0.index.lock();
+        Extent {
+            purged: index.purged,
+            last: index.last,
+            bytes: index.segments.iter().map(|s| s.end - segment::HEADER_BYTES).sum(),
+            segments: index.segments.len(),
+        }
+    }
+
+    /// Whether `bytes` of entries can be written without allocating.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.0.index.lock().room_bytes >= bytes
+    }
+
+    /// The entries of `range` that exist, from its start on, up to about `bytes_max` but at least one.
+    pub fn read(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Record>> {
+        Self::read_shared(&self.0, range, bytes_max)
+    }
+
+    fn read_shared(shared: &Shared, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Record>> {
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let mut at = range.start;
+        while at < range.end && bytes < bytes_max {
+            let step = shared.index.lock().find(at..range.end);
+            match step {
+                Step::Absent => break,
+                Step::Cached(found) => {
+                    for record in found {
+                        if bytes >= bytes_max {
+                            break;
+                        }
+                        bytes += record.disk_bytes();
+                        at = record.index + 1;
+                        records.push(record);
+                    }
+                }
+                Step::OnDisk(run) => {
+                    bytes += run.read(&mut records)?;
+                    at = run.indexes.end;
+                }
+            }
+        }
+        Ok(records)
+    }
+}
+
+enum Step {
+    Absent,
+    Cached(Vec<Record>),
+    OnDisk(Run),
+}
+
+/// Consecutive records in one file.
+struct Run {
+    file: Arc<File>,
+    path: PathBuf,
+    salt: u64,
+    indexes: Range<u64>,
+    bytes: Range<u64>,
+}
+
+impl Run {
+    fn read(&self, out: &mut Vec<Record>) -> io::Result<usize> {
+        let mut buffer = vec![0; (self.bytes.end - self.bytes.start) as usize];
+        let read = recover::read_full(&self.file, &mut buffer, self.bytes.start)?;
+        buffer.truncate(read);
+        let buffer = Bytes::from(buffer);
+        let mut at = 0;
+        for index in self.indexes.clone() {
+            let found =
+                record::decode(self.salt, &buffer[at..]).map_err(|why| self.damage(at, index, &why.to_string()))?;
+            if found.index != index {
+                return Err(self.damage(at, index, &format!("there is a record of index {}", found.index)));
+            }
+            let start = at + record::HEADER_BYTES;
+            out.push(Record {
+                index,
+                term: found.term,
+                kind: found.kind,
+                tag: 0,
+                payload: buffer.slice(start..start + found.payload.len()),
+            });
+            at += found.disk_bytes;
+        }
+        Ok(buffer.len())
+    }
+
+    fn damage(&self, at: usize, index: u64, why: &str) -> io::Error {
+        let offset = self.bytes.start + at as u64;
+        let text = format!(
+            "{} is damaged at offset {offset} (log index {index}): {why}",
+            self.path.display()
+        );
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    }
+}
+
+impl Index {
+    fn new(recovered: recover::Recovered) -> Self {
+        let segments: VecDeque<_> = recovered.segments.into();
+        let purged = segments.front().map_or(Position::default(), |first| Position {
+            term: first.header.prev_term,
+            index: first.header.first_index - 1,
+        });
+        Self {
+            room_bytes: segments.back().map_or(0, |last| last.capacity.saturating_sub(last.end)),
+            segments,
+            cache: VecDeque::new(),
+            cache_bytes: 0,
+            last: recovered.last,
+            last_written: recovered.last,
+            purged,
+            durable_index: recovered.last.index,
+        }
+    }
+
+    fn push(&mut self, record: Record) -> io::Result<()> {
+        // A log that never held anything may begin anywhere.
+        if record.index != self.last.index + 1 && (self.last.index > 0 || record.index == 0) {
+            let text = format!(
+                "append entry {} to a log that ends at {}",
+                record.index, self.last.index
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        self.last = Position {
+            term: record.term,
+            index: record.index,
+        };
+        self.cache_bytes += record.disk_bytes();
+        self.cache.push_back(record);
+        Ok(())
+    }
+
+    /// Forgets written entries beyond the bound.
+    fn trim_cache(&mut self) {
+        while self.cache_bytes > CACHE_BYTES_MAX
+            && self
+                .cache
+                .front()
+                .is_some_and(|record| record.index <= self.durable_index)
+        {
+            if let Some(record) = self.cache.pop_front() {
+                self.cache_bytes -= record.disk_bytes();
+            }
+        }
+    }
+
+    /// Keeps only entries up to `index` in memory.
+    fn cut_cache(&mut self, index: u64) {
+        while self.cache.back().is_some_and(|record| record.index > index) {
+            if let Some(record) = self.cache.pop_back() {
+                self.cache_bytes -= record.disk_bytes();
+            }
+        }
+    }
+
+    /// Where to read the first entries of `range`.
+    fn find(&self, range: Range<u64>) -> Step {
+        let next = self.last.index + 1;
+        if range.start <= self.purged.index || range.start >= next {
+            return Step::Absent;
+        }
+        if let Some(first) = self.cache.front().map(|record| record.index)
+            && range.start >= first
+        {
+            let skip = (range.start - first) as usize;
+            let count = (range.end.min(next) - range.start) as usize;
+            return Step::Cached(self.cache.iter().skip(skip).take(count).cloned().collect());
+        }
+        let at = self.segments.partition_point(|s| s.header.first_index <= range.start);
+        match at.checked_sub(1).and_then(|at| run(&self.segments[at], range)) {
+            Some(run) => Step::OnDisk(run),
+            None => Step::Absent,
+        }
+    }
+}
+
+/// The records of `range` in one segment that fit a read.
+fn run(segment: &Segment, range: Range<u64>) -> Option<Run> {
+    let (start, mut end) = segment.place(range.start)?;
+    let mut last = range.start;
+    while last + 1 < range.end
+        && let Some((_, next_end)) = segment.place(last + 1)
+        && next_end - start <= READ_BYTES
+    {
+        (last, end) = (last + 1, next_end);
+    }
+    Some(Run {
+        file: segment.file.clone(),
+        path: segment.path.clone(),
+        salt: segment.header.salt,
+        indexes: range.start..last + 1,
+        bytes: start..end,
+    })
+}

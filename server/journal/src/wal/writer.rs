@@ -1,0 +1,377 @@
+//! The one thread that writes the log.
+//!
+//! It takes everything that was submitted meanwhile, writes consecutive appends with one `pwrite` and one
+//! `fdatasync`, and only then reports them as done. After an error it does no more IO: every operation, also those
+//! that wait already, gets the first error.
+
+use std::{io, os::unix::fs::FileExt, sync::Arc};
+
+use alluxio_common::crashsafe;
+
+use super::{
+    Position, Record, Shared, record, recover,
+    segment::{HEADER_BYTES, Header, Segment, Spare},
+};
+
+/// Told when an operation is on disk, or failed. Called on the writer's thread: must not block.
+pub(crate) type OnDone = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// Encoded bytes of one write; more records get the next write (of the same sync, where possible).
+const WRITE_BYTES_MAX: usize = 4 << 20;
+
+/// Something to do, in order.
+pub(crate) enum Op {
+    /// Entries that are in the cache already.
+    Append { records: Vec<Record>, done: OnDone },
+    /// Remove what is after `index`.
+    Truncate { index: u64, done: OnDone },
+    /// Drop what is up to `upto`.
+    Purge { upto: Position, done: OnDone },
+    /// Allocate.
+    Reserve { bytes: u64, done: OnDone },
+}
+
+/// Works until the log is closed.
+pub(super) fn run(shared: &Shared) {
+    let mut writer = Writer {
+        shared,
+        spare: None,
+        buffer: Vec::new(),
+    };
+    loop {
+        let ops = {
+            let mut queue = shared.queue.lock();
+            while queue.ops.is_empty() {
+                if queue.closed {
+                    return;
+                }
+                shared.wake.wait(&mut queue);
+            }
+            std::mem::take(&mut queue.ops)
+        };
+        writer.execute(ops);
+    }
+}
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    spare: Option<Spare>,
+    buffer: Vec<u8>,
+}
+
+/// The end of the last segment, as the writer goes on from it.
+struct Tail {
+    file: Arc<std::fs::File>,
+    salt: u64,
+    /// Where `Writer::buffer` goes.
+    at: u64,
+    capacity: u64,
+    /// Where the records in the buffer start.
+    offsets: Vec<u32>,
+    last: Position,
+}
+
+impl Writer<'_> {
+    fn execute(&mut self, ops: impl IntoIterator<Item = Op>) {
+        let (mut records, mut waiting) = (Vec::new(), Vec::new());
+        for op in ops {
+            match op {
+                Op::Append { records: more, done } => {
+                    records.extend(more);
+                    waiting.push(done);
+                }
+                other => {
+                    self.append(std::mem::take(&mut records), std::mem::take(&mut waiting));
+                    self.execute_one(other);
+                }
+            }
+        }
+        self.append(records, waiting);
+        self.prepare_spare();
+    }
+
+    fn execute_one(&mut self, op: Op) {
+        match op {
+            Op::Append { records, done } => self.append(records, vec![done]),
+            Op::Truncate { index, done } => {
+                let result = self.fatal("truncate the log", |w| w.truncate(index));
+                done(result);
+            }
+            Op::Purge { upto, done } => {
+                let last_index = self.shared.index.lock().last.index;
+                let result = match upto.index > last_index {
+                    true => self.fatal("begin the log anew", |w| w.reset(upto)),
+                    // A file that cannot be removed now is removed by the next purge, or at the next start.
+                    false => self.purge(upto),
+                };
+                done(result);
+            }
+            Op::Reserve { bytes, done } => done(self.reserve(bytes)),
+        }
+    }
+
+    /// Does something after whose failure the files cannot be relied on any more.
+    fn fatal(&mut self, doing: &str, action: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
+        self.shared.check()?;
+        action(self).inspect_err(|error| {
+            let reason = format!("{doing} in {}: {error}", self.shared.options.dir.display());
+            tracing::error!("{reason}");
+            // Only the first failure counts.
+            let _ = self.shared.failed.set(reason);
+        })
+    }
+
+    fn append(&mut self, records: Vec<Record>, waiting: Vec<OnDone>) {
+        if waiting.is_empty() {
+            return;
+        }
+        let result = self.fatal("write the log", |w| w.write(&records));
+        for done in waiting {
+            done(match &result {
+                Ok(()) => Ok(()),
+                Err(e) => Err(io::Error::new(e.kind(), e.to_string())),
+            });
+        }
+    }
+
+    fn write(&mut self, records: &[Record]) -> io::Result<()> {
+        let Some(first) = records.first() else { return Ok(()) };
+        let mut durable_index = self.shared.index.lock().durable_index;
+        let mut tail = match self.tail() {
+            Some(tail) => tail,
+            None => self.begin_segment(first, 0)?,
+        };
+        for record in records {
+            let bytes = record.disk_bytes();
+            if tail.at + (self.buffer.len() + bytes) as u64 > tail.capacity {
+                // The next segment may exist only once this one is on disk.
+                self.write_buffer(&mut tail)?;
+                tail.file.sync_data()?;
+                self.publish(&tail);
+                durable_index = tail.last.index;
+                tail = self.begin_segment(record, tail.last.term)?;
+            }
+            tail.offsets.push((tail.at + self.buffer.len() as u64) as u32);
+            record.encode(tail.salt, durable_index, &mut self.buffer);
+            tail.last = Position {
+                term: record.term,
+                index: record.index,
+            };
+            if self.buffer.len() >= WRITE_BYTES_MAX {
+                self.write_buffer(&mut tail)?;
+            }
+        }
+        self.write_buffer(&mut tail)?;
+        tail.file.sync_data()?;
+        self.publish(&tail);
+        Ok(())
+    }
+
+    fn tail(&self) -> Option<Tail> {
+        let index = self.shared.index.lock();
+        let segment = index.segments.back()?;
+        Some(Tail {
+            file: segment.file.clone(),
+            salt: segment.header.salt,
+            at: segment.end,
+            capacity: segment.capacity,
+            offsets: Vec::new(),
+            last: index.last_written,
+        })
+    }
+
+    fn write_buffer(&mut self, tail: &mut Tail) -> io::Result<()> {
+        tail.file.write_all_at(&self.buffer, tail.at)?;
+        tail.at += self.buffer.len() as u64;
+        self.buffer.clear();
+        // One large command must not cost its memory for ever.
+        self.buffer.shrink_to(WRITE_BYTES_MAX);
+        Ok(())
+    }
+
+    /// Tells readers about what is on disk now.
+    fn publish(&self, tail: &Tail) {
+        let mut index = self.shared.index.lock();
+        if let Some(segment) = index.segments.back_mut() {
+            segment.offsets.extend_from_slice(&tail.offsets);
+            segment.end = tail.at;
+        }
+        index.last_written = tail.last;
+        index.durable_index = tail.last.index;
+        self.count_room(&mut index);
+        index.trim_cache();
+    }
+
+    fn begin_segment(&mut self, first: &Record, prev_term: u64) -> io::Result<Tail> {
+        let header = {
+            let index = self.shared.index.lock();
+            // A segment that is empty and too small is replaced by a larger one of the same name.
+            let replaced = index.segments.back().filter(|last| last.header.first_index == first.index);
+            Header::new(first.index, prev_term, replaced.is_some_and(|last| last.header.reset))
+        };
+        self.add_segment(header, HEADER_BYTES + first.disk_bytes() as u64)
+    }
+
+    fn add_segment(&mut self, header: Header, bytes_min: u64) -> io::Result<Tail> {
+        let options = &self.shared.options;
+        let spare = match self.spare.take() {
+            Some(spare) if spare.capacity >= bytes_min => spare,
+            _ => Spare::create(&options.dir, bytes_min.max(options.segment_bytes_max))?,
+        };
+        let segment = Segment::create(&options.dir, header, spare)?;
+        let tail = Tail {
+            file: segment.file.clone(),
+            salt: header.salt,
+            at: segment.end,
+            capacity: segment.capacity,
+            offsets: Vec::new(),
+            last: Position {
+                term: header.prev_term,
+                index: header.first_index - 1,
+            },
+        };
+        let mut index = self.shared.index.lock();
+        if index.segments.back().is_some_and(|last| last.path == segment.path) {
+            index.segments.pop_back();
+        }
+        index.segments.push_back(segment);
+        self.count_room(&mut index);
+        Ok(tail)
+    }
+
+    /// The next segment is allocated while this one has room, so that a full disk is noticed before anything is
+    /// promised, and beginning a segment is quick.
+    fn prepare_spare(&mut self) {
+        let half_full = self
+            .shared
+            .index
+            .lock()
+            .segments
+            .back()
+            .is_some_and(|s| s.end > s.capacity / 2);
+        if half_full && self.spare.is_none() && self.shared.failed.get().is_none() {
+            // Not a failure yet: `reserve` tries again when room is really needed, and tells its caller.
+            let _ = self.allocate(self.shared.options.segment_bytes_max);
+        }
+    }
+
+    fn allocate(&mut self, bytes: u64) -> io::Result<()> {
+        // The old spare is the same file.
+        self.spare = None;
+        self.spare = Some(Spare::create(&self.shared.options.dir, bytes)?);
+        self.count_room(&mut self.shared.index.lock());
+        Ok(())
+    }
+
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        self.shared.check()?;
+        if self.shared.index.lock().room_bytes >= bytes {
+            return Ok(());
+        }
+        self.allocate((HEADER_BYTES + bytes).max(self.shared.options.segment_bytes_max))
+    }
+
+    fn count_room(&self, index: &mut super::Index) {
+        let in_tail = index.segments.back().map_or(0, |s| s.capacity.saturating_sub(s.end));
+        let in_spare = self.spare.as_ref().map_or(0, |s| s.capacity - HEADER_BYTES);
+        // A record is never split, so the two do not add up.
+        index.room_bytes = in_tail.max(in_spare);
+    }
+
+    fn truncate(&mut self, after: u64) -> io::Result<()> {
+        let dir = &self.shared.options.dir;
+        let last = self.position_of(after)?;
+        recover::begin_truncation(dir, after)?;
+        loop {
+            let path = {
+                let index = self.shared.index.lock();
+                match index.segments.back() {
+                    Some(last) if index.segments.len() > 1 && last.header.first_index > after => last.path.clone(),
+                    _ => break,
+                }
+            };
+            crashsafe::remove_file(&path)?;
+            self.shared.index.lock().segments.pop_back();
+        }
+        let tail = {
+            let mut index = self.shared.index.lock();
+            index.cut_cache(after);
+            index.last = last;
+            index.last_written = last;
+            index.durable_index = last.index;
+            let cut = index.segments.back_mut().map(|segment| {
+                let keep = (after + 1).saturating_sub(segment.header.first_index) as usize;
+                if let Some(end) = segment.offsets.get(keep) {
+                    segment.end = u64::from(*end);
+                    segment.offsets.truncate(keep);
+                }
+                segment.tail()
+            });
+            self.count_room(&mut index);
+            cut
+        };
+        if let Some((file, end, capacity)) = tail {
+            super::segment::zero_from(&file, end, capacity)?;
+        }
+        recover::finish_truncation(dir)
+    }
+
+    /// Term and index of an entry that stays when what is behind it is cut off.
+    fn position_of(&self, index: u64) -> io::Result<Position> {
+        let purged = self.shared.index.lock().purged;
+        if index == purged.index {
+            return Ok(purged);
+        }
+        let found = super::WalReader::read_shared(self.shared, index..index + 1, record::HEADER_BYTES)?;
+        match found.first() {
+            Some(record) => Ok(Position {
+                term: record.term,
+                index,
+            }),
+            None => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("entry {index} is not in the log"),
+            )),
+        }
+    }
+
+    fn purge(&mut self, upto: Position) -> io::Result<()> {
+        self.shared.check()?;
+        {
+            let mut index = self.shared.index.lock();
+            if upto.index > index.purged.index {
+                index.purged = upto;
+            }
+        }
+        self.remove_segments(|index| {
+            index.segments.len() > 1 && index.segments[0].next_index() - 1 <= index.purged.index
+        })
+    }
+
+    /// The log goes on behind a gap: what is before was replaced by a snapshot.
+    fn reset(&mut self, upto: Position) -> io::Result<()> {
+        {
+            let mut index = self.shared.index.lock();
+            index.cut_cache(0);
+            (index.last, index.last_written, index.purged) = (upto, upto, upto);
+            index.durable_index = upto.index;
+        }
+        self.add_segment(Header::new(upto.index + 1, upto.term, true), 0)?;
+        self.remove_segments(|index| index.segments.len() > 1)
+    }
+
+    /// Unlinks segments from the front, each durably before the next, so that a crash leaves no gap.
+    fn remove_segments(&self, front_is_obsolete: impl Fn(&super::Index) -> bool) -> io::Result<()> {
+        loop {
+            let path = {
+                let index = self.shared.index.lock();
+                if !front_is_obsolete(&index) {
+                    return Ok(());
+                }
+                index.segments[0].path.clone()
+            };
+            crashsafe::remove_file(&path)?;
+            self.shared.index.lock().segments.pop_front();
+        }
+    }
+}
