@@ -112,10 +112,9 @@ fn references_are_replaced_wherever_they_stand() {
     let conf = conf.unwrap();
     assert_eq!(conf.string(&keys::master::JOURNAL_FOLDER), "/data/journal");
     assert_eq!(conf.string(&keys::master::METASTORE_DIR), "/data/journal/x-/home/u");
-    assert_eq!(
-        conf.string(&keys::worker::WORKER_DOMAIN_SOCKET),
-        "/data/cache/worker.sock"
-    );
+    // By way of two defaults.
+    let dotted = load("alluxio.home=/h").unwrap();
+    assert_eq!(dotted.string(&keys::worker::WORKER_TIER0_PATH), "/h/worker");
 
     let circle = load("alluxio.work.dir=${alluxio.home}\nalluxio.home=${alluxio.work.dir}").unwrap_err();
     assert!(circle.to_string().contains("in a circle"), "{circle}");
@@ -235,11 +234,11 @@ fn values_are_read_by_their_type() {
         Some(Duration::from_millis(200))
     );
     assert_eq!(conf.bytes(&keys::user::BLOCK_SIZE), 16 << 20);
-    assert!(!conf.bool(&keys::worker::SYNC_ON_CLOSE));
+    assert!(!conf.bool(&keys::worker::WORKER_SYNC_ON_CLOSE));
     assert_eq!(conf.string(&keys::user::WRITE_TYPE), "THROUGH");
     assert_eq!(conf.list(&keys::master::PERSIST_BLACKLIST), [".tmp", "~"]);
     assert_eq!(conf.octal(&keys::general::UMASK), 0o022);
-    assert_eq!(conf.ratio(&keys::worker::TIER0_HIGH_WATERMARK), 0.95);
+    assert_eq!(conf.ratio(&keys::worker::WORKER_TIER0_HIGH_RATIO), 0.95);
     assert_eq!(conf.port(&keys::master::MASTER_RPC_PORT), 19998);
     assert_eq!(conf.int(&keys::master::RETRY_CACHE_SIZE), 100_000);
     assert_eq!(conf.path(&keys::general::HOME), Path::new("/opt/alluxio"));
