@@ -34,7 +34,7 @@ fn later_sources_win_and_are_remembered() {
     let dir = tempfile::tempdir().unwrap();
     let mut all = sources(
         dir.path(),
-        "alluxio.master.hostname=site\nalluxio.worker.hostname=site\nalluxio.user.hostname=site\n\
+        "alluxio.master.hostname=site  \nalluxio.worker.hostname=site\nalluxio.user.hostname=site\n\
          alluxio.worker.bind.host=site\n",
     );
     for (variable, value) in [
