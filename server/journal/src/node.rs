@@ -202,7 +202,8 @@ fn open_log<S: StateMachine>(options: &JournalOptions, folder: &Folder, applier:
 fn restore_if_needed<S: StateMachine>(options: &JournalOptions, applier: &Applier<S>, log: &WalReader) -> Result<()> {
     let (applied, purged) = (applier.applied_index(), log.extent().purged.index);
     let needed = applied < purged;
-    if !needed && !(applied == 0 && applier.snapshot_index() > 0) {
+    let quicker = applied == 0 && applier.snapshot_index() > 0;
+    if !needed && !quicker {
         return Ok(());
     }
     let reading = || JournalError::io(format!("restore a snapshot in {}", options.dir.display()));

@@ -105,8 +105,9 @@ impl<S: StateMachine> Proposer<S> {
         if let Err(error) = self.log.reserve(commands.len() as u64 + RESERVED_BYTES).await {
             return fail::<S>(waiters, || match error.raw_os_error() {
                 Some(libc::ENOSPC | libc::EDQUOT) => JournalError::NoSpace { dir: self.dir.clone() },
-                _ => JournalError::Failed {
-                    reason: error.to_string(),
+                _ => JournalError::Io {
+                    doing: format!("allocate log in {}", self.dir.display()),
+                    source: std::io::Error::new(error.kind(), error.to_string()),
                 },
             });
         }

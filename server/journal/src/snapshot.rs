@@ -61,7 +61,7 @@ impl SnapshotStore {
     pub fn open(dir: PathBuf) -> io::Result<Self> {
         crashsafe::create_dir_all(&dir)?;
         match fs::remove_file(dir.join(TEMPORARY)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(Self { dir }),
         }
     }

@@ -98,7 +98,8 @@ impl Writer<'_> {
                 done(result);
             }
             Op::Purge { upto, done } => {
-                let result = match upto.index > self.shared.index.lock().last.index {
+                let last_index = self.shared.index.lock().last.index;
+                let result = match upto.index > last_index {
                     true => self.fatal("begin the log anew", |w| w.reset(upto)),
                     // A file that cannot be removed now is removed by the next purge, or at the next start.
                     false => self.purge(upto),
@@ -202,7 +203,12 @@ impl Writer<'_> {
     }
 
     fn begin_segment(&mut self, first: &Record, prev_term: u64) -> io::Result<Tail> {
-        let header = Header::new(first.index, prev_term, false);
+        let header = {
+            let index = self.shared.index.lock();
+            // A segment that is empty and too small is replaced by a larger one of the same name.
+            let replaced = index.segments.back().filter(|last| last.header.first_index == first.index);
+            Header::new(first.index, prev_term, replaced.is_some_and(|last| last.header.reset))
+        };
         self.add_segment(header, HEADER_BYTES + first.disk_bytes() as u64)
     }
 
@@ -225,6 +231,9 @@ impl Writer<'_> {
             },
         };
         let mut index = self.shared.index.lock();
+        if index.segments.back().is_some_and(|last| last.path == segment.path) {
+            index.segments.pop_back();
+        }
         index.segments.push_back(segment);
         self.count_room(&mut index);
         Ok(tail)

@@ -5,12 +5,62 @@
 //! of the machine takes is replayed from there. Left out: transactions over reads (there is one writer), tables (a
 //! leading byte of the key is enough).
 
-pub mod heap;
+pub mod bench;
+mod fjall;
+mod heap;
+mod redb;
+#[cfg(test)]
+mod tests;
 
+pub use fjall::FjallStore;
 pub use heap::HeapStore;
+pub use redb::RedbStore;
 
 use bytes::Bytes;
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Block cache of the store on disk, unless set otherwise: with [`crate::state::StateOptions`]' cache in front, what matters
+/// is that the upper levels fit.
+pub const CACHE_BYTES_DEFAULT: u64 = 32 << 20;
+
+/// Which store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In memory.
+    Heap,
+    /// On disk, log-structured.
+    Fjall,
+    /// On disk, B-tree.
+    Redb,
+}
+
+impl StoreKind {
+    /// Every kind.
+    pub const ALL: [StoreKind; 3] = [StoreKind::Heap, StoreKind::Fjall, StoreKind::Redb];
+
+    /// Its name in tables and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            StoreKind::Heap => "heap",
+            StoreKind::Fjall => "fjall",
+            StoreKind::Redb => "redb",
+        }
+    }
+}
+
+/// Opens or makes the store of a kind in `dir` (unused by the heap). The default of the product is [`StoreKind::Fjall`].
+///
+/// # Errors
+/// The folder cannot be used, is used by another process, or holds something else.
+pub fn open(kind: StoreKind, dir: &Path, cache_bytes: u64) -> io::Result<Arc<dyn MetaStore>> {
+    Ok(match kind {
+        StoreKind::Heap => Arc::new(HeapStore::default()),
+        StoreKind::Fjall => Arc::new(FjallStore::open(dir, cache_bytes)?),
+        StoreKind::Redb => Arc::new(RedbStore::open(dir, cache_bytes)?),
+    })
+}
 
 /// A consistent view, in key order.
 pub type StoreIter = Box<dyn Iterator<Item = io::Result<(Bytes, Bytes)>> + Send>;

@@ -119,9 +119,12 @@ pub struct UfsBinding {
     /// Path to read from, where it is not the natural one: of an unlinked inode that is still held.
     #[prost(bytes = "bytes", optional, tag = "6")]
     pub path: Option<Bytes>,
+    /// Lengths of uploads that ended without telling whether their object is at the path. Treated as `occupied` is.
+    #[prost(uint64, repeated, tag = "7")]
+    pub uncertain: Vec<u64>,
 }
 
-/// Most fingerprints remembered in [`UfsBinding::occupied`]; forgetting the oldest leaves an object rather than deleting one
+/// Most remembered in [`UfsBinding::occupied`] and in [`UfsBinding::uncertain`]; forgetting the oldest leaves an object rather than deleting one
 /// in doubt.
 pub const OCCUPIED_MAX: usize = 8;
 

@@ -12,6 +12,8 @@ mod cache;
 pub mod command;
 mod fault;
 mod inode;
+#[cfg(test)]
+mod model_test;
 mod read;
 mod records;
 mod snapshot;

@@ -90,8 +90,8 @@ pub struct Intent {
     /// anything else is somebody else's and stays.
     #[prost(string, repeated, tag = "14")]
     pub expect: Vec<String>,
-    /// Delete: an upload that never reported back may have left an object of one of these lengths, written after `created_ns`
-    /// of its persist. Empty: only `expect` counts.
+    /// Persist and delete: an upload that never reported back may have left an object of one of these lengths: it may be
+    /// replaced or deleted too. Empty: only `expect` counts.
     #[prost(uint64, repeated, tag = "15")]
     pub expect_lengths: Vec<u64>,
     /// A persist whose inode was unlinked after it started. Tell the worker to stop; once it is known not to be running any

@@ -3,8 +3,10 @@
 use alluxio_proto::types::PersistState;
 use alluxio_proto::{ErrorKind, InodeId, IntentId, MountId};
 
+use std::sync::Arc;
+
 use super::Work;
-use super::presence::occupy;
+use super::presence::{forget_others, occupy, occupy_uncertain};
 use crate::state::command::{IntentDone, IntentFailed, IntentStarted};
 use crate::state::fault::{Outcomes, refuse};
 use crate::state::inode::{Inode, UfsBinding};
@@ -142,6 +144,7 @@ impl Work<'_, '_> {
                 true => vec![ufs.fingerprint.clone()],
                 false => ufs.occupied.clone(),
             };
+            intent.expect_lengths = ufs.uncertain.clone();
         }
         if intent.kind().is_creating() {
             self.mark_in_ufs(inode.parent_id())?;
@@ -189,10 +192,11 @@ impl Work<'_, '_> {
             IntentKind::Persist | IntentKind::Symlink => uploaded(&mut inode, &intent, c.fingerprint),
             IntentKind::Mkdir => inode.persist_state = PersistState::Persisted as i32,
             IntentKind::Rename | IntentKind::SetAttr => {
+                let present = inode.ufs.as_ref().is_some_and(|ufs| ufs.present);
+                if intent.kind() == IntentKind::Rename && present && !c.skipped {
+                    forget_others(&mut inode);
+                }
                 if let Some(ufs) = inode.ufs.as_mut().filter(|ufs| ufs.present && !c.skipped) {
-                    if intent.kind() == IntentKind::Rename {
-                        ufs.occupied.clear();
-                    }
                     if !c.fingerprint.is_empty() && !intent.expect.is_empty() | (intent.kind() == IntentKind::SetAttr) {
                         ufs.fingerprint = c.fingerprint;
                     }
@@ -232,12 +236,13 @@ impl Work<'_, '_> {
         let alive = inode.as_ref().is_some_and(|inode| inode.nlink > 0);
         let newer = inode.as_ref().is_some_and(|inode| inode.version > intent.version);
         let is_persist = intent.kind() == IntentKind::Persist;
-        let pointless = intent.cancelled || (!alive && intent.kind().is_late_bound());
+        let pointless = intent.cancelled || (!alive && intent.kind() == IntentKind::SetAttr);
         if pointless || (is_persist && c.superseded && newer) || (is_persist && c.data_lost) {
             self.drop_intent(&intent);
             self.bump_generation(InodeId(intent.dir))?;
+            let inode = self.leave_uncertain(&intent, inode)?;
             if let Some(inode) = inode.filter(|_| alive && c.data_lost && !newer && !intent.cancelled) {
-                let mut inode = (*inode).clone();
+                let mut inode = inode;
                 inode.persist_state = PersistState::Lost as i32;
                 self.inode_changed(inode.id, false);
                 self.put_and_answer(inode);
@@ -250,6 +255,29 @@ impl Work<'_, '_> {
         self.put_intent(&intent);
         self.applied.intent = Some(intent);
         Ok(())
+    }
+
+    /// An upload ended and nobody knows whether its object is there: whoever has the path now must reckon with it. (Deletes
+    /// behind it know its length already.)
+    fn leave_uncertain(&mut self, upload: &Intent, inode: Option<Arc<Inode>>) -> Outcomes<Option<Inode>> {
+        let heir = if upload.heir != 0 { self.tx.inode_opt(InodeId(upload.heir))? } else { None };
+        let own = inode.map(|inode| (*inode).clone());
+        if !upload.started || upload.kind() != IntentKind::Persist {
+            return Ok(own);
+        }
+        if let Some(heir) = heir {
+            let mut heir = (*heir).clone();
+            occupy_uncertain(&mut heir, upload.length);
+            self.tx.put_inode(heir);
+        }
+        Ok(match own {
+            Some(mut own) if !upload.cancelled => {
+                occupy_uncertain(&mut own, upload.length);
+                self.tx.put_inode(own.clone());
+                Some(own)
+            }
+            own => own,
+        })
     }
 
     pub(super) fn schedule_persist_now(&mut self, id: InodeId) -> Outcomes<()> {
@@ -266,10 +294,16 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// Something will be at or beneath `dir`: its folder will be there, and those above it.
+    /// Something may come to be beneath `dir`: so may its folder, and those above it. Whether they are there is only certain
+    /// after their own mkdir.
     fn mark_in_ufs(&mut self, dir: InodeId) -> Outcomes<()> {
-        for dir in self.not_in_ufs(dir)? {
+        for dir in self.dirs_above(dir)? {
             let mut inode = self.edit(dir)?;
+            match inode.persist_state() {
+                PersistState::Persisted => return Ok(()),
+                PersistState::ToBePersisted => {}
+                PersistState::NotPersisted | PersistState::Lost => self.new_late_intent(&inode, IntentKind::Mkdir)?,
+            }
             inode.persist_state = PersistState::Persisted as i32;
             self.tx.put_inode(inode);
         }
@@ -279,45 +313,44 @@ impl Work<'_, '_> {
     /// Makes sure that the folder of `dir` will be there before anything that is journaled from now on: a rename, unlike an
     /// upload, does not make folders.
     pub(super) fn ensure_dirs(&mut self, dir: InodeId) -> Outcomes<()> {
-        for dir in self.not_in_ufs(dir)?.into_iter().rev() {
-            let mut inode = self.edit(dir)?;
-            let Some(path) = self.tx.natural_path(&inode)? else {
-                return Ok(());
-            };
+        for dir in self.dirs_above(dir)?.into_iter().rev() {
             let mkdir = |intent: &Intent| intent.inode == dir.get() && intent.kind() == IntentKind::Mkdir;
             let waiting = self.tx.intents_of(dir)?.into_iter().find(mkdir);
-            if let Some(late) = waiting.as_ref().filter(|intent| !intent.started) {
-                self.drop_intent(late);
+            let mut inode = self.edit(dir)?;
+            match &waiting {
+                Some(started) if started.order != 0 => continue,
+                None if inode.is_persisted() => continue,
+                Some(late) => self.drop_intent(late),
+                None => {}
             }
-            if waiting.is_none_or(|intent| !intent.started) {
-                self.new_fixed_intent(Intent {
-                    kind: IntentKind::Mkdir as i32,
-                    mount_id: inode.mount_id,
-                    path,
-                    inode: dir.get(),
-                    inode_kind: inode.kind,
-                    dir: inode.parent,
-                    ..Default::default()
-                })?;
-            }
+            let Some(path) = self.tx.natural_path(&inode)? else { return Ok(()) };
+            self.new_fixed_intent(Intent {
+                kind: IntentKind::Mkdir as i32,
+                mount_id: inode.mount_id,
+                path,
+                inode: dir.get(),
+                inode_kind: inode.kind,
+                dir: inode.parent,
+                ..Default::default()
+            })?;
             inode.persist_state = PersistState::Persisted as i32;
             self.tx.put_inode(inode);
         }
         Ok(())
     }
 
-    /// `dir` and the directories above it, from below, until one that is in the under-storage (and so are those above).
-    fn not_in_ufs(&self, dir: InodeId) -> Outcomes<Vec<InodeId>> {
-        let mut missing = Vec::new();
+    /// `dir` and the directories above it, from below, the mount's root not included.
+    fn dirs_above(&self, dir: InodeId) -> Outcomes<Vec<InodeId>> {
+        let mut above = Vec::new();
         let mut at = dir;
         while let Some(inode) = self.tx.inode_opt(at)? {
-            if inode.is_persisted() || inode.parent == 0 {
+            if inode.parent == 0 || self.tx.is_mount_point(&inode) {
                 break;
             }
-            missing.push(at);
+            above.push(at);
             at = inode.parent_id();
         }
-        Ok(missing)
+        Ok(above)
     }
 
     /// A listing of the directory that was made before now may be wrong.
@@ -354,7 +387,7 @@ fn uploaded(inode: &mut Inode, intent: &Intent, fingerprint: String) {
     ufs.fingerprint = fingerprint;
     ufs.length = intent.length;
     ufs.present = true;
-    ufs.occupied.clear();
+    forget_others(inode);
     if inode.version == intent.version {
         inode.persist_state = PersistState::Persisted as i32;
     }

@@ -51,7 +51,7 @@ impl Work<'_, '_> {
         let mut presence = Presence {
             intents: self.tx.intents_of(inode.inode_id())?,
             own: inode.ufs.as_ref().is_some_and(|ufs| ufs.present) || (inode.is_dir() && inode.is_persisted()),
-            occupied: inode.ufs.as_ref().is_some_and(|ufs| !ufs.occupied.is_empty()),
+            occupied: inode.ufs.as_ref().is_some_and(|ufs| !ufs.occupied.is_empty() || !ufs.uncertain.is_empty()),
         };
         let in_flight = presence.in_flight(inode).count() > 0;
         let inherited = presence.inherited(inode).count() > 0;
@@ -78,9 +78,7 @@ impl Work<'_, '_> {
             None => None,
         };
         self.forget_intents(inode, &presence, delete)?;
-        if let Some(ufs) = &mut inode.ufs {
-            ufs.occupied.clear();
-        }
+        forget_others(inode);
         Ok(())
     }
 
@@ -94,11 +92,12 @@ impl Work<'_, '_> {
         for intent in &presence.intents {
             let mut intent = intent.clone();
             if intent.inode == inode.id && intent.kind().is_late_bound() {
-                if !intent.started {
+                if intent.order == 0 {
                     self.drop_intent(&intent);
                     continue;
                 }
-                intent.cancelled |= intent.kind().is_creating();
+                // A folder is made all the same: a rename behind it may need it, and the removal comes after both.
+                intent.cancelled |= intent.kind() != IntentKind::Mkdir && intent.kind().is_creating();
             } else if intent.heir == inode.id {
                 intent.heir = 0;
                 self.tx
@@ -126,9 +125,7 @@ impl Work<'_, '_> {
                 .delete(tables::intent_by_inode(inode.inode_id(), IntentId(intent.id)));
             self.put_intent(&intent);
         }
-        if let Some(ufs) = &mut inode.ufs {
-            ufs.occupied.clear();
-        }
+        forget_others(inode);
         Ok(())
     }
 
@@ -140,11 +137,14 @@ impl Work<'_, '_> {
             for fingerprint in ufs.occupied.drain(..).chain(own) {
                 occupy(heir, fingerprint);
             }
+            for length in ufs.uncertain.drain(..) {
+                occupy_uncertain(heir, length);
+            }
         }
         for intent in &presence.intents {
             let mut intent = intent.clone();
             if intent.inode == old.id && intent.kind().is_late_bound() {
-                if !intent.started {
+                if intent.order == 0 {
                     self.drop_intent(&intent);
                     continue;
                 }
@@ -185,7 +185,8 @@ impl Work<'_, '_> {
             .in_flight(inode)
             .filter(|_| own)
             .chain(presence.inherited(inode));
-        let expect_lengths = in_flight.map(|intent| intent.length).collect();
+        let uncertain = inode.ufs.iter().flat_map(|ufs| ufs.uncertain.iter().copied());
+        let expect_lengths = uncertain.chain(in_flight.map(|intent| intent.length)).collect();
         self.bump_generation(dir)?;
         self.new_fixed_intent(Intent {
             kind: IntentKind::Delete as i32,
@@ -294,4 +295,24 @@ pub(super) fn occupy(inode: &mut Inode, fingerprint: String) {
         ufs.occupied.remove(0);
     }
     ufs.occupied.push(fingerprint);
+}
+
+/// Remembers that an object of that length, of an upload that did not report back, may be at the inode's path.
+pub(super) fn occupy_uncertain(inode: &mut Inode, length: u64) {
+    let ufs = inode.ufs.get_or_insert_with(UfsBinding::default);
+    if ufs.uncertain.contains(&length) {
+        return;
+    }
+    if ufs.uncertain.len() == OCCUPIED_MAX {
+        ufs.uncertain.remove(0);
+    }
+    ufs.uncertain.push(length);
+}
+
+/// The inode has nothing to do with what others left at the path any more.
+pub(super) fn forget_others(inode: &mut Inode) {
+    if let Some(ufs) = &mut inode.ufs {
+        ufs.occupied.clear();
+        ufs.uncertain.clear();
+    }
 }
