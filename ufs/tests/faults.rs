@@ -1,5 +1,7 @@
 //! What S3 does on a bad day, played by a server of a few lines.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
