@@ -628,3 +628,23 @@ async fn serial_call_latency() {
     drop(client);
     server.stop().await;
 }
+
+/// Large answers over loopback, eight at a time, printed; the bound only catches a lost design.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_throughput() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let (calls, bytes) = (128, 1 << 20);
+    let data = Bytes::from(vec![1; bytes]);
+    let started = Instant::now();
+    futures::stream::iter(0..calls)
+        .map(|_| client.call(1, text("x"), data.clone()))
+        .buffer_unordered(8)
+        .for_each(|answer| async { assert_eq!(answer.unwrap().1.len(), bytes) })
+        .await;
+    let rate = (calls * bytes) as f64 / started.elapsed().as_secs_f64() / 1e6;
+    println!("{rate:.0} MB/s each way");
+    assert!(rate > 20.0);
+    drop(client);
+    server.stop().await;
+}

@@ -256,6 +256,8 @@ type CallFuture = BoxFuture<'static, FsResult<(Bytes, Bytes)>>;
 impl Connection {
     async fn read(self: &Arc<Self>, reader: &mut FrameReader, heard: &Heard) -> ReadError {
         loop {
+            // A busy connection always has a frame ready: let other tasks have their turn.
+            tokio::task::coop::consume_budget().await;
             let (frame, room) = match reader.frame().await {
                 Ok(frame) => frame,
                 Err(error) => return error,
