@@ -3,7 +3,13 @@
 pub mod checksum;
 pub mod config;
 pub mod crashsafe;
+pub mod human;
+pub mod logging;
 pub mod metrics;
+pub mod retry;
+pub mod rpc;
 pub mod sync;
+pub mod time;
+pub mod users;
 
 pub use alluxio_proto::{ErrorKind, FsError, FsResult};

@@ -1015,8 +1015,9 @@ pub struct MasterRequest {
     pub op: Option<Op>,
 }
 
-/// An answer.
+/// An answer. `Opened` is the large one; boxing it would cost an allocation per open.
 #[derive(Clone, PartialEq, prost::Oneof)]
+#[allow(clippy::large_enum_variant)]
 pub enum Reply {
     /// See [`SessionInfo`].
     #[prost(message, tag = "10")]

@@ -206,6 +206,10 @@ pub struct Seal {
     /// Version that stays open, or 0: no writer is left.
     #[prost(uint64, tag = "3")]
     pub next: u64,
+    /// The last writer is gone. If nothing changed since the opening or the last seal, the file goes back to the version
+    /// that it had then, and `changed` in the answer is false: close instead of commit.
+    #[prost(bool, tag = "4")]
+    pub release: bool,
 }
 
 /// Drops a cached version, or an abandoned open one.

@@ -1,1 +1,21 @@
-//! Whole-system tests and benches.
+//! The harness of the whole-system tests and benches: real processes, real mounts, real S3 servers, and a proxy that
+//! misbehaves on demand.
+//!
+//! A test that cannot run on this machine fails and says why; none is skipped. Everything a test starts is ended when
+//! its guard is dropped, by process id; mounts are detached; folders are removed.
+
+pub mod cluster;
+pub mod disk;
+pub mod mounts;
+pub mod netns;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod s3;
+pub mod tools;
+pub mod tree;
+pub mod wait;
+
+pub use cluster::{Local, LocalBuilder};
+pub use process::Process;
+pub use s3::{Moto, S3Server, Versity};

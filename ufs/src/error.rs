@@ -20,6 +20,8 @@ pub enum UfsErrorKind {
     Throttled,
     /// No connection, no answer in time, or the server failed.
     Unreachable,
+    /// The bucket or the root folder itself is not there: nothing is known of any name in it.
+    StoreMissing,
     /// A component is no directory.
     NotADirectory,
     /// It is a directory.
@@ -68,7 +70,7 @@ impl From<UfsError> for FsError {
             UfsErrorKind::PreconditionFailed => ErrorKind::VersionMismatch,
             UfsErrorKind::Denied => ErrorKind::UfsDenied,
             UfsErrorKind::Throttled => ErrorKind::Throttled,
-            UfsErrorKind::Unreachable => ErrorKind::Unavailable,
+            UfsErrorKind::Unreachable | UfsErrorKind::StoreMissing => ErrorKind::Unavailable,
             UfsErrorKind::NotADirectory => ErrorKind::NotADirectory,
             UfsErrorKind::IsADirectory => ErrorKind::IsADirectory,
             UfsErrorKind::NotEmpty => ErrorKind::NotEmpty,

@@ -3,9 +3,26 @@
 //! Paths are bytes relative to the mount's root, without leading or trailing slash; the empty path is the root. A path's
 //! components are non-empty, neither `.` nor `..`, and hold no NUL.
 
+pub mod conformance;
 mod error;
+pub mod fault;
+mod memory;
+mod metrics;
+mod object;
+mod open;
+pub mod path;
+mod posix;
+mod s3;
+mod source;
+mod tls;
+mod uri;
 
 pub use error::{UfsError, UfsErrorKind, UfsResult};
+pub use memory::{Semantics, memory};
+pub use metrics::UfsMetrics;
+pub use open::open;
+pub use source::BytesSource;
+pub use uri::normalize_uri;
 
 use alluxio_proto::types::FileKind;
 use bytes::Bytes;
@@ -34,7 +51,8 @@ pub struct UfsStatus {
     pub symlink_target: Option<Bytes>,
 }
 
-/// One page of a listing: names in byte order, each once.
+/// One page of a listing. Over a whole listing each name comes once, a folder before a file of the same name, in an order
+/// that is the store's: by name on posix; by `name/` on object stores, whose keys sort so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UfsPage {
     /// Entries that can be paths; what cannot is skipped with a warning and counted.
@@ -113,6 +131,19 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
     /// What the store can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// Counters since it was opened.
+    fn metrics(&self) -> std::sync::Arc<UfsMetrics> {
+        std::sync::Arc::default()
+    }
+
+    /// Refuses a path that the store cannot hold (object stores: no UTF-8, or a key too long), without asking it.
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::Invalid`].
+    fn check_path(&self, path: &[u8]) -> UfsResult<()> {
+        path::check_path(path)
+    }
+
     /// Checks reachability, credentials, and that bucket or folder exist; changes nothing.
     async fn probe(&self) -> UfsResult<()>;
 
@@ -122,7 +153,11 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
     /// [`UfsErrorKind::NotFound`] only if the store said so.
     async fn status(&self, path: &[u8]) -> UfsResult<UfsStatus>;
 
-    /// One page of a directory, in byte order of names. The first page has no token.
+    /// One page of a directory, at most `limit` entries (at least 1 is taken). The first page has no token.
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::NotFound`] if there is no such directory; [`UfsErrorKind::StoreMissing`] if its bucket or root
+    /// folder is gone, which says nothing of the names in it.
     async fn list(&self, dir: &[u8], token: Option<PageToken>, limit: usize) -> UfsResult<UfsPage>;
 
     /// Streams `range` of the object, if it still has `fingerprint` (empty: whatever is there).
@@ -170,10 +205,12 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
     async fn symlink(&self, path: &[u8], target: &[u8]) -> UfsResult<()>;
 
     /// Renames a file, or a folder with all beneath it, replacing a file at the target. On stores without atomic rename:
-    /// server-side copies, then deletes; calling it again after an interruption completes it. Returns the new status.
+    /// server-side copies, then deletes; calling it again after an interruption completes it: so an absent `from` with a
+    /// `to` that is there counts as done, on every store. Returns the new status.
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus>;
 
-    /// Applies what is `Some` where the store can; stores that cannot do nothing and say so by `false`.
+    /// Applies what is `Some` where the store can; stores that cannot do nothing and say so by `false`. On posix a new
+    /// mtime is also a new fingerprint.
     async fn set_attributes(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<bool>;
 
     /// Aborts uploads of ours that were left behind and are older than `age`. Returns how many.

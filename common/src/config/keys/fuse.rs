@@ -2,11 +2,88 @@
 
 use crate::config::{Key, Kind, Scope};
 
-/// `alluxio.fuse.mount.point`.
-pub const FUSE_MOUNT_POINT: Key = Key {
-    name: "alluxio.fuse.mount.point",
-    default: "/mnt/alluxio-fuse",
-    kind: Kind::Text,
-    scope: Scope::Client,
-    doc: "Default mount point.",
-};
+keys! {
+    /// `alluxio.fuse.mount.point`.
+    pub const FUSE_MOUNT_POINT: Key = Key {
+        name: "alluxio.fuse.mount.point",
+        default: "/mnt/alluxio-fuse",
+        kind: Kind::Text,
+        scope: Scope::Client,
+        doc: "Default mount point.",
+    };
+
+    /// `alluxio.fuse.mount.alluxio.path`.
+    pub const FUSE_MOUNT_PATH: Key = Key {
+        name: "alluxio.fuse.mount.alluxio.path",
+        default: "/",
+        kind: Kind::Text,
+        scope: Scope::Client,
+        doc: "Folder of the namespace that is mounted.",
+    };
+
+    /// `alluxio.fuse.mount.options`.
+    pub const FUSE_MOUNT_OPTIONS: Key = Key {
+        name: "alluxio.fuse.mount.options",
+        default: "",
+        kind: Kind::Text,
+        scope: Scope::Client,
+        doc: "Mount options, separated by commas, before those of the command line. Alluxio's default sets \
+              attr_timeout and entry_timeout to 600: ours are below, and safe at any length.",
+    };
+
+    /// `alluxio.fuse.fs.name`.
+    pub const FUSE_FS_NAME: Key = Key {
+        name: "alluxio.fuse.fs.name",
+        default: "alluxio-fuse",
+        kind: Kind::Text,
+        scope: Scope::Client,
+        doc: "First column of `df` and `/proc/mounts` when the mount command does not say.",
+    };
+
+    /// `alluxio.fuse.attr.timeout`.
+    pub const FUSE_ATTR_TIMEOUT: Key = Key {
+        name: "alluxio.fuse.attr.timeout",
+        default: "10min",
+        kind: Kind::Duration,
+        scope: Scope::Client,
+        doc: "How long the kernel may keep attributes while changes by others are pushed to this mount; one second \
+              while they are not. Ours.",
+    };
+
+    /// `alluxio.fuse.entry.timeout`.
+    pub const FUSE_ENTRY_TIMEOUT: Key = Key {
+        name: "alluxio.fuse.entry.timeout",
+        default: "10min",
+        kind: Kind::Duration,
+        scope: Scope::Client,
+        doc: "As `alluxio.fuse.attr.timeout`, for names. Ours.",
+    };
+
+    /// `alluxio.fuse.passthrough.enabled`.
+    pub const FUSE_PASSTHROUGH: Key = Key {
+        name: "alluxio.fuse.passthrough.enabled",
+        default: "true",
+        kind: Kind::Bool,
+        scope: Scope::Client,
+        doc: "Whether the kernel reads and writes complete local files itself (needs Linux 6.9 and CAP_SYS_ADMIN). \
+              Ours.",
+    };
+
+    /// `alluxio.fuse.threads`.
+    pub const FUSE_THREADS: Key = Key {
+        name: "alluxio.fuse.threads",
+        default: "0",
+        kind: Kind::Int,
+        scope: Scope::Client,
+        doc: "Threads that take requests from the kernel; 0: as many as cores, at least 2. Ours.",
+    };
+
+    /// `alluxio.fuse.umount.timeout`.
+    pub const FUSE_UMOUNT_TIMEOUT: Key = Key {
+        name: "alluxio.fuse.umount.timeout",
+        default: "0s",
+        kind: Kind::Duration,
+        scope: Scope::Client,
+        doc: "How long unmounting waits for files in use.",
+    };
+}

@@ -1,0 +1,256 @@
+//! The path-based API of commands and gateways.
+
+mod read;
+mod tree;
+mod write;
+
+pub use read::FileReader;
+pub use write::FileWriter;
+
+use crate::master::MasterClient;
+use crate::workers::WorkerPool;
+use alluxio_proto::master::*;
+use alluxio_proto::types::{Attr, Caller, Entry, FileKind, WriteType};
+use alluxio_proto::{ErrorKind, FsError, FsResult, SessionId};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Entries asked for at once while listing.
+const PAGE_ENTRIES: u32 = 1000;
+
+/// Files by path. Clones share session and connections. What is written goes through a session, which is opened at the
+/// first need and closed by [`FileSystem::close`].
+#[derive(Clone)]
+pub struct FileSystem {
+    master: MasterClient,
+    workers: Arc<dyn WorkerPool>,
+    caller: Caller,
+    session: Arc<tokio::sync::Mutex<bool>>,
+}
+
+impl FileSystem {
+    /// Over a master and workers, as `caller`.
+    pub fn new(master: MasterClient, workers: Arc<dyn WorkerPool>, caller: Caller) -> Self {
+        Self {
+            master,
+            workers,
+            caller,
+            session: Arc::default(),
+        }
+    }
+
+    /// The master client.
+    pub fn master(&self) -> &MasterClient {
+        &self.master
+    }
+
+    /// Asks the master something that changes nothing.
+    ///
+    /// # Errors
+    /// As the operation says.
+    pub async fn ask<T: FromReply>(&self, op: Op) -> FsResult<T> {
+        self.master.read(&self.caller, op).await
+    }
+
+    /// Asks the master for a change.
+    ///
+    /// # Errors
+    /// As the operation says.
+    pub async fn change<T: FromReply>(&self, op: Op) -> FsResult<T> {
+        self.master.change(&self.caller, op).await
+    }
+
+    /// Opens the session that open files belong to, once.
+    async fn ensure_session(&self) -> FsResult<()> {
+        let mut open = self.session.lock().await;
+        if !*open {
+            let client = format!("alluxio command, process {}", std::process::id());
+            let host = crate::workers::host_name();
+            let info: SessionInfo = self
+                .ask(Op::OpenSession(OpenSession {
+                    client,
+                    host,
+                    ..Default::default()
+                }))
+                .await?;
+            self.master.set_session(SessionId(info.session));
+            *open = true;
+        }
+        Ok(())
+    }
+
+    /// Ends the session; what it holds open is released.
+    ///
+    /// # Errors
+    /// Those of the master.
+    pub async fn close(&self) -> FsResult<()> {
+        let mut open = self.session.lock().await;
+        if *open {
+            let Empty {} = self.change(Op::CloseSession(Empty {})).await?;
+            self.master.set_session(SessionId(0));
+            *open = false;
+        }
+        Ok(())
+    }
+
+    /// Attributes of a path.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unavailable` and `UfsDenied` if the under-storage cannot be asked.
+    pub async fn stat(&self, path: &str) -> FsResult<Attr> {
+        let path = Bytes::copy_from_slice(path.as_bytes());
+        self.ask(Op::ResolvePath(ResolvePath { path, refresh: false })).await
+    }
+
+    /// Whether a path exists.
+    ///
+    /// # Errors
+    /// Those of [`FileSystem::stat`] but `NotFound`.
+    pub async fn exists(&self, path: &str) -> FsResult<bool> {
+        match self.stat(path).await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One page of a directory, after a name.
+    ///
+    /// # Errors
+    /// `NotADirectory` and those of [`FileSystem::stat`].
+    pub async fn list_page(&self, directory: u64, after: Bytes) -> FsResult<DirPage> {
+        self.ask(Op::ReadDir(ReadDir {
+            inode: directory,
+            after,
+            limit: PAGE_ENTRIES,
+            refresh: false,
+        }))
+        .await
+    }
+
+    /// All entries of a directory in the order of their names; for directories that are known to be of a bearable size.
+    ///
+    /// # Errors
+    /// As [`FileSystem::list_page`].
+    pub async fn list(&self, path: &str) -> FsResult<Vec<Entry>> {
+        let attr = self.stat(path).await?;
+        let mut entries = Vec::new();
+        let mut after = Bytes::new();
+        loop {
+            let page = self.list_page(attr.inode, after).await?;
+            let Some(last) = page.entries.last() else {
+                return Ok(entries);
+            };
+            after = last.name.clone();
+            entries.extend(page.entries);
+            if page.eof {
+                return Ok(entries);
+            }
+        }
+    }
+
+    /// Makes a directory; with `parents`, missing ones above it, and it may exist.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `AccessDenied`, …
+    pub async fn mkdir(&self, path: &str, mode: u32, parents: bool, write_type: WriteType) -> FsResult<Attr> {
+        let (parent, name) = split(path)?;
+        if parents {
+            match self.stat(path).await {
+                Ok(attr) if attr.kind() == FileKind::Directory => return Ok(attr),
+                Ok(_) => {
+                    return Err(FsError::new(
+                        ErrorKind::AlreadyExists,
+                        format!("make directory {path}: a file has this name"),
+                    ));
+                }
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let parent = if parents {
+            Box::pin(self.mkdir_or_root(parent, mode, write_type)).await?
+        } else {
+            self.stat(parent).await?
+        };
+        let op = Mkdir {
+            parent: parent.inode,
+            name: name.to_owned().into(),
+            mode,
+            write_type: write_type as i32,
+        };
+        self.change(Op::Mkdir(op))
+            .await
+            .map_err(|error| error.context(format!("make directory {path}")))
+    }
+
+    async fn mkdir_or_root(&self, path: &str, mode: u32, write_type: WriteType) -> FsResult<Attr> {
+        if path == "/" {
+            self.stat(path).await
+        } else {
+            self.mkdir(path, mode, true, write_type).await
+        }
+    }
+
+    /// Renames a path; the target must not exist unless `replace`.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `CrossesMounts`, …
+    pub async fn rename(&self, from: &str, to: &str, replace: bool) -> FsResult<()> {
+        let (from_parent, name) = split(from)?;
+        let (to_parent, new_name) = split(to)?;
+        let (parent, new_parent) = (self.stat(from_parent).await?.inode, self.stat(to_parent).await?.inode);
+        let flags = if replace { 0 } else { libc::RENAME_NOREPLACE };
+        let (name, new_name) = (name.to_owned().into(), new_name.to_owned().into());
+        let Empty {} = self
+            .change(Op::Rename(Rename {
+                parent,
+                name,
+                new_parent,
+                new_name,
+                flags,
+            }))
+            .await
+            .map_err(|error| error.context(format!("rename {from} to {to}")))?;
+        Ok(())
+    }
+
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// `NotFound`, `IsADirectory`, `AccessDenied`, …
+    pub async fn open(&self, path: &str) -> FsResult<FileReader> {
+        let attr = self.stat(path).await?;
+        if attr.kind() == FileKind::Directory {
+            return Err(FsError::new(
+                ErrorKind::IsADirectory,
+                format!("open {path}: it is a directory"),
+            ));
+        }
+        self.ensure_session().await?;
+        FileReader::open(self.clone(), path.to_owned(), attr.inode).await
+    }
+
+    /// Creates a file for writing; with `overwrite`, an existing one loses its content when the new one is complete.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `AccessDenied`, `NoSpace`, …
+    pub async fn create(&self, path: &str, mode: u32, overwrite: bool, write_type: WriteType) -> FsResult<FileWriter> {
+        self.ensure_session().await?;
+        FileWriter::create(self.clone(), path, mode, overwrite, write_type).await
+    }
+}
+
+/// Parent and name of an absolute path.
+///
+/// # Errors
+/// `InvalidArgument` for the root.
+pub fn split(path: &str) -> FsResult<(&str, &str)> {
+    match path.rsplit_once('/') {
+        Some((parent, name)) if !name.is_empty() => Ok((if parent.is_empty() { "/" } else { parent }, name)),
+        _ => Err(FsError::new(
+            ErrorKind::InvalidArgument,
+            format!("{path}: the root cannot be made, renamed or removed"),
+        )),
+    }
+}

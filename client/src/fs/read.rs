@@ -1,0 +1,221 @@
+//! Reading a file: whoever has it, else whoever fetches it.
+
+use super::FileSystem;
+use alluxio_proto::master::{Close, Empty, Locate, Locations, Op, Open, Opened, ReadSource, UfsChanged};
+use alluxio_proto::types::{Attr, WorkerAddress};
+use alluxio_proto::worker::{Load, OpenRead, Read, TRANSFER_BYTES_MAX, WorkerRequest};
+use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerResponse};
+use bytes::Bytes;
+
+/// A file open for reading: one committed version, or the version that is being written.
+pub struct FileReader {
+    fs: FileSystem,
+    path: String,
+    attr: Attr,
+    source: ReadSource,
+    /// Best first.
+    workers: Vec<WorkerAddress>,
+    /// The version is still being written.
+    open_version: bool,
+    /// Identifies this reader's sequence of reads, for read-ahead.
+    stream: u64,
+    /// Something was read already: another version would be mixed in.
+    started: bool,
+}
+
+impl FileReader {
+    pub(super) async fn open(fs: FileSystem, path: String, inode: u64) -> FsResult<Self> {
+        let opened: Opened = fs
+            .change(Op::Open(Open {
+                inode,
+                read: true,
+                ..Default::default()
+            }))
+            .await
+            .map_err(|error| error.context(format!("open {path}")))?;
+        let stream = rand::random::<u64>() | 1;
+        let mut reader = Self {
+            fs,
+            path,
+            attr: Attr::default(),
+            source: ReadSource::default(),
+            workers: Vec::new(),
+            open_version: false,
+            stream,
+            started: false,
+        };
+        reader.adopt(opened).await?;
+        Ok(reader)
+    }
+
+    /// Takes over what the master said of the file.
+    async fn adopt(&mut self, opened: Opened) -> FsResult<()> {
+        self.attr = opened.attr.unwrap_or_default();
+        if let Some(lease) = opened.write {
+            self.open_version = true;
+            self.workers = lease.home.into_iter().collect();
+            self.source = ReadSource {
+                version: lease.version,
+                length: u64::MAX,
+                ..Default::default()
+            };
+            let stat = alluxio_proto::worker::StatOpen {
+                inode: self.attr.inode,
+                version: lease.version,
+            };
+            if let alluxio_proto::worker::WorkerReplyBody::OpenStat(stat) = self.ask(stat.into()).await?.reply {
+                self.source.length = stat.length;
+            }
+        } else {
+            self.open_version = false;
+            self.source = opened.read.unwrap_or_default();
+            self.workers = self.source.workers.clone();
+        }
+        Ok(())
+    }
+
+    /// Attributes when it was opened.
+    pub fn attr(&self) -> &Attr {
+        &self.attr
+    }
+
+    /// Length in bytes.
+    pub fn length(&self) -> u64 {
+        self.source.length
+    }
+
+    /// Reads at an offset; short only at the end, empty past it.
+    ///
+    /// # Errors
+    /// `Stale` if the file became another one after a part of it was read; those of worker and under-storage when no worker can serve.
+    pub async fn read_at(&mut self, offset: u64, length: u64) -> FsResult<Bytes> {
+        let length = length.min(TRANSFER_BYTES_MAX).min(self.length().saturating_sub(offset));
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        match self.try_read(offset, length).await {
+            Err(error) if error.kind == ErrorKind::VersionMismatch => self.reopen(error).await?,
+            other => return other,
+        }
+        let length = length.min(self.length().saturating_sub(offset));
+        if length == 0 {
+            Ok(Bytes::new())
+        } else {
+            self.try_read(offset, length).await
+        }
+    }
+
+    async fn try_read(&mut self, offset: u64, length: u64) -> FsResult<Bytes> {
+        let read = Read {
+            inode: self.attr.inode,
+            source: Some(self.source.clone()),
+            offset,
+            length,
+            open_version: self.open_version,
+            stream: self.stream,
+        };
+        let data = self.ask(read.into()).await?.data;
+        self.started = true;
+        Ok(data)
+    }
+
+    /// The object behind the file is another one: asks the master for the new version.
+    async fn reopen(&mut self, error: FsError) -> FsResult<()> {
+        let changed = UfsChanged {
+            inode: self.attr.inode,
+            version: self.source.version,
+        };
+        let opened: Opened = self
+            .fs
+            .change(Op::UfsChanged(changed))
+            .await
+            .map_err(|why| why.context(format!("read {}", self.path)))?;
+        if self.started {
+            let why = format!(
+                "read {}: it changed in the under-storage while it was read ({error}); read it again from the start",
+                self.path
+            );
+            return Err(FsError::new(ErrorKind::Stale, why));
+        }
+        self.adopt(opened).await
+    }
+
+    /// Asks the workers in turn: one that is gone or has lost the data is passed over.
+    async fn ask(&self, request: WorkerRequest) -> FsResult<WorkerResponse> {
+        let mut last = FsError::new(
+            ErrorKind::Unavailable,
+            format!("read {}: no worker is known; is one running?", self.path),
+        );
+        for address in &self.workers {
+            let answer = match self.fs.workers.worker(address).await {
+                Ok(worker) => worker.call(request.clone(), Bytes::new()).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(response) => return Ok(response),
+                Err(error) if error.is_retryable() || error.kind == ErrorKind::DataLost => last = error,
+                Err(error) => return Err(error.context(format!("read {}", self.path))),
+            }
+        }
+        Err(last.context(format!("read {}", self.path)))
+    }
+
+    /// Fetches all of it into a worker's cache.
+    ///
+    /// # Errors
+    /// Those of worker and under-storage.
+    pub async fn load(&self) -> FsResult<()> {
+        if !self.open_version && self.source.length > 0 {
+            let load = Load {
+                inode: self.attr.inode,
+                source: Some(self.source.clone()),
+            };
+            self.ask(load.into()).await?;
+        }
+        Ok(())
+    }
+
+    /// Who holds how much of it.
+    ///
+    /// # Errors
+    /// Those of the master.
+    pub async fn locations(&self) -> FsResult<Locations> {
+        self.fs.ask(Op::Locate(Locate { inode: self.attr.inode })).await
+    }
+
+    /// Tells whether the local copy is complete, without a descriptor.
+    ///
+    /// # Errors
+    /// Those of the worker.
+    pub async fn is_complete(&self) -> FsResult<bool> {
+        let open = OpenRead {
+            inode: self.attr.inode,
+            source: Some(self.source.clone()),
+            want_fd: false,
+            verify: true,
+        };
+        match self.ask(open.into()).await?.reply {
+            alluxio_proto::worker::WorkerReplyBody::OpenedFile(opened) => Ok(opened.complete),
+            _ => Err(FsError::new(
+                ErrorKind::Internal,
+                "the worker answered OpenRead with another message",
+            )),
+        }
+    }
+
+    /// Closes it at the master.
+    ///
+    /// # Errors
+    /// Those of the master.
+    pub async fn close(self) -> FsResult<()> {
+        let Empty {} = self
+            .fs
+            .change(Op::Close(Close {
+                inode: self.attr.inode,
+                write: false,
+                abandon: false,
+            }))
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! Writing a file from start to end.
+
+use super::{FileSystem, split};
+use alluxio_proto::master::{Close, Commit, Create, Empty, Op, Open, Opened, WaitPersisted, WriteLease};
+use alluxio_proto::types::{Attr, FileKind, WriteType};
+use alluxio_proto::worker::{OpenStat, OpenWrite, Seal, TRANSFER_BYTES_MAX, WorkerReplyBody, Write};
+use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// A file open for writing, appended to. It exists for others when [`FileWriter::finish`] returns; if it is dropped before,
+/// the session's end discards it.
+pub struct FileWriter {
+    fs: FileSystem,
+    path: String,
+    attr: Attr,
+    lease: WriteLease,
+    write_type: WriteType,
+    home: Arc<dyn WorkerApi>,
+    offset: u64,
+}
+
+impl FileWriter {
+    pub(super) async fn create(
+        fs: FileSystem,
+        path: &str,
+        mode: u32,
+        overwrite: bool,
+        write_type: WriteType,
+    ) -> FsResult<Self> {
+        let doing = || format!("create {path}");
+        let (parent, name) = split(path)?;
+        let parent = fs.stat(parent).await.map_err(|error| error.context(doing()))?;
+        let create = Create {
+            parent: parent.inode,
+            name: name.to_owned().into(),
+            mode,
+            open: true,
+            write_type: write_type as i32,
+            ..Default::default()
+        };
+        let opened: Opened = match fs.change(Op::Create(create)).await {
+            Err(error) if error.kind == ErrorKind::AlreadyExists && overwrite => {
+                Self::open_existing(&fs, path, write_type).await
+            }
+            other => other,
+        }
+        .map_err(|error| error.context(doing()))?;
+        let missing = |what: &str| {
+            FsError::new(
+                ErrorKind::Internal,
+                format!("create {path}: the master's answer has no {what}"),
+            )
+        };
+        let attr = opened.attr.ok_or_else(|| missing("attributes"))?;
+        let lease = opened.write.ok_or_else(|| missing("open version"))?;
+        let address = lease.home.clone().ok_or_else(|| missing("home worker"))?;
+        let home = fs
+            .workers
+            .worker(&address)
+            .await
+            .map_err(|error| error.context(doing()))?;
+        let open = OpenWrite {
+            inode: attr.inode,
+            lease: Some(lease.clone()),
+            truncate: true,
+            want_fd: false,
+        };
+        let writer = Self {
+            fs,
+            path: path.to_owned(),
+            attr,
+            lease,
+            write_type,
+            home,
+            offset: 0,
+        };
+        if let Err(error) = writer.home.call(open.into(), Bytes::new()).await {
+            let _ = writer.abandon().await;
+            return Err(error.context(doing()));
+        }
+        Ok(writer)
+    }
+
+    async fn open_existing(fs: &FileSystem, path: &str, write_type: WriteType) -> FsResult<Opened> {
+        let attr = fs.stat(path).await?;
+        if attr.kind() != FileKind::File {
+            return Err(FsError::new(
+                ErrorKind::IsADirectory,
+                format!("{path} exists and is no regular file"),
+            ));
+        }
+        let open = Open {
+            inode: attr.inode,
+            write: true,
+            truncate: true,
+            write_type: write_type as i32,
+            ..Default::default()
+        };
+        fs.change(Op::Open(open)).await
+    }
+
+    /// Inode being written.
+    pub fn inode(&self) -> u64 {
+        self.attr.inode
+    }
+
+    /// Appends.
+    ///
+    /// # Errors
+    /// `NoSpace`, or those of reaching the worker; the file is then to be abandoned.
+    pub async fn write(&mut self, mut data: Bytes) -> FsResult<()> {
+        while !data.is_empty() {
+            let piece = data.split_to(data.len().min(TRANSFER_BYTES_MAX as usize));
+            let length = piece.len() as u64;
+            let write = Write {
+                inode: self.attr.inode,
+                version: self.lease.version,
+                offset: self.offset,
+                append: false,
+            };
+            self.home
+                .call(write.into(), piece)
+                .await
+                .map_err(|error| error.context(format!("write {}", self.path)))?;
+            self.offset += length;
+        }
+        Ok(())
+    }
+
+    /// Completes the file: sealed, committed, and for CACHE_THROUGH and THROUGH in the under-storage.
+    ///
+    /// # Errors
+    /// Those of worker, master and under-storage; then the file is not what was written.
+    pub async fn finish(self) -> FsResult<Attr> {
+        match self.seal_and_commit().await {
+            Ok(attr) => Ok(attr),
+            Err(error) => {
+                let doing = format!("complete {}", self.path);
+                // The first error is what the caller must hear of; the session's end does what this does not.
+                let _ = self.abandon().await;
+                Err(error.context(doing))
+            }
+        }
+    }
+
+    async fn seal_and_commit(&self) -> FsResult<Attr> {
+        let seal = Seal {
+            inode: self.attr.inode,
+            version: self.lease.version,
+            next: 0, release: false };
+        let sealed: OpenStat = match self.home.call(seal.into(), Bytes::new()).await?.reply {
+            WorkerReplyBody::OpenStat(stat) => stat,
+            _ => {
+                return Err(FsError::new(
+                    ErrorKind::Internal,
+                    "the worker answered Seal with another message",
+                ));
+            }
+        };
+        if sealed.length != self.offset {
+            let why = format!(
+                "{} bytes were written and the worker has {}",
+                self.offset, sealed.length
+            );
+            return Err(FsError::new(ErrorKind::Corrupt, why));
+        }
+        let commit = Commit {
+            inode: self.attr.inode,
+            version: self.lease.version,
+            length: sealed.length,
+            mtime_ns: sealed.mtime_ns,
+            keep_open: false,
+        };
+        let attr: Attr = self.fs.change(Op::Commit(commit)).await?;
+        if matches!(self.write_type, WriteType::CacheThrough | WriteType::Through) {
+            let wait = WaitPersisted {
+                path: Bytes::copy_from_slice(self.path.as_bytes()),
+                schedule: false,
+                timeout_ms: 0,
+                expedite: true,
+            };
+            let _: alluxio_proto::master::Counted = self.fs.ask(Op::WaitPersisted(wait)).await?;
+        }
+        Ok(attr)
+    }
+
+    /// Gives the file up: what was written is dropped, an overwritten file keeps its content.
+    ///
+    /// # Errors
+    /// Those of the master; the session's end discards it then.
+    pub async fn abandon(self) -> FsResult<()> {
+        let Empty {} = self
+            .fs
+            .change(Op::Close(Close {
+                inode: self.attr.inode,
+                write: true,
+                abandon: true,
+            }))
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! From what was written to what is committed: flush, fsync, release.
+//!
+//! `flush` comes for every descriptor that is closed, also for duplicates while others go on writing (every child of a
+//! shell closes its copies). So a flush seals and commits what changed since the last commit, and the file stays open for
+//! writing as the next version. The last release lets go of it a moment later, off the path of any system call.
+
+use super::Vfs;
+use super::open::{Handle, OpenInode, OpenState, Stamp, WriteState};
+use alluxio_proto::master::{Commit, Counted, Empty, GetPath, MarkDurable, Op, PathReply, WaitPersisted};
+use alluxio_proto::types::{Attr, WriteType};
+use alluxio_proto::worker::{OpenStat, Seal, SetTimes, StatOpen, SyncOpen, WorkerReplyBody, WorkerRequest};
+use alluxio_proto::{ErrorKind, FsError, FsResult};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the last close of a file waits before it tells worker and master: a file that is opened again at once costs
+/// nothing, and closes of many files share a journal entry.
+const LINGER: Duration = Duration::from_millis(20);
+
+impl Vfs {
+    /// What close(2) waits for: what was written so far is committed.
+    ///
+    /// # Errors
+    /// Those of worker, master and, for CACHE_THROUGH and THROUGH, under-storage.
+    pub async fn flush(&self, fh: u64) -> FsResult<()> {
+        let handle = self.handle(fh)?;
+        if !handle.writable {
+            return Ok(());
+        }
+        let mut state = handle.inode.state.lock().await;
+        self.commit(&handle.inode, &mut state).await
+    }
+
+    /// What fsync(2) waits for: what was written so far survives a crash, and is in the under-storage where the write type
+    /// says so.
+    ///
+    /// # Errors
+    /// As [`Vfs::flush`].
+    pub async fn fsync(&self, fh: u64, data_only: bool) -> FsResult<()> {
+        let handle = self.handle(fh)?;
+        let mut state = handle.inode.state.lock().await;
+        let Some(write) = &mut state.write else { return Ok(()) };
+        if matches!(write.write_type, WriteType::CacheThrough | WriteType::Through) {
+            return self.commit(&handle.inode, &mut state).await;
+        }
+        let request = SyncOpen {
+            inode: handle.inode.id,
+            version: write.version,
+            data_only,
+        };
+        let stat = open_stat(write, request.into()).await?;
+        let stamp = Stamp {
+            length: stat.length,
+            mtime_ns: stat.mtime_ns,
+        };
+        let known = [write.durable, write.committed].contains(&Some(stamp)) && !write.dirty;
+        if known {
+            return Ok(());
+        }
+        let mark = MarkDurable {
+            inode: handle.inode.id,
+            version: write.version,
+            length: stat.length,
+            mtime_ns: stat.mtime_ns,
+        };
+        let Empty {} = self.change(&self.own_caller(), Op::MarkDurable(mark)).await?;
+        write.durable = Some(stamp);
+        Ok(())
+    }
+
+    /// Closes a handle. What is left to do happens in the background; errors were reported by flush.
+    pub async fn release(self: &Vfs, fh: u64) {
+        let Some(handle) = self.handles.lock().remove(&fh) else {
+            return;
+        };
+        let open = Arc::clone(&handle.inode);
+        let mut state = open.state.lock().await;
+        state.opens = state.opens.saturating_sub(1);
+        let was_writer = handle.writable;
+        if let Some(write) = state.write.as_mut().filter(|_| was_writer) {
+            write.writers = write.writers.saturating_sub(1);
+        }
+        if !was_writer && state.master_opens > 0 {
+            state.master_opens -= 1;
+            self.close_at_master(open.id, false).await;
+        }
+        drop::<Arc<Handle>>(handle);
+        if state.opens == 0 {
+            // The backing file goes with the last open, and with it the inode's way of IO.
+            if state.write.is_none() {
+                state.local = None;
+            }
+            self.closed.lock().put(open.id, state.source.version);
+        }
+        self.forget_if_unused(&open, &state);
+    }
+
+    /// Lets go of the open version, a moment after its last writer; to be spawned after [`Vfs::release`].
+    pub async fn linger(self: Arc<Vfs>, inode: u64) {
+        tokio::select! {
+            () = tokio::time::sleep(LINGER) => {}
+            () = self.shutdown.cancelled() => {}
+        }
+        let Some(open) = self.inodes.lock().get(&inode).cloned() else {
+            return;
+        };
+        let mut state = open.state.lock().await;
+        if state.write.as_ref().is_some_and(|write| write.writers == 0) {
+            self.finish_write(&open, &mut state).await;
+        }
+        if state.opens == 0 {
+            state.local = None;
+        }
+        self.forget_if_unused(&open, &state);
+    }
+
+    /// Whether an inode is still open for writing though no handle writes it.
+    pub fn lingers(&self, inode: u64) -> bool {
+        self.inodes
+            .lock()
+            .get(&inode)
+            .is_some_and(|open| open.live.lock().is_some())
+    }
+
+    /// Spawns the end of a release.
+    pub fn spawn_linger(self: &Arc<Vfs>, inode: u64) {
+        if self.lingers(inode) {
+            self.tasks.spawn(Arc::clone(self).linger(inode));
+        }
+    }
+
+    /// The last writer is gone: seal what changed since the last commit, and close the open version.
+    pub(super) async fn finish_write(&self, open: &Arc<OpenInode>, state: &mut OpenState) {
+        let Some(write) = state.write.take() else { return };
+        *open.live.lock() = None;
+        let seal = Seal {
+            inode: open.id,
+            version: write.version,
+            next: 0,
+            release: true,
+        };
+        let result = match open_stat(&write, seal.into()).await {
+            Ok(stat) if stat.changed || write.committed.is_none() => {
+                self.commit_sealed(open.id, write.version, &stat, false).await.map(drop)
+            }
+            Ok(_) => {
+                self.close_at_master(open.id, true).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            // Flush has reported its own; this is about what came after the last flush, which only mmap does.
+            tracing::warn!(%error, inode = open.id, "complete a file after its last close; the master will recover it");
+            self.close_at_master(open.id, true).await;
+        }
+    }
+
+    /// Seals and commits what changed since the last commit; the file stays open as the next version.
+    pub(super) async fn commit(&self, open: &Arc<OpenInode>, state: &mut OpenState) -> FsResult<()> {
+        let local = state.local.clone();
+        let Some(write) = &mut state.write else { return Ok(()) };
+        // Taken before the seal: what is written between the two is found changed next time.
+        let before = match &local {
+            Some(file) => file.stamp()?,
+            None => {
+                let stat = open_stat(
+                    write,
+                    StatOpen {
+                        inode: open.id,
+                        version: write.version,
+                    }
+                    .into(),
+                )
+                .await?;
+                write.dirty |= stat.changed
+                    && write
+                        .committed
+                        .is_none_or(|stamp| (stamp.length, stamp.mtime_ns) != (stat.length, stat.mtime_ns));
+                Stamp {
+                    length: stat.length,
+                    mtime_ns: stat.mtime_ns,
+                }
+            }
+        };
+        if write.committed == Some(before) && !write.dirty {
+            return Ok(());
+        }
+        let seal = Seal {
+            inode: open.id,
+            version: write.version,
+            next: write.version + 1,
+            release: false,
+        };
+        let stat = open_stat(write, seal.into()).await?;
+        write.dirty = false;
+        let attr = self.commit_sealed(open.id, write.version, &stat, true).await?;
+        write.committed = Some(before);
+        state.source.version = attr.version;
+        write.version += 1;
+        if let Some(live) = open.live.lock().as_mut() {
+            live.version = write.version;
+        }
+        if matches!(write.write_type, WriteType::CacheThrough | WriteType::Through) {
+            self.wait_persisted(open.id).await?;
+        }
+        Ok(())
+    }
+
+    async fn commit_sealed(&self, inode: u64, version: u64, stat: &OpenStat, keep_open: bool) -> FsResult<Attr> {
+        let commit = Commit {
+            inode,
+            version,
+            length: stat.length,
+            mtime_ns: stat.mtime_ns,
+            keep_open,
+        };
+        self.change(&self.own_caller(), Op::Commit(commit)).await
+    }
+
+    /// An unlinked file has no path and reaches no under-storage.
+    async fn wait_persisted(&self, inode: u64) -> FsResult<()> {
+        let path: PathReply = match self.read(&self.own_caller(), Op::GetPath(GetPath { inode })).await {
+            Ok(path) => path,
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let wait = WaitPersisted {
+            path: path.path,
+            schedule: false,
+            timeout_ms: 0,
+            expedite: true,
+        };
+        let _: Counted = self.master.once(&self.own_caller(), Op::WaitPersisted(wait)).await?;
+        Ok(())
+    }
+
+    /// utimens on a file that is open for writing: the local file must say so too, since the commit takes mtime from it.
+    pub(super) async fn set_open_mtime(&self, inode: u64, mtime_ns: i64) -> FsResult<()> {
+        let open = self.inodes.lock().get(&inode).cloned();
+        let Some(open) = open else { return Ok(()) };
+        let state = open.state.lock().await;
+        let Some(write) = &state.write else { return Ok(()) };
+        open_stat(
+            write,
+            SetTimes {
+                inode,
+                version: write.version,
+                mtime_ns,
+            }
+            .into(),
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+/// Asks the home something that it answers with length and times.
+pub(super) async fn open_stat(write: &WriteState, request: WorkerRequest) -> FsResult<OpenStat> {
+    match write.home.call(request, Bytes::new()).await?.reply {
+        WorkerReplyBody::OpenStat(stat) => Ok(stat),
+        _ => Err(FsError::new(
+            ErrorKind::Internal,
+            "the worker answered with another message than OpenStat",
+        )),
+    }
+}

@@ -1,0 +1,314 @@
+//! Reading and writing through the daemon, and lengths.
+
+use super::Vfs;
+use super::commit::open_stat;
+use super::open::{Handle, OpenState};
+use alluxio_proto::master::{Op, Opened, ReadSource, UfsChanged};
+use alluxio_proto::types::{Caller, WorkerAddress};
+use alluxio_proto::worker::{Allocate, Read, SetLength, TRANSFER_BYTES_MAX, WorkerReplyBody, Write};
+use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Largest offset: what signed 64-bit file offsets can say.
+const OFFSET_MAX: u64 = i64::MAX as u64;
+
+/// Who serves a read, and of what.
+enum Server {
+    /// The home of the version that is being written.
+    Home(Arc<dyn WorkerApi>, u64),
+    /// Anybody who has, or can fetch, the committed version.
+    Any(ReadSource, Vec<WorkerAddress>),
+    /// The file is empty.
+    Nobody,
+}
+
+impl Vfs {
+    /// Reads at an offset; short only at the end.
+    ///
+    /// # Errors
+    /// `Stale` if the file became another one after a part of it was read; those of workers and under-storage.
+    pub async fn read_at(&self, fh: u64, offset: u64, length: u64) -> FsResult<Bytes> {
+        let handle = self.handle(fh)?;
+        let length = length.min(TRANSFER_BYTES_MAX);
+        // A second round after the master was told that the object changed.
+        for _ in 0..2 {
+            let server = self.server(&handle).await?;
+            let result = match server {
+                Server::Nobody => return Ok(Bytes::new()),
+                Server::Home(home, version) => {
+                    let source = ReadSource {
+                        version,
+                        ..Default::default()
+                    };
+                    read_from(&home, &handle, source, offset, length, true).await
+                }
+                Server::Any(source, workers) => {
+                    let length = length.min(source.length.saturating_sub(offset));
+                    if length == 0 {
+                        return Ok(Bytes::new());
+                    }
+                    let result = self.read_from_any(&handle, &source, &workers, offset, length).await;
+                    if let Err(error) = &result
+                        && error.kind == ErrorKind::VersionMismatch
+                    {
+                        self.adopt_change(&handle, source.version).await?;
+                        continue;
+                    }
+                    result
+                }
+            };
+            handle.note_read();
+            return result;
+        }
+        Err(FsError::new(
+            ErrorKind::Stale,
+            format!(
+                "read inode {}: it changes in the under-storage all the time",
+                handle.inode.id
+            ),
+        ))
+    }
+
+    async fn server(&self, handle: &Handle) -> FsResult<Server> {
+        let state = handle.inode.state.lock().await;
+        if let Some(write) = &state.write {
+            return Ok(Server::Home(Arc::clone(&write.home), write.version));
+        }
+        if let Some(lease) = &state.foreign_lease {
+            let address = lease.home.clone().unwrap_or_default();
+            return Ok(Server::Home(self.workers.worker(&address).await?, lease.version));
+        }
+        if handle.epoch != state.epoch && handle.has_read.load(std::sync::atomic::Ordering::Relaxed) {
+            let why = format!(
+                "read inode {}: it became another file in the under-storage; open it again",
+                handle.inode.id
+            );
+            return Err(FsError::new(ErrorKind::Stale, why));
+        }
+        if state.source.length == 0 {
+            return Ok(Server::Nobody);
+        }
+        Ok(Server::Any(state.source.clone(), state.workers.clone()))
+    }
+
+    /// Asks the workers in turn, each again only after all: one that is gone or has lost the data is passed over.
+    async fn read_from_any(
+        &self,
+        handle: &Handle,
+        source: &ReadSource,
+        workers: &[WorkerAddress],
+        offset: u64,
+        length: u64,
+    ) -> FsResult<Bytes> {
+        let mut last = FsError::new(
+            ErrorKind::Unavailable,
+            format!("read inode {}: no worker is known; is one running?", handle.inode.id),
+        );
+        for address in workers {
+            let result = match self.workers.worker(address).await {
+                Ok(worker) => read_from(&worker, handle, source.clone(), offset, length, false).await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Err(error) if error.is_retryable() || error.kind == ErrorKind::DataLost => last = error,
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+
+    /// The object is another one: takes the new version over, if nothing of the old was handed out.
+    async fn adopt_change(&self, handle: &Handle, version: u64) -> FsResult<()> {
+        let inode = handle.inode.id;
+        let opened: Opened = self
+            .master
+            .change(&self.own_caller(), Op::UfsChanged(UfsChanged { inode, version }))
+            .await?;
+        let mut state = handle.inode.state.lock().await;
+        let source = opened.read.unwrap_or_default();
+        if source.version != state.source.version {
+            state.epoch += 1;
+            state.workers.clone_from(&source.workers);
+            state.source = source;
+        }
+        if handle.has_read.load(std::sync::atomic::Ordering::Relaxed) {
+            let why = format!(
+                "read inode {inode}: it changed in the under-storage while it was read; read it again from the start"
+            );
+            return Err(FsError::new(ErrorKind::Stale, why));
+        }
+        Ok(())
+    }
+
+    /// Writes at an offset; with O_APPEND at the end, wherever that is by then.
+    ///
+    /// # Errors
+    /// `NoSpace`, `FileTooLarge`, and those of reaching the home.
+    pub async fn write_at(&self, fh: u64, offset: u64, data: Bytes) -> FsResult<u64> {
+        let handle = self.handle(fh)?;
+        let length = data.len() as u64;
+        if offset.checked_add(length).is_none_or(|end| end > OFFSET_MAX) {
+            return Err(FsError::new(
+                ErrorKind::FileTooLarge,
+                format!("write {length} bytes at {offset}: past the largest offset"),
+            ));
+        }
+        let (home, version) = {
+            let mut state = handle.inode.state.lock().await;
+            let write = state
+                .write
+                .as_mut()
+                .ok_or_else(|| not_open_for_writing(handle.inode.id))?;
+            write.dirty = true;
+            (Arc::clone(&write.home), write.version)
+        };
+        let request = Write {
+            inode: handle.inode.id,
+            version,
+            offset,
+            append: handle.append,
+        };
+        let result = home.call(request.clone().into(), data.clone()).await;
+        let response = match result {
+            // A commit between the two gave the open version its next number.
+            Err(error) if error.kind == ErrorKind::Stale => {
+                let version = {
+                    let mut state = handle.inode.state.lock().await;
+                    let write = state
+                        .write
+                        .as_mut()
+                        .ok_or_else(|| not_open_for_writing(handle.inode.id))?;
+                    write.dirty = true;
+                    write.version
+                };
+                home.call(Write { version, ..request }.into(), data).await?
+            }
+            other => other?,
+        };
+        match response.reply {
+            WorkerReplyBody::Written(written) => Ok(written.length),
+            _ => Err(FsError::new(
+                ErrorKind::Internal,
+                "the worker answered Write with another message",
+            )),
+        }
+    }
+
+    /// truncate(2) and ftruncate(2).
+    pub(super) async fn set_length(&self, caller: &Caller, inode: u64, length: u64, fh: Option<u64>) -> FsResult<()> {
+        if length > OFFSET_MAX {
+            return Err(FsError::new(
+                ErrorKind::FileTooLarge,
+                format!("truncate to {length}: past the largest offset"),
+            ));
+        }
+        if let Some(handle) = fh.and_then(|fh| self.handle(fh).ok()) {
+            let mut state = handle.inode.state.lock().await;
+            if state.write.is_some() {
+                return set_open_length(inode, &mut state, length).await;
+            }
+        }
+        // By path: an opening of its own, which joins the writers there are, and commits before it returns.
+        let flags = if length == 0 {
+            libc::O_WRONLY | libc::O_TRUNC
+        } else {
+            libc::O_WRONLY
+        };
+        let opened = self.open(caller, inode, flags).await?;
+        let result = self.truncate_and_flush(opened.fh, inode, length).await;
+        self.release(opened.fh).await;
+        let open = self.inodes.lock().get(&inode).cloned();
+        if let Some(open) = open {
+            let mut state = open.state.lock().await;
+            if state.write.as_ref().is_some_and(|write| write.writers == 0) {
+                self.finish_write(&open, &mut state).await;
+            }
+        }
+        result
+    }
+
+    async fn truncate_and_flush(&self, fh: u64, inode: u64, length: u64) -> FsResult<()> {
+        let handle = self.handle(fh)?;
+        let mut state = handle.inode.state.lock().await;
+        set_open_length(inode, &mut state, length).await?;
+        let others = state.write.as_ref().is_some_and(|write| write.writers > 1);
+        // With others writing, their close commits.
+        if others {
+            Ok(())
+        } else {
+            self.commit(&handle.inode, &mut state).await
+        }
+    }
+
+    /// fallocate(2).
+    ///
+    /// # Errors
+    /// `NotSupported` for modes that the home's file system cannot do.
+    pub async fn fallocate(&self, fh: u64, offset: u64, length: u64, mode: i32) -> FsResult<()> {
+        let handle = self.handle(fh)?;
+        if offset.checked_add(length).is_none_or(|end| end > OFFSET_MAX) {
+            return Err(FsError::new(
+                ErrorKind::FileTooLarge,
+                format!("allocate {length} bytes at {offset}: past the largest offset"),
+            ));
+        }
+        let mut state = handle.inode.state.lock().await;
+        let write = state
+            .write
+            .as_mut()
+            .ok_or_else(|| not_open_for_writing(handle.inode.id))?;
+        let request = Allocate {
+            inode: handle.inode.id,
+            version: write.version,
+            mode: mode.cast_unsigned(),
+            offset,
+            length,
+        };
+        open_stat(write, request.into()).await?;
+        write.dirty = true;
+        Ok(())
+    }
+}
+
+async fn read_from(
+    worker: &Arc<dyn WorkerApi>,
+    handle: &Handle,
+    source: ReadSource,
+    offset: u64,
+    length: u64,
+    open_version: bool,
+) -> FsResult<Bytes> {
+    let request = Read {
+        inode: handle.inode.id,
+        source: Some(source),
+        offset,
+        length,
+        open_version,
+        stream: handle.stream,
+    };
+    Ok(worker.call(request.into(), Bytes::new()).await?.data)
+}
+
+async fn set_open_length(inode: u64, state: &mut OpenState, length: u64) -> FsResult<()> {
+    let write = state.write.as_mut().ok_or_else(|| not_open_for_writing(inode))?;
+    open_stat(
+        write,
+        SetLength {
+            inode,
+            version: write.version,
+            length,
+        }
+        .into(),
+    )
+    .await?;
+    write.dirty = true;
+    Ok(())
+}
+
+fn not_open_for_writing(inode: u64) -> FsError {
+    FsError::new(
+        ErrorKind::Stale,
+        format!("inode {inode} is not open for writing any more"),
+    )
+}

@@ -1,0 +1,230 @@
+//! Names and attributes: one call of the master each.
+
+use super::Vfs;
+use alluxio_proto::master::*;
+use alluxio_proto::types::{Attr, Caller, FileKind};
+use alluxio_proto::{ErrorKind, FsError, FsResult};
+use bytes::Bytes;
+
+/// What setattr may change. Absent stays.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner by name.
+    pub owner: Option<String>,
+    /// Group by name.
+    pub group: Option<String>,
+    /// Length.
+    pub size: Option<u64>,
+    /// Last access, ns since 1970.
+    pub atime_ns: Option<i64>,
+    /// Last change of data, ns since 1970.
+    pub mtime_ns: Option<i64>,
+    /// The times are "now": write permission is enough.
+    pub times_now: bool,
+}
+
+impl Vfs {
+    /// Finds a name.
+    ///
+    /// # Errors
+    /// `NotFound`, and those of the under-storage.
+    pub async fn lookup(&self, caller: &Caller, parent: u64, name: &[u8]) -> FsResult<Attr> {
+        let name = Bytes::copy_from_slice(name);
+        let attr = self.read(caller, Op::Lookup(Lookup { parent, name })).await?;
+        self.patched(attr).await
+    }
+
+    /// Attributes.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn getattr(&self, caller: &Caller, inode: u64) -> FsResult<Attr> {
+        let attr = self.read(caller, Op::GetAttr(GetAttr { inode })).await?;
+        self.patched(attr).await
+    }
+
+    /// Changes attributes; the length last, since it is the one that may fail halfway.
+    ///
+    /// # Errors
+    /// `NotPermitted`, `AccessDenied`, and for the length those of writing.
+    pub async fn setattr(&self, caller: &Caller, inode: u64, changes: Changes, fh: Option<u64>) -> FsResult<Attr> {
+        if let Some(mtime_ns) = changes.mtime_ns {
+            self.set_open_mtime(inode, mtime_ns).await?;
+        }
+        let only_size = changes.mode.is_none()
+            && changes.owner.is_none()
+            && changes.group.is_none()
+            && changes.atime_ns.is_none()
+            && changes.mtime_ns.is_none();
+        let mut attr = None;
+        if !only_size || changes.size.is_none() {
+            let op = SetAttr {
+                inode,
+                mode: changes.mode,
+                owner: changes.owner,
+                group: changes.group,
+                atime_ns: changes.atime_ns,
+                mtime_ns: changes.mtime_ns,
+                pinned: None,
+                times_now: changes.times_now,
+            };
+            attr = Some(self.change::<Attr>(caller, Op::SetAttr(op)).await?);
+        }
+        if let Some(size) = changes.size {
+            self.set_length(caller, inode, size, fh).await?;
+            attr = None;
+        }
+        match attr {
+            Some(attr) => self.patched(attr).await,
+            None => self.getattr(caller, inode).await,
+        }
+    }
+
+    /// Target of a symbolic link.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if it is none.
+    pub async fn readlink(&self, caller: &Caller, inode: u64) -> FsResult<Bytes> {
+        let reply: LinkTarget = self.read(caller, Op::ReadLink(ReadLink { inode })).await?;
+        Ok(reply.target)
+    }
+
+    /// Makes a special file, or an empty regular one.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `AccessDenied`, …
+    pub async fn mknod(
+        &self,
+        caller: &Caller,
+        parent: u64,
+        name: &[u8],
+        kind: FileKind,
+        mode: u32,
+        rdev: u64,
+    ) -> FsResult<Attr> {
+        let name = Bytes::copy_from_slice(name);
+        match kind {
+            FileKind::File => {
+                let op = Create {
+                    parent,
+                    name,
+                    mode,
+                    open: false,
+                    write_type: self.options.write_type as i32,
+                    block_bytes: 0,
+                };
+                let opened: Opened = self.change(caller, Op::Create(op)).await?;
+                opened
+                    .attr
+                    .ok_or_else(|| FsError::new(ErrorKind::Internal, "the master's answer to Create has no attributes"))
+            }
+            _ => {
+                self.change(
+                    caller,
+                    Op::Mknod(Mknod {
+                        parent,
+                        name,
+                        kind: kind as i32,
+                        mode,
+                        rdev,
+                    }),
+                )
+                .await
+            }
+        }
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `AccessDenied`, …
+    pub async fn mkdir(&self, caller: &Caller, parent: u64, name: &[u8], mode: u32) -> FsResult<Attr> {
+        let op = Mkdir {
+            parent,
+            name: Bytes::copy_from_slice(name),
+            mode,
+            write_type: self.options.write_type as i32,
+        };
+        self.change(caller, Op::Mkdir(op)).await
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `AccessDenied`, …
+    pub async fn symlink(&self, caller: &Caller, parent: u64, name: &[u8], target: &[u8]) -> FsResult<Attr> {
+        let op = Symlink {
+            parent,
+            name: Bytes::copy_from_slice(name),
+            target: Bytes::copy_from_slice(target),
+        };
+        self.change(caller, Op::Symlink(op)).await
+    }
+
+    /// Removes a name that is no directory.
+    ///
+    /// # Errors
+    /// `NotFound`, `IsADirectory`, `AccessDenied`, …
+    pub async fn unlink(&self, caller: &Caller, parent: u64, name: &[u8]) -> FsResult<()> {
+        let Empty {} = self
+            .change(
+                caller,
+                Op::Unlink(Unlink {
+                    parent,
+                    name: Bytes::copy_from_slice(name),
+                }),
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// `NotEmpty`, `NotADirectory`, …
+    pub async fn rmdir(&self, caller: &Caller, parent: u64, name: &[u8]) -> FsResult<()> {
+        let Empty {} = self
+            .change(
+                caller,
+                Op::Rmdir(Rmdir {
+                    parent,
+                    name: Bytes::copy_from_slice(name),
+                }),
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Renames, replacing as rename(2) does.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for unknown flags, `CrossesMounts`, …
+    pub async fn rename(&self, caller: &Caller, from: (u64, &[u8]), to: (u64, &[u8]), flags: u32) -> FsResult<()> {
+        if flags & !(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE) != 0 {
+            return Err(FsError::new(
+                ErrorKind::InvalidArgument,
+                format!("rename: flags {flags:#x} are not known"),
+            ));
+        }
+        let (name, new_name) = (Bytes::copy_from_slice(from.1), Bytes::copy_from_slice(to.1));
+        let op = Rename {
+            parent: from.0,
+            name,
+            new_parent: to.0,
+            new_name,
+            flags,
+        };
+        let Empty {} = self.change(caller, Op::Rename(op)).await?;
+        Ok(())
+    }
+
+    /// Capacity.
+    ///
+    /// # Errors
+    /// Those of the master.
+    pub async fn statfs(&self, caller: &Caller, inode: u64) -> FsResult<FsStat> {
+        self.read(caller, Op::StatFs(StatFs { inode })).await
+    }
+}

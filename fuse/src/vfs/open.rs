@@ -1,0 +1,614 @@
+//! Open files.
+//!
+//! One [`OpenInode`] for each inode that this mount has open. The kernel allows one way of IO per inode at a time: either
+//! all opens pass through to one local file, or all go through the daemon. The first open decides, later ones follow until
+//! the last is closed.
+
+use super::Vfs;
+use alluxio_common::sync::Mutex;
+use alluxio_proto::master::{Close, Create, Empty, Op, Open, Opened, ReadSource, WriteLease};
+use alluxio_proto::types::{Attr, Caller, WorkerAddress, WriteType};
+use alluxio_proto::worker::{OpenRead, OpenWrite, OpenedFile, WorkerReplyBody, WorkerRequest};
+use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi, WorkerResponse};
+use bytes::Bytes;
+use std::any::Any;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// A worker's local file, with what the kernel was told about it.
+pub struct LocalFile {
+    /// Read-write where the worker allows it, so that a writer can join the readers.
+    pub file: File,
+    writable: bool,
+    identity: (u64, u64),
+    /// Whatever the transport keeps with it (the backing id): dropped with the last open.
+    pub kernel: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+impl LocalFile {
+    fn new(fd: OwnedFd) -> FsResult<Arc<LocalFile>> {
+        let (file, writable) = reopen_writable(File::from(fd));
+        let identity = file
+            .metadata()
+            .map(|meta| (meta.dev(), meta.ino()))
+            .map_err(|error| FsError::from_io("fstat a worker's file", &error))?;
+        Ok(Arc::new(LocalFile {
+            file,
+            writable,
+            identity,
+            kernel: OnceLock::new(),
+        }))
+    }
+
+    /// Length and mtime now.
+    pub(super) fn stamp(&self) -> FsResult<Stamp> {
+        let meta = self
+            .file
+            .metadata()
+            .map_err(|error| FsError::from_io("fstat a worker's file", &error))?;
+        Ok(Stamp {
+            length: meta.len(),
+            mtime_ns: meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
+        })
+    }
+}
+
+/// The kernel wants one backing file for readers and writers, so readers get a descriptor that can write. Permission was
+/// checked on the FUSE inode. Where the file may not be opened so, writers cannot join.
+fn reopen_writable(file: File) -> (File, bool) {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let writable =
+        fcntl(&file, FcntlArg::F_GETFL).is_ok_and(|flags| OFlag::from_bits_truncate(flags).contains(OFlag::O_RDWR));
+    if writable {
+        return (file, true);
+    }
+    match File::options()
+        .read(true)
+        .write(true)
+        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    {
+        Ok(again) => (again, true),
+        Err(_) => (file, false),
+    }
+}
+
+/// What shows that a local file changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub length: u64,
+    pub mtime_ns: i64,
+}
+
+/// The open version, from the first writer of this mount to the last.
+pub(super) struct WriteState {
+    pub version: u64,
+    pub home: Arc<dyn WorkerApi>,
+    pub home_is_local: bool,
+    pub write_type: WriteType,
+    pub writers: u32,
+    /// As of the last commit, or of the opening of a file that keeps its content; `None`: never committed.
+    pub committed: Option<Stamp>,
+    /// As of the last fsync.
+    pub durable: Option<Stamp>,
+    /// Something was written through the daemon since the last commit.
+    pub dirty: bool,
+}
+
+/// State of an open inode. Held over calls of the worker, so that opens, commits and the last close take turns.
+#[derive(Default)]
+pub(super) struct OpenState {
+    /// Opens by handle, of any kind.
+    pub opens: u32,
+    /// Opens for reading that the master knows of.
+    pub master_opens: u32,
+    /// Set: all opens pass through to it.
+    pub local: Option<Arc<LocalFile>>,
+    pub source: ReadSource,
+    pub workers: Vec<WorkerAddress>,
+    /// The version is being written by another mount: its home serves reads of it.
+    pub foreign_lease: Option<WriteLease>,
+    pub write: Option<WriteState>,
+    /// Grows when the data becomes another file's: what was read before must not be continued.
+    pub epoch: u64,
+}
+
+/// What getattr needs to know of a file that is written here, without waiting for a commit.
+#[derive(Clone)]
+pub(super) struct Live {
+    pub local: Option<Arc<LocalFile>>,
+    pub home: Arc<dyn WorkerApi>,
+    pub version: u64,
+}
+
+pub(super) struct OpenInode {
+    pub id: u64,
+    pub state: tokio::sync::Mutex<OpenState>,
+    pub live: Mutex<Option<Live>>,
+}
+
+/// One open file.
+pub(super) struct Handle {
+    pub inode: Arc<OpenInode>,
+    pub writable: bool,
+    pub append: bool,
+    /// Identifies the sequence of reads, for read-ahead.
+    pub stream: u64,
+    pub epoch: u64,
+    pub has_read: AtomicBool,
+}
+
+/// How the kernel is to read and write.
+pub enum DataPath {
+    /// By itself, on this file.
+    Local(Arc<LocalFile>),
+    /// By asking the daemon.
+    Daemon {
+        /// Pages cached at the last open are still true.
+        keep_cache: bool,
+        /// Nothing may be cached: another host writes the file.
+        direct: bool,
+    },
+}
+
+/// An open file.
+pub struct OpenedHandle {
+    /// Handle.
+    pub fh: u64,
+    /// How to read and write.
+    pub data: DataPath,
+    /// No flush is needed at close.
+    pub no_flush: bool,
+}
+
+impl Vfs {
+    /// Opens a file; `flags` as in open(2).
+    ///
+    /// # Errors
+    /// `NotFound`, `ReadOnly`, `Unavailable` if no worker can be reached, …
+    pub async fn open(&self, caller: &Caller, inode: u64, flags: i32) -> FsResult<OpenedHandle> {
+        let wants_write = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
+        if wants_write && self.options.read_only {
+            return Err(FsError::new(
+                ErrorKind::ReadOnly,
+                "open for writing: the mount is read-only (-o ro)",
+            ));
+        }
+        let open = self.open_inode(inode);
+        let mut state = open.state.lock().await;
+        let result = if wants_write {
+            self.open_for_writing(caller, &open, &mut state, flags & libc::O_TRUNC != 0)
+                .await
+        } else {
+            self.open_for_reading(caller, &open, &mut state).await
+        };
+        match result {
+            Ok(data) => Ok(self.add_handle(&open, &mut state, wants_write, flags, data)),
+            Err(error) => {
+                self.forget_if_unused(&open, &state);
+                Err(error)
+            }
+        }
+    }
+
+    /// Creates a file and opens it for writing.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `AccessDenied`, `Unavailable` if there is no worker, …
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        flags: i32,
+    ) -> FsResult<(Attr, OpenedHandle)> {
+        let create = Create {
+            parent,
+            name: Bytes::copy_from_slice(name),
+            mode,
+            open: true,
+            write_type: self.options.write_type as i32,
+            block_bytes: 0,
+        };
+        let opened: Opened = match self.change(caller, Op::Create(create)).await {
+            // Without O_EXCL somebody else's file of this name is as good.
+            Err(error) if error.kind == ErrorKind::AlreadyExists && flags & libc::O_EXCL == 0 => {
+                let attr = self.lookup(caller, parent, name).await?;
+                let handle = self.open(caller, attr.inode, flags).await?;
+                return Ok((attr, handle));
+            }
+            other => other?,
+        };
+        let attr = opened.attr.clone().ok_or_else(|| incomplete("Create"))?;
+        let open = self.open_inode(attr.inode);
+        let mut state = open.state.lock().await;
+        match self.adopt_lease(&open, &mut state, opened, true).await {
+            Ok(data) => Ok((attr, self.add_handle(&open, &mut state, true, flags, data))),
+            Err(error) => {
+                self.forget_if_unused(&open, &state);
+                Err(error)
+            }
+        }
+    }
+
+    fn open_inode(&self, id: u64) -> Arc<OpenInode> {
+        let mut inodes = self.inodes.lock();
+        let new = || {
+            Arc::new(OpenInode {
+                id,
+                state: tokio::sync::Mutex::default(),
+                live: Mutex::default(),
+            })
+        };
+        Arc::clone(inodes.entry(id).or_insert_with(new))
+    }
+
+    /// Drops an inode that nobody has open. The caller holds its state, so nobody is about to open it through the same
+    /// object but those who wait for the lock: they keep the object, and put it back.
+    pub(super) fn forget_if_unused(&self, open: &Arc<OpenInode>, state: &OpenState) {
+        let mut inodes = self.inodes.lock();
+        // Map, caller, and nobody else.
+        let unused = state.opens == 0 && state.write.is_none() && Arc::strong_count(open) <= 2;
+        if unused && inodes.get(&open.id).is_some_and(|known| Arc::ptr_eq(known, open)) {
+            inodes.remove(&open.id);
+        }
+    }
+
+    fn add_handle(
+        &self,
+        open: &Arc<OpenInode>,
+        state: &mut OpenState,
+        writable: bool,
+        flags: i32,
+        data: DataPath,
+    ) -> OpenedHandle {
+        state.opens += 1;
+        if let Some(write) = state.write.as_mut().filter(|_| writable) {
+            write.writers += 1;
+        }
+        let fh = self.new_handle();
+        let handle = Handle {
+            inode: Arc::clone(open),
+            writable,
+            append: flags & libc::O_APPEND != 0,
+            stream: fh,
+            epoch: state.epoch,
+            has_read: AtomicBool::new(false),
+        };
+        self.handles.lock().insert(fh, Arc::new(handle));
+        OpenedHandle {
+            fh,
+            data,
+            no_flush: !writable,
+        }
+    }
+
+    async fn open_for_reading(
+        &self,
+        caller: &Caller,
+        open: &Arc<OpenInode>,
+        state: &mut OpenState,
+    ) -> FsResult<DataPath> {
+        let request = Op::Open(Open {
+            inode: open.id,
+            read: true,
+            ..Default::default()
+        });
+        let opened: Opened = self.read(caller, request).await?;
+        state.master_opens += 1;
+        let result = self.read_path(open, state, opened).await;
+        if result.is_err() {
+            state.master_opens -= 1;
+            self.close_at_master(open.id, false).await;
+        }
+        result
+    }
+
+    async fn read_path(&self, open: &Arc<OpenInode>, state: &mut OpenState, opened: Opened) -> FsResult<DataPath> {
+        if state.write.is_some() {
+            return Ok(self.shared_path(state, true));
+        }
+        if let Some(lease) = opened.write {
+            return self.join_foreign(open, state, lease).await;
+        }
+        state.foreign_lease = None;
+        let source = opened.read.unwrap_or_default();
+        let same = state.source.version == source.version && state.source.length == source.length;
+        if state.opens > 0 && same {
+            state.source = source;
+            return Ok(self.shared_path(state, true));
+        }
+        let keep_cache = self.closed.lock().get(&open.id) == Some(&source.version);
+        let local = self.complete_local_file(open.id, &source).await?;
+        match (&state.local, local) {
+            (None, Some(file)) if state.opens == 0 => state.local = Some(file),
+            // The local file was evicted and fetched again, or is another version: the kernel cannot have both at once.
+            (Some(old), new) if new.as_ref().is_none_or(|new| new.identity != old.identity) => {
+                let why = format!(
+                    "open inode {}: an older version of it is still open on this host; close that first",
+                    open.id
+                );
+                return Err(FsError::new(ErrorKind::Stale, why));
+            }
+            _ => {}
+        }
+        if state.opens > 0 {
+            state.epoch += 1;
+        }
+        state.workers.clone_from(&source.workers);
+        state.source = source;
+        Ok(self.shared_path(state, keep_cache))
+    }
+
+    /// The way that the inode's opens share.
+    fn shared_path(&self, state: &OpenState, keep_cache: bool) -> DataPath {
+        match &state.local {
+            Some(file) => DataPath::Local(Arc::clone(file)),
+            None => {
+                let direct =
+                    state.foreign_lease.is_some() || state.write.as_ref().is_some_and(|write| !write.home_is_local);
+                DataPath::Daemon { keep_cache, direct }
+            }
+        }
+    }
+
+    /// A descriptor of the committed version, if a worker on this host has all of it.
+    async fn complete_local_file(&self, inode: u64, source: &ReadSource) -> FsResult<Option<Arc<LocalFile>>> {
+        let usable = self.is_passthrough() && !self.options.verify && source.length > 0;
+        let Some(address) = source
+            .workers
+            .iter()
+            .find(|address| usable && self.workers.is_local(address))
+        else {
+            return Ok(None);
+        };
+        let request = OpenRead {
+            inode,
+            source: Some(source.clone()),
+            want_fd: true,
+            verify: false,
+        };
+        let answer = match self.workers.worker(address).await {
+            Ok(worker) => worker.call(request.into(), Bytes::new()).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(WorkerResponse { fd: Some(fd), .. }) => LocalFile::new(fd).map(Some),
+            Ok(_) => Ok(None),
+            // The read itself will find a way, or say why there is none.
+            Err(error) => {
+                tracing::debug!(%error, inode, "open at the local worker");
+                Ok(None)
+            }
+        }
+    }
+
+    /// A reader joins what another mount writes: through the home, by its local file where it is on this host.
+    async fn join_foreign(
+        &self,
+        open: &Arc<OpenInode>,
+        state: &mut OpenState,
+        lease: WriteLease,
+    ) -> FsResult<DataPath> {
+        let home = lease.home.clone().ok_or_else(|| incomplete("Open"))?;
+        if state.opens == 0 && self.is_passthrough() && self.workers.is_local(&home) {
+            let worker = self.workers.worker(&home).await?;
+            let request = OpenWrite {
+                inode: open.id,
+                lease: Some(lease.clone()),
+                truncate: false,
+                want_fd: true,
+            };
+            if let WorkerResponse { fd: Some(fd), .. } = worker.call(request.into(), Bytes::new()).await? {
+                state.local = Some(LocalFile::new(fd)?);
+            }
+        }
+        state.foreign_lease = Some(lease);
+        Ok(self.shared_path(state, false))
+    }
+
+    async fn open_for_writing(
+        &self,
+        caller: &Caller,
+        open: &Arc<OpenInode>,
+        state: &mut OpenState,
+        truncate: bool,
+    ) -> FsResult<DataPath> {
+        if let Some(write) = &mut state.write {
+            // A writer of this mount has it open: everybody writes the one open version.
+            if truncate {
+                let request = alluxio_proto::worker::SetLength {
+                    inode: open.id,
+                    version: write.version,
+                    length: 0,
+                };
+                write.home.call(request.into(), Bytes::new()).await?;
+                write.dirty = true;
+            }
+            return Ok(self.shared_path(state, true));
+        }
+        let request = Open {
+            inode: open.id,
+            read: false,
+            write: true,
+            truncate,
+            write_type: self.options.write_type as i32,
+        };
+        let opened: Opened = self.change(caller, Op::Open(request)).await?;
+        self.adopt_lease(open, state, opened, truncate).await
+    }
+
+    /// Makes or joins the open version at its home.
+    async fn adopt_lease(
+        &self,
+        open: &Arc<OpenInode>,
+        state: &mut OpenState,
+        opened: Opened,
+        truncate: bool,
+    ) -> FsResult<DataPath> {
+        let result = self.try_adopt(open, state, opened, truncate).await;
+        if result.is_err() {
+            state.write = None;
+            *open.live.lock() = None;
+            self.abandon_at_master(open.id).await;
+        }
+        result
+    }
+
+    async fn try_adopt(
+        &self,
+        open: &Arc<OpenInode>,
+        state: &mut OpenState,
+        opened: Opened,
+        truncate: bool,
+    ) -> FsResult<DataPath> {
+        let lease = opened.write.ok_or_else(|| incomplete("Open"))?;
+        let address = lease.home.clone().ok_or_else(|| incomplete("Open"))?;
+        let home = self.workers.worker(&address).await?;
+        let home_is_local = self.workers.is_local(&address);
+        let may_pass = self.is_passthrough() && home_is_local && (state.opens == 0 || state.local.is_some());
+        let (version, write_type) = (
+            lease.version,
+            WriteType::try_from(lease.write_type).unwrap_or(WriteType::AsyncThrough),
+        );
+        let request: WorkerRequest = OpenWrite {
+            inode: open.id,
+            lease: Some(lease),
+            truncate,
+            want_fd: may_pass,
+        }
+        .into();
+        let response = home.call(request, Bytes::new()).await?;
+        let WorkerReplyBody::OpenedFile(OpenedFile { length, mtime_ns, .. }) = response.reply else {
+            return Err(incomplete("OpenWrite"));
+        };
+        let local = response.fd.map(LocalFile::new).transpose()?;
+        match (&state.local, local) {
+            (None, Some(file)) if state.opens == 0 => state.local = Some(file),
+            (Some(old), Some(new)) if old.identity == new.identity && old.writable => {}
+            (Some(_), _) => {
+                let why = format!(
+                    "open inode {} for writing: an older version of it is still open on this host; close that first",
+                    open.id
+                );
+                return Err(FsError::new(ErrorKind::Busy, why));
+            }
+            (None, _) => {}
+        }
+        state.foreign_lease = None;
+        // Content that was there before and is kept needs no commit until it changes.
+        let committed = match (&state.local, truncate) {
+            (_, true) => None,
+            (Some(file), false) => Some(file.stamp()?),
+            (None, false) => Some(Stamp { length, mtime_ns }),
+        };
+        *open.live.lock() = Some(Live {
+            local: state.local.clone(),
+            home: Arc::clone(&home),
+            version,
+        });
+        state.write = Some(WriteState {
+            version,
+            home,
+            home_is_local,
+            write_type,
+            writers: 0,
+            committed,
+            durable: None,
+            dirty: false,
+        });
+        Ok(self.shared_path(state, true))
+    }
+
+    /// The kernel could not take the local file: this open, the first of its inode, goes through the daemon instead.
+    pub async fn demote(&self, fh: u64) -> FsResult<DataPath> {
+        let handle = self.handle(fh)?;
+        let mut state = handle.inode.state.lock().await;
+        if state.local.as_ref().is_some_and(|file| file.kernel.get().is_none()) {
+            state.local = None;
+            if let Some(live) = handle.inode.live.lock().as_mut() {
+                live.local = None;
+            }
+            if let Some(write) = &mut state.write {
+                // Changes are no longer seen by fstat.
+                write.dirty = write.committed.is_none();
+            }
+        }
+        Ok(self.shared_path(&state, false))
+    }
+
+    /// Tells the master of a close. Failing is not the closer's concern: the session's end closes everything.
+    pub(super) async fn close_at_master(&self, inode: u64, write: bool) {
+        let close = Op::Close(Close {
+            inode,
+            write,
+            abandon: false,
+        });
+        let result: FsResult<Empty> = if write {
+            self.master.change(&self.own_caller(), close).await
+        } else {
+            self.master.once(&self.own_caller(), close).await
+        };
+        if let Err(error) = result {
+            tracing::info!(%error, inode, "close at the master; it will be closed with the session");
+        }
+    }
+
+    async fn abandon_at_master(&self, inode: u64) {
+        let close = Op::Close(Close {
+            inode,
+            write: true,
+            abandon: true,
+        });
+        if let Err(error) = self.master.change::<Empty>(&self.own_caller(), close).await {
+            tracing::info!(%error, inode, "abandon at the master; it will be recovered with the session");
+        }
+    }
+}
+
+impl OpenInode {
+    /// Length and mtime of a file that is written here are those of its local file.
+    pub async fn patch(&self, attr: &mut Attr) -> FsResult<()> {
+        let live = self.live.lock().clone();
+        let Some(live) = live else { return Ok(()) };
+        if let Some(local) = &live.local {
+            let stamp = local.stamp()?;
+            (attr.size, attr.mtime_ns) = (stamp.length, stamp.mtime_ns);
+            return Ok(());
+        }
+        let request = alluxio_proto::worker::StatOpen {
+            inode: self.id,
+            version: live.version,
+        };
+        match live.home.call(request.into(), Bytes::new()).await {
+            Ok(WorkerResponse {
+                reply: WorkerReplyBody::OpenStat(stat),
+                ..
+            }) => {
+                (attr.size, attr.mtime_ns) = (stat.length, stat.mtime_ns);
+                Ok(())
+            }
+            // Sealed meanwhile: the master's attributes are the right ones.
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == ErrorKind::Stale => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Handle {
+    /// Remembers that data was handed out, which ties the handle to its version.
+    pub fn note_read(&self) {
+        self.has_read.store(true, Ordering::Relaxed);
+    }
+}
+
+fn incomplete(what: &str) -> FsError {
+    FsError::new(
+        ErrorKind::Internal,
+        format!("the answer to {what} lacks what it must have"),
+    )
+}

@@ -1,0 +1,164 @@
+//! New inodes: files, directories, links, special files.
+
+use alluxio_proto::types::{FileKind, PersistState, WriteType};
+use alluxio_proto::{ErrorKind, InodeId};
+use bytes::Bytes;
+
+use super::{Work, check_name};
+use crate::state::command::{CreateFile, Mkdir, Mknod, Symlink};
+use crate::state::fault::{Outcomes, refuse, show};
+use crate::state::inode::{Inode, OpenVersion, Writer};
+use crate::state::records::{Edge, IntentKind};
+use crate::state::tables;
+use crate::state::view::View;
+
+/// Longest target of a symbolic link (Linux `PATH_MAX`).
+const TARGET_BYTES_MAX: usize = alluxio_proto::PATH_BYTES_MAX - 1;
+
+impl Work<'_, '_> {
+    pub(super) fn create_file(&mut self, c: CreateFile) -> Outcomes<()> {
+        if c.open && self.session.get() == 0 {
+            return refuse(
+                ErrorKind::InvalidArgument,
+                "a file can be opened for writing in a session only",
+            );
+        }
+        let (parent, mut inode) = self.new_child(c.parent, &c.name, c.inode, c.mode, FileKind::File)?;
+        inode.block_bytes = c.block_bytes;
+        inode.write_type = c.write_type;
+        if c.open {
+            inode.version_high = 1;
+            inode.open = Some(OpenVersion {
+                version: 1,
+                home_worker: c.home_worker,
+                writers: vec![Writer {
+                    session: self.session.get(),
+                    count: 1,
+                }],
+                write_type: c.write_type,
+                created_by_this_open: true,
+                truncated: true,
+                ..Default::default()
+            });
+            self.tx
+                .put(tables::session_open(self.session, inode.inode_id()), tables::nothing());
+        } else if inode.write_type() != WriteType::MustCache {
+            self.schedule_upload(&mut inode)?;
+        }
+        self.add_child(parent, inode)
+    }
+
+    pub(super) fn mkdir(&mut self, c: Mkdir) -> Outcomes<()> {
+        let (parent, mut inode) = self.new_child(c.parent, &c.name, c.inode, c.mode, FileKind::Directory)?;
+        inode.children_loaded = true;
+        inode.nlink = 2;
+        inode.write_type = c.write_type;
+        if inode.write_type() != WriteType::MustCache {
+            inode.persist_state = PersistState::ToBePersisted as i32;
+            self.new_late_intent(&inode, IntentKind::Mkdir)?;
+        }
+        self.add_child(parent, inode)
+    }
+
+    pub(super) fn symlink(&mut self, c: Symlink) -> Outcomes<()> {
+        if c.target.is_empty() || c.target.contains(&0) {
+            return refuse(
+                ErrorKind::InvalidArgument,
+                format!("{:?} cannot be the target of a link", show(&c.target)),
+            );
+        }
+        if c.target.len() > TARGET_BYTES_MAX {
+            return refuse(
+                ErrorKind::NameTooLong,
+                format!("the target of a link has {} bytes", c.target.len()),
+            );
+        }
+        let (parent, mut inode) = self.new_child(c.parent, &c.name, c.inode, 0o777, FileKind::Symlink)?;
+        inode.symlink_target = c.target;
+        let mount = self.tx.mount(inode.mount())?;
+        if mount.spec.as_ref().is_some_and(|spec| spec.stores_symlinks) {
+            inode.persist_state = PersistState::ToBePersisted as i32;
+            self.new_late_intent(&inode, IntentKind::Symlink)?;
+        }
+        self.add_child(parent, inode)
+    }
+
+    pub(super) fn mknod(&mut self, c: Mknod) -> Outcomes<()> {
+        let kind = c.kind();
+        if matches!(kind, FileKind::File | FileKind::Directory | FileKind::Symlink) {
+            return refuse(ErrorKind::InvalidArgument, format!("mknod does not make a {kind:?}"));
+        }
+        if matches!(kind, FileKind::CharDevice | FileKind::BlockDevice) && !self.who.superuser {
+            return refuse(ErrorKind::NotPermitted, "only the superuser makes device nodes");
+        }
+        let (parent, mut inode) = self.new_child(c.parent, &c.name, c.inode, c.mode, kind)?;
+        inode.rdev = c.rdev;
+        self.add_child(parent, inode)
+    }
+
+    /// Checks that `name` can be made in `parent`, and makes its inode, not yet stored.
+    pub(super) fn new_child(
+        &mut self,
+        parent: u64,
+        name: &Bytes,
+        id: u64,
+        mode: u32,
+        kind: FileKind,
+    ) -> Outcomes<(Inode, Inode)> {
+        check_name(name)?;
+        let parent = self.tx.dir(InodeId(parent))?;
+        if self.tx.edge(parent.inode_id(), name)?.is_some() {
+            return refuse(
+                ErrorKind::AlreadyExists,
+                format!("{:?} exists in directory {}", show(name), parent.id),
+            );
+        }
+        let parent = self.writable_dir(parent.inode_id())?;
+        let (owner, group, mode) = self.who.of_new(&parent, mode, kind == FileKind::Directory);
+        let inode = Inode {
+            id: self.take_inode_id(id)?,
+            parent: parent.id,
+            name: name.clone(),
+            kind: kind as i32,
+            mode,
+            owner,
+            group,
+            atime_ns: self.now_ns,
+            mtime_ns: self.now_ns,
+            ctime_ns: self.now_ns,
+            btime_ns: self.now_ns,
+            nlink: 1,
+            mount_id: parent.mount_id,
+            persist_state: PersistState::NotPersisted as i32,
+            ..Default::default()
+        };
+        Ok((parent, inode))
+    }
+
+    /// Stores a new inode with its name and answers with it.
+    pub(super) fn add_child(&mut self, mut parent: Inode, inode: Inode) -> Outcomes<()> {
+        self.link(&mut parent, &inode);
+        self.tx.put_inode(parent);
+        self.put_and_answer(inode);
+        Ok(())
+    }
+
+    /// Gives `inode` its name in `parent`, and tells those who watch.
+    pub(super) fn link(&mut self, parent: &mut Inode, inode: &Inode) {
+        self.put_edge(parent.inode_id(), &inode.name, inode);
+        parent.entries += 1;
+        parent.nlink += u32::from(inode.is_dir());
+        parent.mtime_ns = self.now_ns;
+        parent.ctime_ns = self.now_ns;
+        self.entry_changed(parent.inode_id(), &inode.name, 0);
+        self.inode_changed(parent.id, false);
+    }
+
+    pub(super) fn put_edge(&mut self, parent: InodeId, name: &[u8], child: &Inode) {
+        let edge = Edge {
+            child: child.inode_id(),
+            kind: child.kind(),
+        };
+        self.tx.put(tables::edge(parent, name), edge.encode());
+    }
+}

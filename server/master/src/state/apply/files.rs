@@ -1,0 +1,402 @@
+//! Data and attributes of files: opening for writing, committing, closing, recovering, setting attributes.
+
+use alluxio_proto::types::PersistState;
+use alluxio_proto::{ErrorKind, InodeId, SessionId};
+
+use super::Work;
+use super::access::WRITE;
+use crate::state::command::{CloseWrite, Commit, MarkDurable, OpenWrite, Recovered, SetAttr};
+use crate::state::fault::{Outcomes, refuse};
+use crate::state::inode::{Inode, OpenVersion, Writer};
+use crate::state::records::{Freed, RecoverItem};
+use crate::state::tables::{self, HELD_WRITE};
+use crate::state::view::View;
+
+impl Work<'_, '_> {
+    pub(super) fn open_write(&mut self, c: OpenWrite) -> Outcomes<()> {
+        if self.session.get() == 0 {
+            return refuse(
+                ErrorKind::InvalidArgument,
+                "a file can be opened for writing in a session only",
+            );
+        }
+        let mut inode = self.file(c.inode)?;
+        self.check_writable_mount(&inode)?;
+        self.who.check_access(&inode, WRITE)?;
+        if inode.persist_state() == PersistState::Lost && !c.truncate {
+            return refuse(
+                ErrorKind::DataLost,
+                format!("the only copy of file {} is gone; truncate or remove it", inode.id),
+            );
+        }
+        match &mut inode.open {
+            Some(open) if open.recovering => {
+                return refuse(
+                    ErrorKind::Unavailable,
+                    format!("file {} is being recovered; try again", inode.id),
+                );
+            }
+            Some(open) => {
+                join(open, self.session);
+                open.truncated |= c.truncate;
+            }
+            None => {
+                inode.version_high += 1;
+                inode.write_type = c.write_type;
+                inode.open = Some(OpenVersion {
+                    version: inode.version_high,
+                    home_worker: c.home_worker,
+                    writers: vec![Writer {
+                        session: self.session.get(),
+                        count: 1,
+                    }],
+                    write_type: c.write_type,
+                    truncated: c.truncate || inode.size == 0,
+                    ..Default::default()
+                });
+            }
+        }
+        self.tx
+            .put(tables::session_open(self.session, inode.inode_id()), tables::nothing());
+        // Readers on other hosts must come to the home from now on.
+        self.inode_changed(inode.id, c.truncate);
+        self.put_and_answer(inode);
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self, c: Commit) -> Outcomes<()> {
+        let mut inode = self.file(c.inode)?;
+        let Some(open) = inode
+            .open
+            .as_ref()
+            .filter(|open| open.version == c.version && !open.recovering)
+        else {
+            return refuse(
+                ErrorKind::Stale,
+                format!("version {} of file {} is not open", c.version, inode.id),
+            );
+        };
+        if !open.writers.iter().any(|writer| writer.session == self.session.get()) {
+            return refuse(
+                ErrorKind::Stale,
+                format!("session {} does not have file {} open", self.session, inode.id),
+            );
+        }
+        let stays = c.keep_open || open.writer_count() > 1;
+        self.commit_version(&mut inode, c.length, c.mtime_ns, stays)?;
+        self.put_and_answer(inode);
+        Ok(())
+    }
+
+    /// Makes the open version the committed one.
+    fn commit_version(&mut self, inode: &mut Inode, length: u64, mtime_ns: i64, stays_open: bool) -> Outcomes<()> {
+        let Some(mut open) = inode.open.take() else {
+            return Ok(());
+        };
+        let old = std::mem::replace(&mut inode.version, open.version);
+        inode.size = length;
+        inode.mtime_ns = mtime_ns;
+        inode.ctime_ns = self.now_ns;
+        inode.write_type = open.write_type;
+        self.free_version(inode, old, Some(open.home_worker));
+        inode.locations.retain(|at| at.worker == open.home_worker);
+        if stays_open {
+            inode.version_high = inode.version_high.max(open.version + 1);
+            open.version += 1;
+            open.committed_since_open = true;
+            open.truncated = false;
+            open.durable_length = None;
+            inode.open = Some(open);
+        } else {
+            for writer in &open.writers {
+                self.tx
+                    .delete(tables::session_open(SessionId(writer.session), inode.inode_id()));
+                if inode.nlink == 0 {
+                    self.release_after(inode.inode_id(), writer.session);
+                }
+            }
+            self.tx.delete(tables::session_open(SessionId(0), inode.inode_id()));
+        }
+        if self.must_upload(inode)? {
+            self.schedule_upload(inode)?;
+        } else {
+            inode.persist_state = PersistState::NotPersisted as i32;
+        }
+        self.inode_changed(inode.id, true);
+        Ok(())
+    }
+
+    pub(super) fn mark_durable(&mut self, c: MarkDurable) -> Outcomes<()> {
+        let mut inode = self.file(c.inode)?;
+        match &mut inode.open {
+            Some(open) if open.version == c.version => {
+                open.durable_length = Some(c.length);
+                open.durable_mtime_ns = c.mtime_ns;
+                self.put_and_answer(inode);
+                Ok(())
+            }
+            // Committed meanwhile: that promises more.
+            _ if inode.version >= c.version => {
+                self.answer(&inode);
+                Ok(())
+            }
+            _ => refuse(
+                ErrorKind::Stale,
+                format!("version {} of file {} is not open", c.version, inode.id),
+            ),
+        }
+    }
+
+    pub(super) fn close_write(&mut self, c: CloseWrite) -> Outcomes<()> {
+        let mut inode = self.file(c.inode)?;
+        let Some(open) = &mut inode.open else {
+            self.answer(&inode);
+            return Ok(());
+        };
+        if !leave(open, self.session, 1) {
+            self.tx.delete(tables::session_open(self.session, inode.inode_id()));
+            if inode.nlink == 0 {
+                self.release_after(inode.inode_id(), self.session.get());
+            }
+        }
+        if inode.open.as_ref().is_some_and(|open| open.writers.is_empty()) {
+            return self.end_open(inode, c.abandon);
+        }
+        self.put_and_answer(inode);
+        Ok(())
+    }
+
+    /// The last writer closed without committing what is open.
+    fn end_open(&mut self, mut inode: Inode, abandon: bool) -> Outcomes<()> {
+        let Some(open) = inode.open.clone() else { return Ok(()) };
+        let fresh = open.created_by_this_open && !open.committed_since_open;
+        if inode.nlink == 0 {
+            inode.open = None;
+            self.put_and_answer(inode);
+            return Ok(());
+        }
+        if open.durable_length.is_some() && !abandon {
+            return self.recover(inode);
+        }
+        inode.open = None;
+        if fresh && abandon {
+            self.applied.freed.push(discarded(inode.id, &open));
+            let parent = inode.parent_id();
+            return self.unlink_inode(parent, inode, &[], true);
+        }
+        if abandon {
+            self.applied.freed.push(discarded(inode.id, &open));
+        } else if fresh && self.must_upload(&inode)? {
+            // Created and closed, nothing written: the empty file is what was meant.
+            self.schedule_upload(&mut inode)?;
+        }
+        self.inode_changed(inode.id, abandon);
+        self.put_and_answer(inode);
+        Ok(())
+    }
+
+    /// A session is gone: its openings of a file end.
+    pub(super) fn drop_writer(&mut self, id: InodeId, session: SessionId) -> Outcomes<()> {
+        self.tx.delete(tables::session_open(session, id));
+        let Some(inode) = self.tx.inode_opt(id)? else {
+            return Ok(());
+        };
+        let mut inode = (*inode).clone();
+        let Some(open) = &mut inode.open else { return Ok(()) };
+        leave(open, session, u32::MAX);
+        if !open.writers.is_empty() || open.recovering {
+            self.tx.put_inode(inode);
+            return Ok(());
+        }
+        let open = open.clone();
+        let promised = !open.created_by_this_open || open.committed_since_open || open.durable_length.is_some();
+        if inode.nlink == 0 {
+            inode.open = None;
+            self.applied.freed.push(discarded(inode.id, &open));
+            self.tx.put_inode(inode);
+            return Ok(());
+        }
+        if promised {
+            return self.recover(inode);
+        }
+        self.applied.recover.push(RecoverItem {
+            inode: inode.id,
+            version: open.version,
+            home_worker: open.home_worker,
+            keep_bytes: 0,
+            discard: true,
+        });
+        let parent = inode.parent_id();
+        self.unlink_inode(parent, inode, &[], true)
+    }
+
+    /// Leaves the open version to its home, which says what is left of it by `Recovered`.
+    fn recover(&mut self, mut inode: Inode) -> Outcomes<()> {
+        if let Some(open) = &mut inode.open {
+            open.recovering = true;
+            self.applied.recover.push(RecoverItem {
+                inode: inode.id,
+                version: open.version,
+                home_worker: open.home_worker,
+                keep_bytes: open.durable_length.unwrap_or(0),
+                discard: false,
+            });
+            self.tx
+                .put(tables::session_open(SessionId(0), inode.inode_id()), tables::nothing());
+        }
+        self.put_and_answer(inode);
+        Ok(())
+    }
+
+    pub(super) fn recovered(&mut self, c: Recovered) -> Outcomes<()> {
+        let mut inode = self.file(c.inode)?;
+        let Some(open) = inode
+            .open
+            .clone()
+            .filter(|open| open.recovering && open.version == c.version)
+        else {
+            return refuse(
+                ErrorKind::Stale,
+                format!("version {} of file {} is not being recovered", c.version, inode.id),
+            );
+        };
+        if c.found {
+            self.commit_version(&mut inode, c.length, c.mtime_ns, false)?;
+            self.put_and_answer(inode);
+            return Ok(());
+        }
+        inode.open = None;
+        self.tx.delete(tables::session_open(SessionId(0), inode.inode_id()));
+        self.inode_changed(inode.id, true);
+        let kept = inode.is_persisted() || inode.locations.iter().any(|at| at.worker != open.home_worker);
+        if !kept {
+            // The home held the only copy, of what was promised and of what was under it.
+            inode.persist_state = PersistState::Lost as i32;
+            let lost = self.tx.intents_of(inode.inode_id())?;
+            for intent in lost.iter().filter(|intent| intent.inode == inode.id && !intent.started) {
+                self.drop_intent(intent);
+            }
+        }
+        self.put_and_answer(inode);
+        Ok(())
+    }
+
+    pub(super) fn set_attr(&mut self, c: SetAttr) -> Outcomes<()> {
+        let mut inode = self.edit(InodeId(c.inode))?;
+        self.check_writable_mount(&inode)?;
+        if c.mode.is_some() || c.pinned.is_some() {
+            self.who.check_owner(&inode)?;
+        }
+        self.chown(&mut inode, c.owner, c.group)?;
+        if let Some(mode) = c.mode {
+            inode.mode = self.who.chmod(&inode, mode);
+        }
+        if c.atime_ns.is_some() || c.mtime_ns.is_some() {
+            if !c.times_now || !self.who.owns(&inode) {
+                match c.times_now {
+                    true => self.who.check_access(&inode, WRITE)?,
+                    false => self.who.check_owner(&inode)?,
+                }
+            }
+            inode.atime_ns = c.atime_ns.unwrap_or(inode.atime_ns);
+            inode.mtime_ns = c.mtime_ns.unwrap_or(inode.mtime_ns);
+        }
+        inode.pinned = c.pinned.unwrap_or(inode.pinned);
+        inode.ctime_ns = self.now_ns;
+        self.schedule_attributes(&inode)?;
+        self.inode_changed(inode.id, false);
+        self.put_and_answer(inode);
+        Ok(())
+    }
+
+    fn chown(&mut self, inode: &mut Inode, owner: Option<String>, group: Option<String>) -> Outcomes<()> {
+        if owner.is_none() && group.is_none() {
+            return Ok(());
+        }
+        let gives_away = owner.as_ref().is_some_and(|owner| *owner != inode.owner);
+        let joins_foreign = group
+            .as_ref()
+            .is_some_and(|group| *group != inode.group && !self.who.is_in(group));
+        if (gives_away || joins_foreign) && !self.who.superuser {
+            return refuse(
+                ErrorKind::NotPermitted,
+                "only the superuser gives files away, to users or to groups of others",
+            );
+        }
+        self.who.check_owner(inode)?;
+        inode.mode = self.who.mode_after_chown(inode);
+        inode.owner = owner.unwrap_or_else(|| inode.owner.clone());
+        inode.group = group.unwrap_or_else(|| inode.group.clone());
+        Ok(())
+    }
+
+    fn file(&self, id: u64) -> Outcomes<Inode> {
+        let inode = self.edit(InodeId(id))?;
+        match inode.kind() {
+            alluxio_proto::types::FileKind::File => Ok(inode),
+            alluxio_proto::types::FileKind::Directory => {
+                refuse(ErrorKind::IsADirectory, format!("inode {id} is a directory"))
+            }
+            kind => refuse(
+                ErrorKind::InvalidArgument,
+                format!("inode {id} is no regular file but a {kind:?}"),
+            ),
+        }
+    }
+
+    /// Workers other than the home may drop an old version.
+    pub(super) fn free_version(&mut self, inode: &Inode, version: u64, but: Option<u64>) {
+        let held = inode
+            .locations
+            .iter()
+            .filter(|at| at.version <= version && Some(at.worker) != but);
+        let workers: Vec<u64> = held.map(|at| at.worker).collect();
+        if !workers.is_empty() {
+            self.applied.freed.push(Freed {
+                inode: inode.id,
+                version,
+                workers,
+            });
+        }
+    }
+
+    /// Remembers to let a session go of an orphan once its record has been stored.
+    fn release_after(&mut self, inode: InodeId, session: u64) {
+        self.releases.push((inode, SessionId(session)));
+    }
+
+    /// Does what [`Self::release_after`] remembered.
+    pub(super) fn run_releases(&mut self) -> Outcomes<()> {
+        for (inode, session) in std::mem::take(&mut self.releases) {
+            self.release(inode, session, HELD_WRITE)?;
+        }
+        Ok(())
+    }
+}
+
+fn discarded(inode: u64, open: &OpenVersion) -> Freed {
+    Freed {
+        inode,
+        version: open.version,
+        workers: vec![open.home_worker],
+    }
+}
+
+fn join(open: &mut OpenVersion, session: SessionId) {
+    match open.writers.iter_mut().find(|writer| writer.session == session.get()) {
+        Some(writer) => writer.count = writer.count.saturating_add(1),
+        None => open.writers.push(Writer {
+            session: session.get(),
+            count: 1,
+        }),
+    }
+}
+
+/// Ends up to `count` openings of a session; whether any of its is left.
+fn leave(open: &mut OpenVersion, session: SessionId, count: u32) -> bool {
+    if let Some(writer) = open.writers.iter_mut().find(|writer| writer.session == session.get()) {
+        writer.count = writer.count.saturating_sub(count);
+    }
+    open.writers.retain(|writer| writer.count > 0);
+    open.writers.iter().any(|writer| writer.session == session.get())
+}

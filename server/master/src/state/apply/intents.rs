@@ -1,0 +1,394 @@
+//! Intents to change an under-storage: journaling, starting, finishing (DESIGN D9).
+
+use alluxio_proto::types::PersistState;
+use alluxio_proto::{ErrorKind, InodeId, IntentId, MountId};
+
+use std::sync::Arc;
+
+use super::Work;
+use super::presence::{forget_others, occupy, occupy_uncertain};
+use crate::state::command::{IntentDone, IntentFailed, IntentStarted};
+use crate::state::fault::{Outcomes, refuse};
+use crate::state::inode::{Inode, UfsBinding};
+use crate::state::records::{Intent, IntentKind};
+use crate::state::tables::{self, PathRole};
+use crate::state::view::View;
+
+impl Work<'_, '_> {
+    /// Journals an intent whose path is known: it has its place in the order from now on.
+    pub(super) fn new_fixed_intent(&mut self, mut intent: Intent) -> Outcomes<IntentId> {
+        intent.id = self.count_intent(intent.kind());
+        intent.order = intent.id;
+        intent.created_ns = self.now_ns;
+        self.tx.put(
+            tables::intent_by_inode(InodeId(intent.inode), IntentId(intent.id)),
+            tables::nothing(),
+        );
+        self.index_path(&intent);
+        self.put_intent(&intent);
+        self.applied.intents.push(intent.id);
+        Ok(IntentId(intent.id))
+    }
+
+    /// Journals an intent whose path is decided when it starts.
+    pub(super) fn new_late_intent(&mut self, inode: &Inode, kind: IntentKind) -> Outcomes<()> {
+        let intent = Intent {
+            id: self.count_intent(kind),
+            kind: kind as i32,
+            mount_id: inode.mount_id,
+            inode: inode.id,
+            inode_kind: inode.kind,
+            version: inode.version,
+            length: inode.size,
+            write_type: inode.write_type,
+            created_ns: self.now_ns,
+            dir: inode.parent,
+            ..Default::default()
+        };
+        self.tx.put(
+            tables::intent_by_inode(inode.inode_id(), IntentId(intent.id)),
+            tables::nothing(),
+        );
+        self.put_intent(&intent);
+        self.applied.intents.push(intent.id);
+        Ok(())
+    }
+
+    fn count_intent(&mut self, kind: IntentKind) -> u64 {
+        let counters = self.tx.counters_mut();
+        counters.intents += 1;
+        counters.renames += u64::from(kind == IntentKind::Rename);
+        counters.intent_high += 1;
+        counters.intent_high
+    }
+
+    pub(super) fn put_intent(&mut self, intent: &Intent) {
+        self.tx.put_record(tables::intent(IntentId(intent.id)), intent);
+    }
+
+    fn index_path(&mut self, intent: &Intent) {
+        let (mount, id) = (MountId(intent.mount_id), IntentId(intent.id));
+        let role = |is_target| {
+            PathRole {
+                id,
+                is_target,
+                order: intent.order,
+            }
+            .encode()
+        };
+        self.tx
+            .put(tables::intent_by_path(mount, &intent.path, id), role(false));
+        if intent.kind() == IntentKind::Rename {
+            self.tx
+                .put(tables::intent_by_path(mount, &intent.to_path, id), role(true));
+        }
+    }
+
+    pub(super) fn drop_intent(&mut self, intent: &Intent) {
+        let (mount, id) = (MountId(intent.mount_id), IntentId(intent.id));
+        self.tx.delete(tables::intent(id));
+        self.tx.delete(tables::intent_by_inode(InodeId(intent.inode), id));
+        if intent.heir != 0 {
+            self.tx.delete(tables::intent_by_inode(InodeId(intent.heir), id));
+        }
+        if intent.order != 0 {
+            self.tx.delete(tables::intent_by_path(mount, &intent.path, id));
+            if intent.kind() == IntentKind::Rename {
+                self.tx.delete(tables::intent_by_path(mount, &intent.to_path, id));
+            }
+        }
+        let counters = self.tx.counters_mut();
+        counters.intents = counters.intents.saturating_sub(1);
+        counters.renames = counters
+            .renames
+            .saturating_sub(u64::from(intent.kind() == IntentKind::Rename));
+    }
+
+    pub(super) fn intent_started(&mut self, c: IntentStarted) -> Outcomes<()> {
+        let Some(mut intent) = self.tx.intent_opt(IntentId(c.intent))? else {
+            return Ok(());
+        };
+        if intent.order != 0 {
+            self.check_unblocked(&intent)?;
+            if !intent.started {
+                intent.started = true;
+                self.bump_epoch(&intent)?;
+                self.put_intent(&intent);
+            }
+            self.applied.intent = Some(intent);
+            return Ok(());
+        }
+        let inode = self.tx.inode_opt(InodeId(intent.inode))?;
+        let placed = match inode {
+            Some(inode) => self.tx.natural_path(&inode)?.map(|path| ((*inode).clone(), path)),
+            None => None,
+        };
+        let Some((mut inode, path)) = placed else {
+            // Unlinked, or in a deleted tree: nothing is to be made there any more.
+            self.drop_intent(&intent);
+            return Ok(());
+        };
+        intent.path = path;
+        self.check_unblocked(&intent)?;
+        if let Some(foreign) = c.replace_foreign {
+            let ufs = inode.ufs.get_or_insert_with(UfsBinding::default);
+            (ufs.present, ufs.occupied) = (false, vec![foreign]);
+            self.tx.put_inode(inode.clone());
+        }
+        intent.started = true;
+        intent.dir = inode.parent;
+        self.tx.counters_mut().intent_high += 1;
+        intent.order = self.tx.counters().intent_high;
+        if let Some(ufs) = inode.ufs.as_ref().filter(|_| intent.kind().is_creating()) {
+            intent.expect = match ufs.present {
+                true => vec![ufs.fingerprint.clone()],
+                false => ufs.occupied.clone(),
+            };
+            intent.expect_lengths = ufs.uncertain.clone();
+        }
+        if intent.kind().is_creating() {
+            self.mark_in_ufs(inode.parent_id())?;
+        }
+        self.index_path(&intent);
+        self.put_intent(&intent);
+        self.applied.intent = Some(intent);
+        Ok(())
+    }
+
+    fn check_unblocked(&self, intent: &Intent) -> Outcomes<()> {
+        match self.tx.blocker(intent)? {
+            Some(before) => refuse(
+                ErrorKind::Busy,
+                format!("intent {} waits for intent {before}", intent.id),
+            ),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn intent_done(&mut self, c: IntentDone) -> Outcomes<()> {
+        let Some(intent) = self.tx.intent_opt(IntentId(c.intent))? else {
+            return Ok(());
+        };
+        if !intent.started {
+            return refuse(
+                ErrorKind::InvalidArgument,
+                format!("intent {} has not been started", intent.id),
+            );
+        }
+        self.drop_intent(&intent);
+        self.bump_epoch(&intent)?;
+        self.bump_generation(InodeId(intent.dir))?;
+        if intent.kind() == IntentKind::Rename && intent.to_dir != intent.dir {
+            self.bump_generation(InodeId(intent.to_dir))?;
+        }
+        if intent.kind().is_creating() {
+            self.tell(&intent, &c.fingerprint)?;
+        }
+        let inode = self.tx.inode_opt(InodeId(intent.inode))?;
+        let Some(mut inode) = inode.map(|inode| (*inode).clone()).filter(|_| !intent.cancelled) else {
+            return Ok(());
+        };
+        match intent.kind() {
+            IntentKind::Persist | IntentKind::Symlink => uploaded(&mut inode, &intent, c.fingerprint),
+            IntentKind::Mkdir => inode.persist_state = PersistState::Persisted as i32,
+            IntentKind::Rename | IntentKind::SetAttr => {
+                let present = inode.ufs.as_ref().is_some_and(|ufs| ufs.present);
+                if intent.kind() == IntentKind::Rename && present && !c.skipped {
+                    forget_others(&mut inode);
+                }
+                if let Some(ufs) = inode.ufs.as_mut().filter(|ufs| ufs.present && !c.skipped) {
+                    if !c.fingerprint.is_empty() && !intent.expect.is_empty() | (intent.kind() == IntentKind::SetAttr) {
+                        ufs.fingerprint = c.fingerprint;
+                    }
+                }
+            }
+            IntentKind::Delete | IntentKind::DeleteTree | IntentKind::Rmdir => return Ok(()),
+        }
+        self.put_and_answer(inode);
+        Ok(())
+    }
+
+    /// What an upload left at its path is made known to those who come after it: a delete or rename behind it, or the inode
+    /// that took the name.
+    fn tell(&mut self, upload: &Intent, fingerprint: &str) -> Outcomes<()> {
+        if fingerprint.is_empty() {
+            return Ok(());
+        }
+        for id in &upload.tell {
+            if let Some(mut later) = self.tx.intent_opt(IntentId(*id))? {
+                later.expect.push(fingerprint.to_owned());
+                self.put_intent(&later);
+            }
+        }
+        if let Some(heir) = self.tx.inode_opt(InodeId(upload.heir))? {
+            let mut heir = (*heir).clone();
+            occupy(&mut heir, fingerprint.to_owned());
+            self.tx.put_inode(heir);
+        }
+        Ok(())
+    }
+
+    pub(super) fn intent_failed(&mut self, c: IntentFailed) -> Outcomes<()> {
+        let Some(mut intent) = self.tx.intent_opt(IntentId(c.intent))? else {
+            return Ok(());
+        };
+        let inode = self.tx.inode_opt(InodeId(intent.inode))?;
+        let alive = inode.as_ref().is_some_and(|inode| inode.nlink > 0);
+        let newer = inode.as_ref().is_some_and(|inode| inode.version > intent.version);
+        let is_persist = intent.kind() == IntentKind::Persist;
+        let pointless = intent.cancelled || (!alive && intent.kind() == IntentKind::SetAttr);
+        if pointless || (is_persist && c.superseded && newer) || (is_persist && c.data_lost) {
+            self.drop_intent(&intent);
+            self.bump_generation(InodeId(intent.dir))?;
+            let inode = self.leave_uncertain(&intent, inode)?;
+            if let Some(inode) = inode.filter(|_| alive && c.data_lost && !newer && !intent.cancelled) {
+                let mut inode = inode;
+                inode.persist_state = PersistState::Lost as i32;
+                self.inode_changed(inode.id, false);
+                self.put_and_answer(inode);
+            }
+            return Ok(());
+        }
+        intent.attempts = intent.attempts.saturating_add(1);
+        intent.last_error = c.error;
+        intent.retry_at_ns = c.retry_at_ns;
+        self.put_intent(&intent);
+        self.applied.intent = Some(intent);
+        Ok(())
+    }
+
+    /// An upload ended and nobody knows whether its object is there: whoever has the path now must reckon with it. (Deletes
+    /// behind it know its length already.)
+    fn leave_uncertain(&mut self, upload: &Intent, inode: Option<Arc<Inode>>) -> Outcomes<Option<Inode>> {
+        let heir = if upload.heir != 0 { self.tx.inode_opt(InodeId(upload.heir))? } else { None };
+        let own = inode.map(|inode| (*inode).clone());
+        if !upload.started || upload.kind() != IntentKind::Persist {
+            return Ok(own);
+        }
+        if let Some(heir) = heir {
+            let mut heir = (*heir).clone();
+            occupy_uncertain(&mut heir, upload.length);
+            self.tx.put_inode(heir);
+        }
+        Ok(match own {
+            Some(mut own) if !upload.cancelled => {
+                occupy_uncertain(&mut own, upload.length);
+                self.tx.put_inode(own.clone());
+                Some(own)
+            }
+            own => own,
+        })
+    }
+
+    pub(super) fn schedule_persist_now(&mut self, id: InodeId) -> Outcomes<()> {
+        let mut inode = self.edit(id)?;
+        self.check_writable_mount(&inode)?;
+        self.who.check_access(&inode, super::WRITE)?;
+        let waits = inode.persist_state() == PersistState::NotPersisted && inode.nlink > 0;
+        // What is open and was never committed is uploaded by its commit; devices and the like never.
+        let has_content = inode.is_file() && (inode.version > 0 || inode.open.is_none());
+        if waits && has_content {
+            self.schedule_upload(&mut inode)?;
+        }
+        self.put_and_answer(inode);
+        Ok(())
+    }
+
+    /// Something may come to be beneath `dir`: so may its folder, and those above it. Whether they are there is only certain
+    /// after their own mkdir.
+    fn mark_in_ufs(&mut self, dir: InodeId) -> Outcomes<()> {
+        for dir in self.dirs_above(dir)? {
+            let mut inode = self.edit(dir)?;
+            match inode.persist_state() {
+                PersistState::Persisted => return Ok(()),
+                PersistState::ToBePersisted => {}
+                PersistState::NotPersisted | PersistState::Lost => self.new_late_intent(&inode, IntentKind::Mkdir)?,
+            }
+            inode.persist_state = PersistState::Persisted as i32;
+            self.tx.put_inode(inode);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the folder of `dir` will be there before anything that is journaled from now on: a rename, unlike an
+    /// upload, does not make folders.
+    pub(super) fn ensure_dirs(&mut self, dir: InodeId) -> Outcomes<()> {
+        for dir in self.dirs_above(dir)?.into_iter().rev() {
+            let mkdir = |intent: &Intent| intent.inode == dir.get() && intent.kind() == IntentKind::Mkdir;
+            let waiting = self.tx.intents_of(dir)?.into_iter().find(mkdir);
+            let mut inode = self.edit(dir)?;
+            match &waiting {
+                Some(started) if started.order != 0 => continue,
+                None if inode.is_persisted() => continue,
+                Some(late) => self.drop_intent(late),
+                None => {}
+            }
+            let Some(path) = self.tx.natural_path(&inode)? else { return Ok(()) };
+            self.new_fixed_intent(Intent {
+                kind: IntentKind::Mkdir as i32,
+                mount_id: inode.mount_id,
+                path,
+                inode: dir.get(),
+                inode_kind: inode.kind,
+                dir: inode.parent,
+                ..Default::default()
+            })?;
+            inode.persist_state = PersistState::Persisted as i32;
+            self.tx.put_inode(inode);
+        }
+        Ok(())
+    }
+
+    /// `dir` and the directories above it, from below, the mount's root not included.
+    fn dirs_above(&self, dir: InodeId) -> Outcomes<Vec<InodeId>> {
+        let mut above = Vec::new();
+        let mut at = dir;
+        while let Some(inode) = self.tx.inode_opt(at)? {
+            if inode.parent == 0 || self.tx.is_mount_point(&inode) {
+                break;
+            }
+            above.push(at);
+            at = inode.parent_id();
+        }
+        Ok(above)
+    }
+
+    /// A listing of the directory that was made before now may be wrong.
+    pub(super) fn bump_generation(&mut self, dir: InodeId) -> Outcomes<()> {
+        if let Some(inode) = self.tx.inode_opt(dir)? {
+            let mut inode = (*inode).clone();
+            inode.generation += 1;
+            self.tx.put_inode(inode);
+        }
+        Ok(())
+    }
+
+    /// So may be every listing of the mount, if a folder moves or goes.
+    fn bump_epoch(&mut self, intent: &Intent) -> Outcomes<()> {
+        let is_folder = intent.inode_kind() == alluxio_proto::types::FileKind::Directory;
+        let moves = matches!(intent.kind(), IntentKind::Rename | IntentKind::DeleteTree);
+        if let Some(mount) = self
+            .tx
+            .mount_opt(MountId(intent.mount_id))
+            .filter(|_| is_folder && moves)
+        {
+            let mut mount = (*mount).clone();
+            mount.epoch += 1;
+            self.tx.put_mount(mount);
+        }
+        Ok(())
+    }
+}
+
+/// The object of an inode's version is where the upload put it, over whatever was there.
+fn uploaded(inode: &mut Inode, intent: &Intent, fingerprint: String) {
+    let ufs = inode.ufs.get_or_insert_with(UfsBinding::default);
+    ufs.version = intent.version;
+    ufs.fingerprint = fingerprint;
+    ufs.length = intent.length;
+    ufs.present = true;
+    forget_others(inode);
+    if inode.version == intent.version {
+        inode.persist_state = PersistState::Persisted as i32;
+    }
+}

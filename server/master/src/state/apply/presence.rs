@@ -1,0 +1,318 @@
+//! What the under-storage has, or may come to have, at an inode's path; and what must happen to it when the name goes.
+//!
+//! The rules, each of which the model test checks:
+//!
+//! - An upload that has not started costs nothing: it is forgotten with the name, or goes to the new name.
+//! - An upload that has started may or may not put its object at the path where it started. It is treated as present: a
+//!   rename or delete is journaled behind it and waits for its end.
+//! - A name taken over by a file that will be uploaded keeps the old object until the new one replaces it
+//!   ([`UfsBinding::occupied`]); so the new object is never followed by a delete of the old.
+//! - A delete names the fingerprints that it may delete. Anything else at the path is somebody else's.
+
+use alluxio_proto::types::{PersistState, WriteType};
+use alluxio_proto::{InodeId, IntentId};
+use bytes::Bytes;
+
+use super::Work;
+use crate::state::fault::Outcomes;
+use crate::state::inode::{Inode, OCCUPIED_MAX, UfsBinding};
+use crate::state::records::{Intent, IntentKind};
+use crate::state::tables;
+use crate::state::view::View;
+
+/// What there is, or may be, at an inode's path.
+pub(super) struct Presence {
+    /// Intents about the inode, and uploads of others that it is the heir of.
+    pub intents: Vec<Intent>,
+    /// An object or folder of the inode itself is there, or on its way.
+    pub own: bool,
+    /// Objects of others are there, or on their way.
+    pub occupied: bool,
+}
+
+impl Presence {
+    /// Uploads (and mkdirs) of `inode` itself that have started.
+    fn in_flight(&self, inode: &Inode) -> impl Iterator<Item = &Intent> {
+        let id = inode.id;
+        self.intents
+            .iter()
+            .filter(move |intent| intent.inode == id && intent.started && intent.kind().is_creating())
+    }
+
+    /// Uploads of replaced inodes whose name `inode` has.
+    pub fn inherited(&self, inode: &Inode) -> impl Iterator<Item = &Intent> {
+        let id = inode.id;
+        self.intents.iter().filter(move |intent| intent.heir == id)
+    }
+}
+
+impl Work<'_, '_> {
+    pub(super) fn presence(&self, inode: &Inode) -> Outcomes<Presence> {
+        let mut presence = Presence {
+            intents: self.tx.intents_of(inode.inode_id())?,
+            own: inode.ufs.as_ref().is_some_and(|ufs| ufs.present) || (inode.is_dir() && inode.is_persisted()),
+            occupied: inode.ufs.as_ref().is_some_and(|ufs| !ufs.occupied.is_empty() || !ufs.uncertain.is_empty()),
+        };
+        let in_flight = presence.in_flight(inode).count() > 0;
+        let inherited = presence.inherited(inode).count() > 0;
+        presence.own |= in_flight;
+        presence.occupied |= inherited;
+        Ok(presence)
+    }
+
+    /// Whether an upload will come and replace what is at the path.
+    pub(super) fn will_upload(&self, inode: &Inode, presence: &Presence) -> bool {
+        let pending = presence.intents.iter().any(|intent| {
+            intent.inode == inode.id && matches!(intent.kind(), IntentKind::Persist | IntentKind::Symlink)
+        });
+        pending || inode.open.as_ref().is_some_and(|open| open.persists())
+    }
+
+    /// The inode's name is gone, and nothing takes its place: what is in the under-storage goes too, if it is ours.
+    /// `path` is where it was; `None` in a deleted tree, whose folder is deleted as a whole.
+    pub(super) fn leave_for_good(&mut self, inode: &mut Inode, path: Option<Bytes>, dir: InodeId) -> Outcomes<()> {
+        let presence = self.presence(inode)?;
+        let wanted = path.filter(|_| presence.own || presence.occupied);
+        let delete = match wanted {
+            Some(path) => Some(self.new_delete(inode, &presence, path, dir, presence.own)?),
+            None => None,
+        };
+        self.forget_intents(inode, &presence, delete)?;
+        forget_others(inode);
+        Ok(())
+    }
+
+    /// Drops what has not started, cancels what has. `delete` will clean up behind it.
+    pub(super) fn forget_intents(
+        &mut self,
+        inode: &Inode,
+        presence: &Presence,
+        delete: Option<IntentId>,
+    ) -> Outcomes<()> {
+        for intent in &presence.intents {
+            let mut intent = intent.clone();
+            if intent.inode == inode.id && intent.kind().is_late_bound() {
+                if intent.order == 0 {
+                    self.drop_intent(&intent);
+                    continue;
+                }
+                // A folder is made all the same: a rename behind it may need it, and the removal comes after both.
+                intent.cancelled |= intent.kind() != IntentKind::Mkdir && intent.kind().is_creating();
+            } else if intent.heir == inode.id {
+                intent.heir = 0;
+                self.tx
+                    .delete(tables::intent_by_inode(inode.inode_id(), IntentId(intent.id)));
+            } else {
+                continue;
+            }
+            intent.tell.extend(delete.map(|id| id.get()));
+            self.put_intent(&intent);
+        }
+        Ok(())
+    }
+
+    /// The inode leaves its name while only objects of others are at the path: they are deleted.
+    pub(super) fn vacate(&mut self, inode: &mut Inode, presence: &Presence, path: Bytes, dir: InodeId) -> Outcomes<()> {
+        if !presence.occupied {
+            return Ok(());
+        }
+        let delete = self.new_delete(inode, presence, path, dir, false)?;
+        for inherited in presence.inherited(inode) {
+            let mut intent = inherited.clone();
+            intent.heir = 0;
+            intent.tell.push(delete.get());
+            self.tx
+                .delete(tables::intent_by_inode(inode.inode_id(), IntentId(intent.id)));
+            self.put_intent(&intent);
+        }
+        forget_others(inode);
+        Ok(())
+    }
+
+    /// `heir` takes over the name of `old`: objects at the path stay until the heir's own replaces them.
+    pub(super) fn hand_over(&mut self, old: &mut Inode, heir: &mut Inode) -> Outcomes<()> {
+        let presence = self.presence(old)?;
+        if let Some(ufs) = &mut old.ufs {
+            let own = ufs.present.then(|| ufs.fingerprint.clone());
+            for fingerprint in ufs.occupied.drain(..).chain(own) {
+                occupy(heir, fingerprint);
+            }
+            for length in ufs.uncertain.drain(..) {
+                occupy_uncertain(heir, length);
+            }
+        }
+        for intent in &presence.intents {
+            let mut intent = intent.clone();
+            if intent.inode == old.id && intent.kind().is_late_bound() {
+                if intent.order == 0 {
+                    self.drop_intent(&intent);
+                    continue;
+                }
+                if !intent.kind().is_creating() {
+                    continue;
+                }
+                intent.cancelled = true;
+            } else if intent.heir == old.id {
+                self.tx
+                    .delete(tables::intent_by_inode(old.inode_id(), IntentId(intent.id)));
+            } else {
+                continue;
+            }
+            intent.heir = heir.id;
+            self.tx.put(
+                tables::intent_by_inode(heir.inode_id(), IntentId(intent.id)),
+                tables::nothing(),
+            );
+            self.put_intent(&intent);
+        }
+        Ok(())
+    }
+
+    /// Journals a delete of what is at `path`: the inode's own object (`own`) and those of others.
+    fn new_delete(
+        &mut self,
+        inode: &Inode,
+        presence: &Presence,
+        path: Bytes,
+        dir: InodeId,
+        own: bool,
+    ) -> Outcomes<IntentId> {
+        let mut expect = inode.ufs.as_ref().map(|ufs| ufs.occupied.clone()).unwrap_or_default();
+        if own && let Some(ufs) = inode.ufs.as_ref().filter(|ufs| ufs.present) {
+            expect.push(ufs.fingerprint.clone());
+        }
+        let in_flight = presence
+            .in_flight(inode)
+            .filter(|_| own)
+            .chain(presence.inherited(inode));
+        let uncertain = inode.ufs.iter().flat_map(|ufs| ufs.uncertain.iter().copied());
+        let expect_lengths = uncertain.chain(in_flight.map(|intent| intent.length)).collect();
+        self.bump_generation(dir)?;
+        self.new_fixed_intent(Intent {
+            kind: IntentKind::Delete as i32,
+            mount_id: inode.mount_id,
+            path,
+            inode: inode.id,
+            inode_kind: inode.kind,
+            expect,
+            expect_lengths,
+            dir: dir.get(),
+            ..Default::default()
+        })
+    }
+
+    /// Journals a rename of what an inode has in the under-storage.
+    pub(super) fn new_rename(
+        &mut self,
+        inode: &Inode,
+        presence: &Presence,
+        (from, from_dir): (Bytes, InodeId),
+        (to, to_dir): (Bytes, InodeId),
+    ) -> Outcomes<()> {
+        self.ensure_dirs(to_dir)?;
+        self.bump_generation(from_dir)?;
+        self.bump_generation(to_dir)?;
+        let rename = self.new_fixed_intent(Intent {
+            kind: IntentKind::Rename as i32,
+            mount_id: inode.mount_id,
+            path: from,
+            to_path: to,
+            inode: inode.id,
+            inode_kind: inode.kind,
+            expect: inode
+                .ufs
+                .iter()
+                .filter(|ufs| ufs.present)
+                .map(|ufs| ufs.fingerprint.clone())
+                .collect(),
+            dir: from_dir.get(),
+            to_dir: to_dir.get(),
+            ..Default::default()
+        })?;
+        for upload in presence.in_flight(inode) {
+            // Read again: an exchange journals several renames of one inode.
+            if let Some(mut upload) = self.tx.intent_opt(IntentId(upload.id))? {
+                upload.tell.push(rename.get());
+                self.put_intent(&upload);
+            }
+        }
+        Ok(())
+    }
+
+    /// The upload of the committed version of a file (again): one that has not started yet is re-used.
+    pub(super) fn schedule_upload(&mut self, inode: &mut Inode) -> Outcomes<()> {
+        inode.persist_state = PersistState::ToBePersisted as i32;
+        let waiting = self.tx.intents_of(inode.inode_id())?.into_iter();
+        let mut waiting = waiting
+            .filter(|intent| intent.inode == inode.id && intent.kind() == IntentKind::Persist && !intent.started);
+        let Some(mut intent) = waiting.next() else {
+            return self.new_late_intent(inode, IntentKind::Persist);
+        };
+        intent.version = inode.version;
+        intent.length = inode.size;
+        intent.write_type = inode.write_type;
+        intent.created_ns = self.now_ns;
+        self.put_intent(&intent);
+        self.applied.intents.push(intent.id);
+        Ok(())
+    }
+
+    /// Attributes changed: the under-storage is told if it keeps them and has the inode; otherwise they go with the upload.
+    pub(super) fn schedule_attributes(&mut self, inode: &Inode) -> Outcomes<()> {
+        let mount = self.tx.mount(inode.mount())?;
+        if !mount.spec.as_ref().is_some_and(|spec| spec.stores_attributes) || inode.nlink == 0 {
+            return Ok(());
+        }
+        let presence = self.presence(inode)?;
+        let waiting = |intent: &Intent| intent.kind() == IntentKind::SetAttr && !intent.started;
+        if presence.own && !presence.intents.iter().any(waiting) {
+            self.new_late_intent(inode, IntentKind::SetAttr)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a commit is to be uploaded: by its write type, or because the under-storage has an older version, which would
+    /// otherwise stay as if it were the file's.
+    pub(super) fn must_upload(&self, inode: &Inode) -> Outcomes<bool> {
+        if inode.nlink == 0 {
+            return Ok(false);
+        }
+        if inode.write_type() != WriteType::MustCache {
+            return Ok(true);
+        }
+        let presence = self.presence(inode)?;
+        Ok(presence.own || presence.occupied || self.will_upload(inode, &presence))
+    }
+}
+
+/// Remembers that an object of somebody else may be at the inode's path.
+pub(super) fn occupy(inode: &mut Inode, fingerprint: String) {
+    let ufs = inode.ufs.get_or_insert_with(UfsBinding::default);
+    if fingerprint.is_empty() || ufs.occupied.contains(&fingerprint) {
+        return;
+    }
+    if ufs.occupied.len() == OCCUPIED_MAX {
+        ufs.occupied.remove(0);
+    }
+    ufs.occupied.push(fingerprint);
+}
+
+/// Remembers that an object of that length, of an upload that did not report back, may be at the inode's path.
+pub(super) fn occupy_uncertain(inode: &mut Inode, length: u64) {
+    let ufs = inode.ufs.get_or_insert_with(UfsBinding::default);
+    if ufs.uncertain.contains(&length) {
+        return;
+    }
+    if ufs.uncertain.len() == OCCUPIED_MAX {
+        ufs.uncertain.remove(0);
+    }
+    ufs.uncertain.push(length);
+}
+
+/// The inode has nothing to do with what others left at the path any more.
+pub(super) fn forget_others(inode: &mut Inode) {
+    if let Some(ufs) = &mut inode.ufs {
+        ufs.occupied.clear();
+        ufs.uncertain.clear();
+    }
+}

@@ -1,0 +1,135 @@
+//! Deleting a whole tree: one command takes its top off, slices reclaim the inodes (DESIGN D4).
+
+use alluxio_proto::{ErrorKind, InodeId};
+use std::collections::HashMap;
+
+use super::access::{SEARCH, WRITE};
+use super::{Work, check_name};
+use crate::metastore::prefix_end;
+use crate::state::command::{DeleteTree, RECLAIM_INODES_MAX, ReclaimSlice};
+use crate::state::fault::{Outcomes, refuse, show};
+use crate::state::inode::Inode;
+use crate::state::records::{Edge, Intent, IntentKind};
+use crate::state::tables;
+use crate::state::view::View;
+
+impl Work<'_, '_> {
+    pub(super) fn delete_tree(&mut self, c: DeleteTree) -> Outcomes<()> {
+        check_name(&c.name)?;
+        let (parent, mut top) = self.removable(c.parent, &c.name)?;
+        if !top.is_dir() {
+            return refuse(ErrorKind::NotADirectory, format!("{:?} is no directory", show(&c.name)));
+        }
+        // Asking each directory beneath would make this as slow as the tree is large; the top speaks for them.
+        self.who.check_access(&top, WRITE | SEARCH)?;
+        self.check_no_mount_beneath(&top)?;
+        let path = self.tx.natural_path(&top)?;
+        let presence = self.presence(&top)?;
+        self.forget_intents(&top, &presence, None)?;
+        if let Some(path) = path.filter(|_| presence.own && !c.alluxio_only) {
+            self.bump_generation(parent.inode_id())?;
+            self.new_fixed_intent(Intent {
+                kind: IntentKind::DeleteTree as i32,
+                mount_id: top.mount_id,
+                path,
+                inode: top.id,
+                inode_kind: top.kind,
+                dir: parent.id,
+                ..Default::default()
+            })?;
+        }
+        self.detach(parent.inode_id(), &mut top)?;
+        if c.alluxio_only {
+            self.forget_loaded(parent.inode_id())?;
+        }
+        self.applied.unlinked = top.id;
+        self.applied.count = 1;
+        Ok(())
+    }
+
+    pub(super) fn check_no_mount_beneath(&self, top: &Inode) -> Outcomes<()> {
+        for mount in self.tx.mounts().values() {
+            if mount.root_inode != top.id && self.tx.is_beneath(InodeId(mount.root_inode), top.inode_id())? {
+                return refuse(
+                    ErrorKind::Busy,
+                    format!("{} is mounted beneath; unmount it first", mount.uri()),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a directory off the tree, to be reclaimed.
+    pub(super) fn detach(&mut self, parent: InodeId, top: &mut Inode) -> Outcomes<()> {
+        self.unname(parent, &top.name.clone(), top, true)?;
+        self.queue_detached(top);
+        Ok(())
+    }
+
+    fn queue_detached(&mut self, dir: &mut Inode) {
+        dir.parent = 0;
+        dir.nlink = 0;
+        self.tx.put_inode(dir.clone());
+        self.tx.put(tables::detached(dir.inode_id()), tables::nothing());
+        self.tx.counters_mut().detached += 1;
+    }
+
+    /// Names of the under-storage may be missing from now on.
+    pub(super) fn forget_loaded(&mut self, dir: InodeId) -> Outcomes<()> {
+        let mut dir = self.edit(dir)?;
+        dir.children_loaded = false;
+        self.tx.put_inode(dir);
+        Ok(())
+    }
+
+    pub(super) fn reclaim_slice(&mut self, c: ReclaimSlice) -> Outcomes<()> {
+        let keep: HashMap<u64, Vec<u64>> = c.keep.into_iter().map(|keep| (keep.inode, keep.sessions)).collect();
+        let mut left = c.limit.clamp(1, RECLAIM_INODES_MAX) as usize;
+        while left > 0 {
+            let rows = self.tx.scan(&[tables::DETACHED], &[tables::DETACHED + 1], 1)?;
+            let Some((key, _)) = rows.first() else { break };
+            let dir = InodeId(tables::last_number(key)?);
+            let done = self.reclaim_children(dir, left, &keep)?;
+            self.applied.count += done as u64;
+            left -= done;
+            if left > 0 {
+                self.tx.delete(tables::detached(dir));
+                let counters = self.tx.counters_mut();
+                counters.detached = counters.detached.saturating_sub(1);
+                if let Some(inode) = self.tx.inode_opt(dir)? {
+                    self.delete_inode(&inode);
+                }
+                self.applied.count += 1;
+                left -= 1;
+            }
+        }
+        self.applied.more = self.tx.counters().detached > 0;
+        Ok(())
+    }
+
+    /// Reclaims up to `limit` children of a detached directory; directories among them become detached themselves.
+    fn reclaim_children(&mut self, dir: InodeId, limit: usize, keep: &HashMap<u64, Vec<u64>>) -> Outcomes<usize> {
+        let prefix = tables::edge(dir, b"");
+        let rows = self.tx.scan(&prefix, &prefix_end(&prefix), limit)?;
+        for (key, value) in &rows {
+            let child = Edge::decode(key, value)?.child;
+            self.tx.delete(key.clone());
+            let Some(inode) = self.tx.inode_opt(child)? else {
+                continue;
+            };
+            let mut inode = (*inode).clone();
+            if inode.is_dir() {
+                let presence = self.presence(&inode)?;
+                self.forget_intents(&inode, &presence, None)?;
+                self.queue_detached(&mut inode);
+                continue;
+            }
+            self.leave_for_good(&mut inode, None, dir)?;
+            let keep = keep.get(&inode.id).map_or(&[][..], Vec::as_slice);
+            self.lose_last_name(inode, keep, None)?;
+        }
+        self.applied.unlinked = 0;
+        self.applied.orphaned = false;
+        Ok(rows.len())
+    }
+}

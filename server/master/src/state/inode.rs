@@ -1,0 +1,279 @@
+//! The inode record: all that is kept of one file, directory, link or special file.
+
+use alluxio_proto::types::{Attr, FileKind, PersistState, WriteType};
+use alluxio_proto::{DataVersion, InodeId, MountId, WorkerId};
+use bytes::Bytes;
+
+/// One inode, as stored. Its names are in the `edges` table; `parent` and `name` repeat one of them, so that a path can
+/// be found upwards.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Inode {
+    /// [`InodeId`].
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Directory of one of its names; 0 for the root and for inodes without a name.
+    #[prost(uint64, tag = "2")]
+    pub parent: u64,
+    /// One of its names.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub name: Bytes,
+    /// What it is.
+    #[prost(enumeration = "FileKind", tag = "4")]
+    pub kind: i32,
+    /// 07777 bits.
+    #[prost(uint32, tag = "5")]
+    pub mode: u32,
+    /// Owner by name, or decimal uid.
+    #[prost(string, tag = "6")]
+    pub owner: String,
+    /// Group by name, or decimal gid.
+    #[prost(string, tag = "7")]
+    pub group: String,
+    /// Last access.
+    #[prost(int64, tag = "8")]
+    pub atime_ns: i64,
+    /// Last change of data.
+    #[prost(int64, tag = "9")]
+    pub mtime_ns: i64,
+    /// Last change of inode.
+    #[prost(int64, tag = "10")]
+    pub ctime_ns: i64,
+    /// Creation.
+    #[prost(int64, tag = "11")]
+    pub btime_ns: i64,
+    /// Length of the committed version, in bytes.
+    #[prost(uint64, tag = "12")]
+    pub size: u64,
+    /// [`DataVersion`] that is committed; 0: empty, never written.
+    #[prost(uint64, tag = "13")]
+    pub version: u64,
+    /// Highest version ever given out, so that none is given twice.
+    #[prost(uint64, tag = "14")]
+    pub version_high: u64,
+    /// Block size of a file.
+    #[prost(uint64, tag = "15")]
+    pub block_bytes: u64,
+    /// Device number.
+    #[prost(uint64, tag = "16")]
+    pub rdev: u64,
+    /// Target of a symlink.
+    #[prost(bytes = "bytes", tag = "17")]
+    pub symlink_target: Bytes,
+    /// Names (directories: 2 + known subdirectories); 0: unlinked but held.
+    #[prost(uint32, tag = "18")]
+    pub nlink: u32,
+    /// Where the committed version stands. For a directory `Persisted` means: there may be something at its path.
+    #[prost(enumeration = "PersistState", tag = "19")]
+    pub persist_state: i32,
+    /// Of the last opening for writing.
+    #[prost(enumeration = "WriteType", tag = "20")]
+    pub write_type: i32,
+    /// What the under-storage has of it.
+    #[prost(message, optional, tag = "21")]
+    pub ufs: Option<UfsBinding>,
+    /// The open version.
+    #[prost(message, optional, tag = "22")]
+    pub open: Option<OpenVersion>,
+    /// Of a directory: every name of the under-storage is known.
+    #[prost(bool, tag = "23")]
+    pub children_loaded: bool,
+    /// Of a directory: names known.
+    #[prost(uint64, tag = "24")]
+    pub entries: u64,
+    /// [`MountId`].
+    #[prost(uint64, tag = "25")]
+    pub mount_id: u64,
+    /// Never evicted.
+    #[prost(bool, tag = "26")]
+    pub pinned: bool,
+    /// Of a directory: grows whenever a listing made earlier may be wrong about it. See [`super::State::generation`].
+    #[prost(uint64, tag = "27")]
+    pub generation: u64,
+    /// Workers that hold a part of a version, bounded by [`LOCATIONS_MAX`].
+    #[prost(message, repeated, tag = "28")]
+    pub locations: Vec<CachedAt>,
+}
+
+/// Most workers remembered per file; more copies than that may exist but are not used.
+pub const LOCATIONS_MAX: usize = 16;
+
+/// What the under-storage has at an inode's path.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UfsBinding {
+    /// Version of this inode that is there; meaningful if `present`.
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// Fingerprint of that version's object.
+    #[prost(string, tag = "2")]
+    pub fingerprint: String,
+    /// Length of that version, in bytes.
+    #[prost(uint64, tag = "3")]
+    pub length: u64,
+    /// A version of this inode is there (perhaps an older one than the committed).
+    #[prost(bool, tag = "4")]
+    pub present: bool,
+    /// Fingerprints of objects of others that may still be at the path: of a file whose name this one took over before it
+    /// was persisted. The next PUT replaces them; leaving the name deletes them. Bounded by [`OCCUPIED_MAX`].
+    #[prost(string, repeated, tag = "5")]
+    pub occupied: Vec<String>,
+    /// Path to read from, where it is not the natural one: of an unlinked inode that is still held.
+    #[prost(bytes = "bytes", optional, tag = "6")]
+    pub path: Option<Bytes>,
+    /// Lengths of uploads that ended without telling whether their object is at the path. Treated as `occupied` is.
+    #[prost(uint64, repeated, tag = "7")]
+    pub uncertain: Vec<u64>,
+}
+
+/// Most remembered in [`UfsBinding::occupied`] and in [`UfsBinding::uncertain`]; forgetting the oldest leaves an object rather than deleting one
+/// in doubt.
+pub const OCCUPIED_MAX: usize = 8;
+
+/// The one open version of a file (DESIGN D15).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpenVersion {
+    /// [`DataVersion`].
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// [`WorkerId`] with the local file.
+    #[prost(uint64, tag = "2")]
+    pub home_worker: u64,
+    /// Openings per session.
+    #[prost(message, repeated, tag = "3")]
+    pub writers: Vec<Writer>,
+    /// Of this opening.
+    #[prost(enumeration = "WriteType", tag = "4")]
+    pub write_type: i32,
+    /// What MarkDurable promised.
+    #[prost(uint64, optional, tag = "5")]
+    pub durable_length: Option<u64>,
+    /// With it.
+    #[prost(int64, tag = "6")]
+    pub durable_mtime_ns: i64,
+    /// A commit came since it was opened.
+    #[prost(bool, tag = "7")]
+    pub committed_since_open: bool,
+    /// The file did not exist before.
+    #[prost(bool, tag = "8")]
+    pub created_by_this_open: bool,
+    /// Nothing of the committed version is under it.
+    #[prost(bool, tag = "9")]
+    pub truncated: bool,
+    /// The writers are gone; the home has been asked what is left.
+    #[prost(bool, tag = "10")]
+    pub recovering: bool,
+}
+
+/// Openings of one session.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Writer {
+    /// [`alluxio_proto::SessionId`].
+    #[prost(uint64, tag = "1")]
+    pub session: u64,
+    /// How many.
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+}
+
+/// What one worker holds.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct CachedAt {
+    /// [`WorkerId`].
+    #[prost(uint64, tag = "1")]
+    pub worker: u64,
+    /// [`DataVersion`].
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// Of that version.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+}
+
+impl Inode {
+    /// Its id.
+    pub fn inode_id(&self) -> InodeId {
+        InodeId(self.id)
+    }
+    /// Its parent.
+    pub fn parent_id(&self) -> InodeId {
+        InodeId(self.parent)
+    }
+    /// The mount it lies on.
+    pub fn mount(&self) -> MountId {
+        MountId(self.mount_id)
+    }
+    /// Committed version.
+    pub fn data_version(&self) -> DataVersion {
+        DataVersion(self.version)
+    }
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind() == FileKind::Directory
+    }
+    /// Whether it is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.kind() == FileKind::File
+    }
+    /// Whether the under-storage has the committed version.
+    pub fn is_persisted(&self) -> bool {
+        self.persist_state() == PersistState::Persisted
+    }
+    /// Fingerprint of the object in the under-storage; empty if there is none of this inode.
+    pub fn fingerprint(&self) -> &str {
+        self.ufs
+            .as_ref()
+            .filter(|ufs| ufs.present)
+            .map_or("", |ufs| &ufs.fingerprint)
+    }
+    /// Bytes of the committed version that workers hold, capped at its size.
+    pub fn cached_bytes(&self) -> u64 {
+        let held = self.locations.iter().filter(|at| at.version == self.version);
+        held.fold(0u64, |sum, at| sum.saturating_add(at.bytes)).min(self.size)
+    }
+    /// Whether `worker` holds something of it.
+    pub fn is_cached_at(&self, worker: WorkerId) -> bool {
+        self.locations.iter().any(|at| at.worker == worker.get())
+    }
+    /// Attributes as on the wire, but for `cache_ms`, which the service decides.
+    pub fn to_attr(&self) -> Attr {
+        Attr {
+            inode: self.id,
+            kind: self.kind,
+            mode: self.mode,
+            nlink: self.nlink,
+            owner: self.owner.clone(),
+            group: self.group.clone(),
+            size: match self.kind() {
+                FileKind::Symlink => self.symlink_target.len() as u64,
+                _ => self.size,
+            },
+            atime_ns: self.atime_ns,
+            mtime_ns: self.mtime_ns,
+            ctime_ns: self.ctime_ns,
+            btime_ns: self.btime_ns,
+            rdev: self.rdev,
+            version: self.version,
+            persist_state: self.persist_state,
+            mount_id: self.mount_id,
+            block_bytes: self.block_bytes,
+            cached_bytes: self.cached_bytes(),
+            pinned: self.pinned,
+            cache_ms: 0,
+            open_for_write: self.open.is_some(),
+            entries: self.entries,
+            parent: self.parent,
+        }
+    }
+}
+
+impl OpenVersion {
+    /// Openings left.
+    pub fn writer_count(&self) -> u32 {
+        self.writers
+            .iter()
+            .fold(0, |sum, writer| sum.saturating_add(writer.count))
+    }
+    /// Its write type; an unknown one counts as the default.
+    pub fn persists(&self) -> bool {
+        self.write_type() != WriteType::MustCache
+    }
+}

@@ -1,0 +1,720 @@
+//! The state machine against a small, slow, obvious model, and an executor of intents that crashes.
+//!
+//! The model is a map of paths. The under-storage is another map of paths; only intents change it. Contents come from a
+//! small set, and equal contents have equal fingerprints, as ETags do: so a delete in the wrong order hits the new object.
+//! Every write asserts its precondition, every delete that what it finds is ours. At the end all intents are executed, and
+//! the under-storage must hold exactly what the namespace says is persisted.
+
+use super::command::*;
+use super::*;
+use crate::metastore::HeapStore;
+use alluxio_journal::StateMachine;
+use alluxio_proto::types::{FileKind, PersistState, WriteType};
+use alluxio_proto::{ErrorKind, IntentId};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, HashMap};
+
+const PATHS: [&str; 12] = ["a", "b", "c", "d", "a/a", "a/b", "b/a", "b/b", "d/a", "a/b/a", "a/b/b", "b/a/a"];
+
+#[derive(Clone, Debug)]
+enum Op {
+    Create { at: usize, tag: u8, keep: u8, write_type: i32 },
+    Mkdir { at: usize, cached_only: bool },
+    Symlink { at: usize },
+    Unlink { at: usize },
+    Rmdir { at: usize },
+    DeleteTree { at: usize },
+    Rename { from: usize, to: usize, flags: u32 },
+    Overwrite { at: usize, tag: u8, keep: u8 },
+    SetAttr { at: usize },
+    CommitOpen { nth: usize, tag: u8, keep: bool },
+    CloseOpen { nth: usize, abandon: bool },
+    KillSession { tag: u8 },
+    Reclaim,
+    Start { nth: usize },
+    Effect { nth: usize },
+    Confirm { nth: usize },
+    Fail { nth: usize, superseded: bool },
+    ExecutorCrash,
+    Look { at: usize },
+    ApplyLook,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let path = || 0..PATHS.len();
+    let nth = || 0..6usize;
+    prop_oneof![
+        6 => (path(), 0..3u8, 0..3u8, prop_oneof![4 => Just(0), 1 => Just(3)])
+            .prop_map(|(at, tag, keep, write_type)| Op::Create { at, tag, keep, write_type }),
+        4 => (path(), prop::bool::weighted(0.2)).prop_map(|(at, cached_only)| Op::Mkdir { at, cached_only }),
+        1 => path().prop_map(|at| Op::Symlink { at }),
+        3 => path().prop_map(|at| Op::Unlink { at }),
+        2 => path().prop_map(|at| Op::Rmdir { at }),
+        1 => path().prop_map(|at| Op::DeleteTree { at }),
+        8 => (path(), path(), prop_oneof![5 => Just(0), 1 => Just(1), 2 => Just(2)])
+            .prop_map(|(from, to, flags)| Op::Rename { from, to, flags }),
+        3 => (path(), 0..3u8, 0..3u8).prop_map(|(at, tag, keep)| Op::Overwrite { at, tag, keep }),
+        1 => path().prop_map(|at| Op::SetAttr { at }),
+        2 => (nth(), 0..3u8, any::<bool>()).prop_map(|(nth, tag, keep)| Op::CommitOpen { nth, tag, keep }),
+        2 => (nth(), prop::bool::weighted(0.2)).prop_map(|(nth, abandon)| Op::CloseOpen { nth, abandon }),
+        1 => (0..3u8).prop_map(|tag| Op::KillSession { tag }),
+        1 => Just(Op::Reclaim),
+        10 => nth().prop_map(|nth| Op::Start { nth }),
+        9 => nth().prop_map(|nth| Op::Effect { nth }),
+        9 => nth().prop_map(|nth| Op::Confirm { nth }),
+        1 => (nth(), any::<bool>()).prop_map(|(nth, superseded)| Op::Fail { nth, superseded }),
+        1 => Just(Op::ExecutorCrash),
+        2 => path().prop_map(|at| Op::Look { at }),
+        2 => Just(Op::ApplyLook),
+    ]
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Node {
+    Dir,
+    /// Inode, and what was committed last.
+    File(u64, Option<u8>),
+    Link(u64),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Object {
+    Dir,
+    File(u8),
+    Link,
+}
+
+impl Object {
+    fn fingerprint(&self) -> String {
+        match self {
+            Object::Dir => String::new(),
+            Object::File(tag) => format!("etag-{tag}"),
+            Object::Link => "link".into(),
+        }
+    }
+    fn length(&self) -> u64 {
+        match self {
+            Object::File(tag) => length(Some(*tag)),
+            _ => 0,
+        }
+    }
+}
+
+fn length(tag: Option<u8>) -> u64 {
+    tag.filter(|tag| *tag != EMPTY).map_or(0, |tag| 10 + u64::from(tag))
+}
+
+/// Fingerprint of an empty file, which has no tag.
+const EMPTY: u8 = 99;
+
+struct Running {
+    id: u64,
+    fingerprint: Option<String>,
+    skipped: bool,
+}
+
+struct Seen {
+    dir: u64,
+    generation: u64,
+    entries: Vec<UfsEntry>,
+}
+
+struct World {
+    state: State,
+    position: u64,
+    session: u64,
+    model: BTreeMap<String, Node>,
+    ufs: BTreeMap<String, Object>,
+    contents: HashMap<(u64, u64), u8>,
+    /// Inode, and whether it is new and has no commit yet.
+    opens: Vec<(u64, bool)>,
+    running: Vec<Running>,
+    seen: Vec<Seen>,
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+fn is_beneath(path: &str, dir: &str) -> bool {
+    dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn kind_of<T>(result: Result<T, alluxio_proto::FsError>) -> Result<(), ErrorKind> {
+    result.map(|_| ()).map_err(|error| error.kind)
+}
+
+impl World {
+    fn new(state: State) -> Self {
+        let mut world = World {
+            state,
+            position: 0,
+            session: 0,
+            model: BTreeMap::new(),
+            ufs: BTreeMap::new(),
+            contents: HashMap::new(),
+            opens: Vec::new(),
+            running: Vec::new(),
+            seen: Vec::new(),
+        };
+        let root = MountSpec { stores_symlinks: true, stores_attributes: true, ..Default::default() };
+        let format = Format { cluster_id: "model".into(), mode: 0o755, root: Some(root), ..Default::default() };
+        world.must(format);
+        world.session = world.must(OpenSession::default()).id;
+        // What was there before us.
+        for (path, object) in [("a", Object::Dir), ("a/a", Object::File(0)), ("c", Object::File(1))] {
+            world.ufs.insert(path.into(), object);
+        }
+        for dir in ["", "a"] {
+            world.look(dir);
+            let seen = world.seen.pop().unwrap();
+            let made = world.load(&seen);
+            assert!(made.is_ok());
+        }
+        for (path, object) in world.ufs.clone() {
+            let inode = world.inode(&path).unwrap();
+            let node = match object {
+                Object::File(tag) => {
+                    world.contents.insert((inode.id, inode.version), tag);
+                    Node::File(inode.id, Some(tag))
+                }
+                _ => Node::Dir,
+            };
+            world.model.insert(path, node);
+        }
+        world
+    }
+
+    fn apply(&mut self, body: impl Into<Body>) -> Result<Applied, alluxio_proto::FsError> {
+        self.position += 1;
+        let mut command = Command::system(self.position as i64, body);
+        command.session = self.session;
+        let position = self.position.to_be_bytes();
+        self.state.apply(&position, vec![command]).unwrap().remove(0).result
+    }
+
+    fn must(&mut self, body: impl Into<Body>) -> Applied {
+        self.apply(body).unwrap()
+    }
+
+    fn inode(&self, path: &str) -> Option<Arc<Inode>> {
+        self.state.resolve(format!("/{path}").as_bytes()).ok()
+    }
+
+    /// Directory and name of a path whose directory exists.
+    fn place(&self, path: &str) -> Option<(u64, Bytes)> {
+        let (dir, name) = split(path);
+        if !dir.is_empty() && self.model.get(dir) != Some(&Node::Dir) {
+            return None;
+        }
+        Some((self.inode(dir)?.id, Bytes::copy_from_slice(name.as_bytes())))
+    }
+
+    fn has_children(&self, path: &str) -> bool {
+        self.model.keys().any(|other| is_beneath(other, path))
+    }
+
+    fn take_tree(&mut self, path: &str) -> Vec<(String, Node)> {
+        let keys: Vec<_> = self.model.keys().filter(|other| *other == path || is_beneath(other, path)).cloned().collect();
+        keys.into_iter().map(|key| (key[path.len()..].to_owned(), self.model.remove(&key).unwrap())).collect()
+    }
+
+    fn put_tree(&mut self, path: &str, tree: Vec<(String, Node)>) {
+        self.model.extend(tree.into_iter().map(|(rest, node)| (format!("{path}{rest}"), node)));
+    }
+
+    fn run(&mut self, op: Op) {
+        match op {
+            Op::Create { at, tag, keep, write_type } => self.create(PATHS[at], tag, keep, write_type),
+            Op::Mkdir { at, cached_only } => self.mkdir(PATHS[at], cached_only),
+            Op::Symlink { at } => self.symlink(PATHS[at]),
+            Op::Unlink { at } => self.unlink(PATHS[at]),
+            Op::Rmdir { at } => self.rmdir(PATHS[at]),
+            Op::DeleteTree { at } => self.delete_tree(PATHS[at]),
+            Op::Rename { from, to, flags } => self.rename(PATHS[from], PATHS[to], flags),
+            Op::Overwrite { at, tag, keep } => self.overwrite(PATHS[at], tag, keep),
+            Op::SetAttr { at } => {
+                if let Some(inode) = self.inode(PATHS[at]) {
+                    self.must(SetAttr { inode: inode.id, mode: Some(0o640), ..Default::default() });
+                }
+            }
+            Op::CommitOpen { nth, tag, keep } => {
+                if let Some((inode, _)) = self.opens.get(nth).copied() {
+                    self.commit(inode, tag, keep);
+                }
+            }
+            Op::CloseOpen { nth, abandon } => self.close(nth, abandon),
+            Op::KillSession { tag } => self.kill_session(tag),
+            Op::Reclaim => drop(self.must(ReclaimSlice { limit: 2, keep: Vec::new() })),
+            Op::Start { nth } => self.start(nth),
+            Op::Effect { nth } => self.effect(nth),
+            Op::Confirm { nth } => self.confirm(nth),
+            Op::Fail { nth, superseded } => self.fail(nth, superseded),
+            Op::ExecutorCrash => self.running.clear(),
+            Op::Look { at } => self.look(split(PATHS[at]).0),
+            Op::ApplyLook => self.apply_look(),
+        }
+    }
+
+    fn create(&mut self, path: &str, tag: u8, keep: u8, write_type: i32) {
+        let Some((parent, name)) = self.place(path) else { return };
+        let create = CreateFile { parent, name, mode: 0o644, open: true, write_type, home_worker: 1, ..Default::default() };
+        let result = self.apply(create);
+        if self.model.contains_key(path) {
+            assert_eq!(kind_of(result), Err(ErrorKind::AlreadyExists));
+            return;
+        }
+        let inode = result.unwrap().inode.unwrap().id;
+        self.model.insert(path.into(), Node::File(inode, None));
+        self.opens.push((inode, true));
+        self.finish(inode, tag, keep);
+    }
+
+    /// 0: commit and close; 1: commit and stay open; 2: stay open.
+    fn finish(&mut self, inode: u64, tag: u8, keep: u8) {
+        if keep < 2 {
+            self.commit(inode, tag, keep == 1);
+        }
+    }
+
+    fn commit(&mut self, inode: u64, tag: u8, keep_open: bool) {
+        let open = self.state.inode(InodeId(inode)).unwrap().open.clone().unwrap();
+        let writers = open.writer_count();
+        self.contents.insert((inode, open.version), tag);
+        let version = open.version;
+        let mtime_ns = self.position as i64;
+        self.must(Commit { inode, version, length: length(Some(tag)), mtime_ns, keep_open });
+        if !keep_open && writers == 1 {
+            self.opens.retain(|(other, _)| *other != inode);
+        }
+        for open in self.opens.iter_mut().filter(|(other, _)| *other == inode) {
+            open.1 = false;
+        }
+        self.set_content(inode, tag);
+    }
+
+    fn set_content(&mut self, inode: u64, tag: u8) {
+        for node in self.model.values_mut() {
+            if matches!(node, Node::File(id, _) if *id == inode) {
+                *node = Node::File(inode, Some(tag));
+            }
+        }
+    }
+
+    fn overwrite(&mut self, path: &str, tag: u8, keep: u8) {
+        let Some(Node::File(inode, _)) = self.model.get(path).cloned() else { return };
+        self.must(OpenWrite { inode, home_worker: 1, ..Default::default() });
+        let fresh = self.opens.iter().any(|(other, fresh)| *other == inode && *fresh);
+        self.opens.push((inode, fresh));
+        self.finish(inode, tag, keep);
+    }
+
+    fn close(&mut self, nth: usize, abandon: bool) {
+        let Some((inode, fresh)) = self.opens.get(nth).copied() else { return };
+        self.opens.remove(nth);
+        let last = !self.opens.iter().any(|(other, _)| *other == inode);
+        self.must(CloseWrite { inode, abandon });
+        if last && fresh && abandon {
+            self.model.retain(|_, node| !matches!(node, Node::File(id, _) if *id == inode));
+        }
+    }
+
+    fn kill_session(&mut self, tag: u8) {
+        let id = self.session;
+        let ended = self.must(EndSession { id });
+        let fresh: Vec<u64> = self.opens.drain(..).filter(|(_, fresh)| *fresh).map(|(inode, _)| inode).collect();
+        self.model.retain(|_, node| !matches!(node, Node::File(id, _) if fresh.contains(id)));
+        self.session = 0;
+        for item in ended.recover.iter().filter(|item| !item.discard) {
+            self.contents.insert((item.inode, item.version), tag);
+            let (inode, version) = (item.inode, item.version);
+            self.must(Recovered { inode, version, found: true, length: length(Some(tag)), mtime_ns: 1 });
+            self.set_content(inode, tag);
+        }
+        assert!(self.state.recovering().unwrap().is_empty());
+        self.session = self.must(OpenSession::default()).id;
+    }
+
+    fn mkdir(&mut self, path: &str, cached_only: bool) {
+        let Some((parent, name)) = self.place(path) else { return };
+        let write_type = if cached_only { WriteType::MustCache } else { WriteType::AsyncThrough } as i32;
+        let result = self.apply(Mkdir { parent, name, mode: 0o755, write_type, ..Default::default() });
+        let expected = if self.model.contains_key(path) { Err(ErrorKind::AlreadyExists) } else { Ok(()) };
+        assert_eq!(kind_of(result), expected);
+        self.model.entry(path.into()).or_insert(Node::Dir);
+    }
+
+    fn symlink(&mut self, path: &str) {
+        let Some((parent, name)) = self.place(path) else { return };
+        let result = self.apply(Symlink { parent, name, target: Bytes::from_static(b"x"), ..Default::default() });
+        if self.model.contains_key(path) {
+            assert_eq!(kind_of(result), Err(ErrorKind::AlreadyExists));
+        } else {
+            self.model.insert(path.into(), Node::Link(result.unwrap().inode.unwrap().id));
+        }
+    }
+
+    fn unlink(&mut self, path: &str) {
+        let Some((parent, name)) = self.place(path) else { return };
+        let result = self.apply(Unlink { parent, name, keep_for: Vec::new() });
+        let expected = match self.model.get(path) {
+            None => Err(ErrorKind::NotFound),
+            Some(Node::Dir) => Err(ErrorKind::IsADirectory),
+            Some(_) => Ok(()),
+        };
+        assert_eq!(kind_of(result), expected);
+        if expected.is_ok() {
+            self.model.remove(path);
+        }
+    }
+
+    fn rmdir(&mut self, path: &str) {
+        let Some((parent, name)) = self.place(path) else { return };
+        let result = self.apply(Rmdir { parent, name });
+        let expected = match self.model.get(path) {
+            None => Err(ErrorKind::NotFound),
+            Some(Node::Dir) if self.has_children(path) => Err(ErrorKind::NotEmpty),
+            Some(Node::Dir) => Ok(()),
+            Some(_) => Err(ErrorKind::NotADirectory),
+        };
+        assert_eq!(kind_of(result), expected);
+        if expected.is_ok() {
+            self.model.remove(path);
+        }
+    }
+
+    fn delete_tree(&mut self, path: &str) {
+        let Some((parent, name)) = self.place(path) else { return };
+        let result = self.apply(DeleteTree { parent, name, alluxio_only: false });
+        let expected = match self.model.get(path) {
+            None => Err(ErrorKind::NotFound),
+            Some(Node::Dir) => Ok(()),
+            Some(_) => Err(ErrorKind::NotADirectory),
+        };
+        assert_eq!(kind_of(result), expected);
+        if expected.is_ok() {
+            let gone = self.take_tree(path);
+            // What was open in it stays open until its tree is reclaimed, or its session ends; closing finds nothing.
+            let ids: Vec<u64> = gone.iter().filter_map(|(_, node)| if let Node::File(id, _) = node { Some(*id) } else { None }).collect();
+            for id in &ids {
+                while let Some(nth) = self.opens.iter().position(|(other, _)| other == id) {
+                    self.opens.remove(nth);
+                    self.must(CloseWrite { inode: *id, abandon: false });
+                }
+            }
+        }
+    }
+
+    fn rename(&mut self, from: &str, to: &str, flags: u32) {
+        let (Some((parent, name)), Some((new_parent, new_name))) = (self.place(from), self.place(to)) else { return };
+        let result = kind_of(self.apply(Rename { parent, name, new_parent, new_name, flags, keep_for: Vec::new() }));
+        if flags == RENAME_EXCHANGE && result == Err(ErrorKind::Busy) {
+            return;
+        }
+        let (source, target) = (self.model.get(from).cloned(), self.model.get(to).cloned());
+        let expected = match (&source, &target) {
+            (None, _) => Err(ErrorKind::NotFound),
+            (Some(Node::Dir), _) if is_beneath(to, from) => Err(ErrorKind::InvalidArgument),
+            (Some(_), Some(_)) if from == to => Ok(()),
+            (Some(_), Some(_)) if flags == RENAME_NOREPLACE => Err(ErrorKind::AlreadyExists),
+            (Some(_), None) if flags == RENAME_EXCHANGE => Err(ErrorKind::NotFound),
+            (Some(_), Some(Node::Dir)) if flags == RENAME_EXCHANGE && is_beneath(from, to) => Err(ErrorKind::InvalidArgument),
+            (Some(_), Some(_)) if flags == RENAME_EXCHANGE => Ok(()),
+            (Some(Node::Dir), Some(Node::Dir)) if self.has_children(to) => Err(ErrorKind::NotEmpty),
+            (Some(Node::Dir), Some(Node::Dir)) => Ok(()),
+            (Some(Node::Dir), Some(_)) => Err(ErrorKind::NotADirectory),
+            (Some(_), Some(Node::Dir)) => Err(ErrorKind::IsADirectory),
+            (Some(_), _) => Ok(()),
+        };
+        assert_eq!(result, expected, "rename {from} {to} {flags}");
+        if expected.is_err() || from == to {
+            return;
+        }
+        let (moved, replaced) = (self.take_tree(from), self.take_tree(to));
+        self.put_tree(to, moved);
+        if flags == RENAME_EXCHANGE {
+            self.put_tree(from, replaced);
+        }
+    }
+
+    // ---- the executor of intents ----
+
+    fn start(&mut self, nth: usize) {
+        let Some(intent) = self.state.intents(IntentId(0), nth + 1).unwrap().pop() else { return };
+        if self.running.iter().any(|running| running.id == intent.id) {
+            return;
+        }
+        match self.apply(IntentStarted { intent: intent.id, replace_foreign: None }) {
+            Ok(applied) => {
+                let started = applied.intent.map(|intent| Running { id: intent.id, fingerprint: None, skipped: false });
+                self.running.extend(started);
+            }
+            Err(error) => assert_eq!(error.kind, ErrorKind::Busy),
+        }
+    }
+
+    fn effect(&mut self, nth: usize) {
+        let Some(id) = self.running.get(nth).map(|running| running.id) else { return };
+        let Some(intent) = self.state.intent(IntentId(id)).unwrap() else { return };
+        let path = String::from_utf8(intent.path.to_vec()).unwrap();
+        let (mut fingerprint, mut skipped) = (String::new(), false);
+        match intent.kind() {
+            IntentKind::Persist => {
+                let Some(object) = self.uploadable(&intent) else { return };
+                fingerprint = self.put(&path, object, &intent);
+            }
+            IntentKind::Symlink => fingerprint = self.put(&path, Object::Link, &intent),
+            IntentKind::Delete => {
+                if let Some(object) = self.ufs.get(&path) {
+                    let ours = intent.expect.contains(&object.fingerprint()) || intent.expect_lengths.contains(&object.length());
+                    assert!(ours, "{path} holds {object:?}, which {intent:?} may not delete");
+                    self.ufs.remove(&path);
+                }
+            }
+            IntentKind::DeleteTree => self.ufs.retain(|other, _| *other != path && !is_beneath(other, &path)),
+            IntentKind::Rename => skipped = self.rename_in_ufs(&path, std::str::from_utf8(&intent.to_path).unwrap()),
+            IntentKind::Mkdir => self.make_dirs(&path),
+            IntentKind::Rmdir => {
+                let left: Vec<_> = self.ufs.keys().filter(|other| is_beneath(other, &path)).collect();
+                assert!(left.is_empty(), "{path} still holds {left:?}");
+                self.ufs.remove(&path);
+            }
+            IntentKind::SetAttr => {}
+        }
+        if let Some(running) = self.running.get_mut(nth) {
+            running.fingerprint = Some(fingerprint);
+            running.skipped = skipped;
+        }
+    }
+
+    /// The content of an intent's version, unless it was overwritten in place meanwhile.
+    fn uploadable(&self, intent: &Intent) -> Option<Object> {
+        let inode = self.state.inode(InodeId(intent.inode)).ok();
+        if inode.is_some_and(|inode| inode.version > intent.version) {
+            return None;
+        }
+        Some(Object::File(self.contents.get(&(intent.inode, intent.version)).copied().unwrap_or(EMPTY)))
+    }
+
+    fn put(&mut self, path: &str, object: Object, intent: &Intent) -> String {
+        let fingerprint = object.fingerprint();
+        match self.ufs.get(path) {
+            Some(old) => assert!(
+                *old == object
+                    || intent.expect.contains(&old.fingerprint())
+                    || intent.expect_lengths.contains(&old.length()),
+                "{path} holds {old:?}, which {intent:?} does not expect"
+            ),
+            None => assert!(
+                intent.expect.is_empty() || intent.heir != 0 || intent.cancelled,
+                "{path} is empty, but {intent:?} expects something"
+            ),
+        }
+        self.make_dirs(split(path).0);
+        self.ufs.insert(path.into(), object);
+        fingerprint
+    }
+
+    fn make_dirs(&mut self, path: &str) {
+        if path.is_empty() {
+            return;
+        }
+        self.make_dirs(split(path).0);
+        let there = self.ufs.entry(path.into()).or_insert(Object::Dir);
+        assert_eq!(*there, Object::Dir, "{path} should be a folder");
+    }
+
+    /// Whether there was nothing to rename.
+    fn rename_in_ufs(&mut self, from: &str, to: &str) -> bool {
+        let Some(object) = self.ufs.get(from).cloned() else { return true };
+        let dir = split(to).0;
+        assert!(dir.is_empty() || self.ufs.get(dir) == Some(&Object::Dir), "no folder for {to}");
+        let old = self.ufs.get(to);
+        assert!(old.is_none() || (*old.unwrap() != Object::Dir && object != Object::Dir), "{to} is in the way of {from}");
+        let moved: Vec<_> = self.ufs.keys().filter(|other| *other == from || is_beneath(other, from)).cloned().collect();
+        for key in moved {
+            let object = self.ufs.remove(&key).unwrap();
+            self.ufs.insert(format!("{to}{}", &key[from.len()..]), object);
+        }
+        false
+    }
+
+    fn confirm(&mut self, nth: usize) {
+        let done = self.running.get(nth).is_some_and(|running| running.fingerprint.is_some());
+        if done {
+            let running = self.running.remove(nth);
+            let fingerprint = running.fingerprint.unwrap_or_default();
+            self.must(IntentDone { intent: running.id, fingerprint, skipped: running.skipped, dropped: false });
+        }
+    }
+
+    fn fail(&mut self, nth: usize, superseded: bool) {
+        if nth < self.running.len() {
+            let running = self.running.remove(nth);
+            self.must(IntentFailed { intent: running.id, superseded, ..Default::default() });
+        }
+    }
+
+    /// Executes everything. A cycle of intents that wait for each other, or one that never ends, fails here.
+    fn quiesce(&mut self) {
+        self.running.clear();
+        for _ in 0..200 {
+            let intents = self.state.intents(IntentId(0), 1000).unwrap();
+            if intents.is_empty() {
+                return;
+            }
+            for intent in intents {
+                if self.state.intent(IntentId(intent.id)).unwrap().is_none() {
+                    continue;
+                }
+                let Ok(applied) = self.apply(IntentStarted { intent: intent.id, replace_foreign: None }) else { continue };
+                let Some(started) = applied.intent else { continue };
+                self.running.push(Running { id: started.id, fingerprint: None, skipped: false });
+                if !started.cancelled {
+                    self.effect(0);
+                }
+                self.confirm(0);
+                self.fail(0, true);
+            }
+        }
+        panic!("intents never end: {:#?}", self.state.intents(IntentId(0), 10).unwrap());
+    }
+
+    // ---- looking at the under-storage ----
+
+    fn look(&mut self, path: &str) {
+        let Some(dir) = self.inode(path).filter(|inode| inode.is_dir()) else { return };
+        let dir = dir.inode_id();
+        if self.state.is_tree_busy(dir).unwrap() {
+            return;
+        }
+        let generation = self.state.generation(dir).unwrap();
+        let at = self.state.ufs_path(dir).unwrap();
+        let at = String::from_utf8(at.path.to_vec()).unwrap();
+        let children = self.ufs.iter().filter(|(path, _)| split(path).0 == at && !path.is_empty());
+        let entries = children
+            .map(|(path, object)| UfsEntry {
+                name: Bytes::copy_from_slice(split(path).1.as_bytes()),
+                kind: match object {
+                    Object::Dir => FileKind::Directory,
+                    Object::File(_) => FileKind::File,
+                    Object::Link => FileKind::Symlink,
+                } as i32,
+                length: object.length(),
+                mtime_ns: 5,
+                fingerprint: object.fingerprint(),
+                ..Default::default()
+            })
+            .collect();
+        self.seen.push(Seen { dir: dir.get(), generation, entries });
+    }
+
+    fn load(&mut self, seen: &Seen) -> Result<Applied, alluxio_proto::FsError> {
+        let (dir, generation, entries) = (seen.dir, seen.generation, seen.entries.clone());
+        self.apply(LoadEntries { dir, generation, entries, complete: true, file_mode: 0o644, dir_mode: 0o755, ..Default::default() })
+    }
+
+    /// Nobody but us changes the under-storage, so a look at it, early or late, must change nothing.
+    fn apply_look(&mut self) {
+        let Some(seen) = self.seen.pop() else { return };
+        let loaded = self.load(&seen);
+        assert!(loaded.is_err() || loaded.as_ref().unwrap().count == 0, "a listing brought back a name: {loaded:?}");
+        let Ok(known) = self.state.list(InodeId(seen.dir), b"", 100) else { return };
+        let missing = known.iter().filter(|(name, _)| !seen.entries.iter().any(|entry| entry.name == *name));
+        let removed: Vec<_> = missing
+            .map(|(name, inode)| SyncRemoval {
+                name: name.clone(),
+                expected_fingerprint: inode.fingerprint().into(),
+                keep_for: Vec::new(),
+            })
+            .collect();
+        let count = removed.len();
+        let sync = ApplySync { dir: seen.dir, generation: seen.generation, changed: Vec::new(), removed };
+        if let Ok(applied) = self.apply(sync) {
+            assert_eq!(applied.refused.len(), count, "a look removed a name that is ours");
+        }
+    }
+
+    // ---- what must hold ----
+
+    fn check_names(&self) {
+        let mut found = BTreeMap::new();
+        self.collect(InodeId::ROOT, "", &mut found);
+        assert_eq!(found.keys().collect::<Vec<_>>(), self.model.keys().collect::<Vec<_>>());
+        for (path, inode) in found {
+            let path_of = self.state.path_of(inode.inode_id()).unwrap().unwrap();
+            assert_eq!(path_of, format!("/{path}").as_bytes());
+            match &self.model[&path] {
+                Node::Dir => assert!(inode.is_dir()),
+                Node::Link(id) => assert_eq!((inode.id, inode.kind()), (*id, FileKind::Symlink)),
+                Node::File(id, tag) => assert_eq!((inode.id, inode.size), (*id, length(*tag)), "{path}"),
+            }
+        }
+    }
+
+    fn collect(&self, dir: InodeId, path: &str, found: &mut BTreeMap<String, Arc<Inode>>) {
+        let listed = self.state.list(dir, b"", 1000).unwrap();
+        let inode = self.state.inode(dir).unwrap();
+        let dirs = listed.iter().filter(|(_, child)| child.is_dir()).count();
+        assert_eq!((inode.entries, inode.nlink), (listed.len() as u64, 2 + dirs as u32), "counts of {path:?}");
+        for (name, inode) in listed {
+            let name = String::from_utf8(name.to_vec()).unwrap();
+            let path = if path.is_empty() { name } else { format!("{path}/{name}") };
+            if inode.is_dir() {
+                self.collect(inode.inode_id(), &path, found);
+            }
+            found.insert(path, inode);
+        }
+    }
+
+    fn check_end(&mut self) {
+        while !self.opens.is_empty() {
+            self.close(0, false);
+        }
+        self.quiesce();
+        while self.must(ReclaimSlice { limit: 3, keep: Vec::new() }).more {}
+        self.quiesce();
+        self.check_names();
+        let mut found = BTreeMap::new();
+        self.collect(InodeId::ROOT, "", &mut found);
+        for (path, inode) in &found {
+            let object = self.ufs.get(path);
+            match (&self.model[path], inode.persist_state()) {
+                (Node::Dir, PersistState::Persisted) => assert_eq!(object, Some(&Object::Dir), "{path}"),
+                (Node::Link(_), PersistState::Persisted) => assert_eq!(object, Some(&Object::Link), "{path}"),
+                (Node::File(_, tag), PersistState::Persisted) => {
+                    assert_eq!(object, Some(&Object::File(tag.unwrap_or(EMPTY))), "{path}");
+                    assert_eq!(inode.fingerprint(), object.unwrap().fingerprint(), "{path}");
+                }
+                (_, PersistState::NotPersisted) => assert_eq!(object, None, "{path}"),
+                (_, state) => panic!("{path} is {state:?} at the end: {inode:?}"),
+            }
+        }
+        for (path, object) in &self.ufs {
+            assert!(found.contains_key(path), "{path} ({object:?}) was left in the under-storage");
+        }
+        let counters = self.state.counters();
+        let orphans = self.state.orphans_of_session(self.session.into()).unwrap().len() as u64;
+        assert_eq!(orphans, 0);
+        assert_eq!(counters.inodes, found.len() as u64 + 1, "inodes leak");
+        assert_eq!((counters.intents, counters.renames, counters.detached), (0, 0, 0));
+    }
+}
+
+fn heap_state() -> State {
+    State::open(Arc::new(HeapStore::default()), StateOptions { cache_entries: 32 }).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_operations_agree_with_the_model(ops in prop::collection::vec(op(), 1..60)) {
+        let mut world = World::new(heap_state());
+        for op in ops {
+            world.run(op);
+            world.check_names();
+        }
+        world.check_end();
+    }
+}

@@ -1,0 +1,339 @@
+//! The smaller records: intents, mounts, sessions, workers, counters, and the answer of a command.
+
+use alluxio_proto::error::WireError;
+use alluxio_proto::master::WatchEvent;
+use alluxio_proto::types::{Attr, FileKind, Property, WorkerAddress, WriteType};
+use alluxio_proto::{FsError, SessionId};
+use bytes::Bytes;
+
+use super::inode::Inode;
+
+/// What an intent will do to the under-storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum IntentKind {
+    /// Upload a version of a file. Late-bound: its path is fixed when it starts.
+    Persist = 0,
+    /// Delete a file, if it is still one of `expect`.
+    Delete = 1,
+    /// Delete a folder with all beneath it.
+    DeleteTree = 2,
+    /// Rename a file or folder.
+    Rename = 3,
+    /// Make a directory. Late-bound.
+    Mkdir = 4,
+    /// Remove an empty directory.
+    Rmdir = 5,
+    /// Set mode, owner and times. Late-bound.
+    SetAttr = 6,
+    /// Make a symbolic link. Late-bound.
+    Symlink = 7,
+}
+
+impl IntentKind {
+    /// The path is where the inode is when the intent starts, not when it was journaled.
+    pub fn is_late_bound(self) -> bool {
+        matches!(self, Self::Persist | Self::Mkdir | Self::SetAttr | Self::Symlink)
+    }
+    /// Puts something at its path that was not there before.
+    pub fn is_creating(self) -> bool {
+        matches!(self, Self::Persist | Self::Mkdir | Self::Symlink)
+    }
+}
+
+/// A journaled intention to change an under-storage (DESIGN D9).
+///
+/// Order: two intents that touch the same path, or a path and one beneath it, are executed in the order of
+/// [`Intent::order`]. A late-bound one takes its place in that order when it starts.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Intent {
+    /// [`alluxio_proto::IntentId`].
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// What to do.
+    #[prost(enumeration = "IntentKind", tag = "2")]
+    pub kind: i32,
+    /// Where.
+    #[prost(uint64, tag = "3")]
+    pub mount_id: u64,
+    /// Path beneath the mount's root; empty and meaningless for a late-bound one that has not started.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub path: Bytes,
+    /// Target of a rename.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub to_path: Bytes,
+    /// About whom.
+    #[prost(uint64, tag = "6")]
+    pub inode: u64,
+    /// Of a persist: which version.
+    #[prost(uint64, tag = "7")]
+    pub version: u64,
+    /// When it was journaled, or (persist) last re-committed: ripening counts from here.
+    #[prost(int64, tag = "8")]
+    pub created_ns: i64,
+    /// Attempts that failed.
+    #[prost(uint32, tag = "9")]
+    pub attempts: u32,
+    /// Of the last one.
+    #[prost(message, optional, tag = "10")]
+    pub last_error: Option<WireError>,
+    /// Not again before.
+    #[prost(int64, tag = "11")]
+    pub retry_at_ns: i64,
+    /// It has started at least once: its effect may be in the under-storage.
+    #[prost(bool, tag = "12")]
+    pub started: bool,
+    /// Place among intents of conflicting paths; 0: none yet (late-bound, not started).
+    #[prost(uint64, tag = "13")]
+    pub order: u64,
+    /// Persist: what is at the path now (empty list: nothing should be). Delete and rename of a file: what the object may be;
+    /// anything else is somebody else's and stays.
+    #[prost(string, repeated, tag = "14")]
+    pub expect: Vec<String>,
+    /// Persist and delete: an upload that never reported back may have left an object of one of these lengths: it may be
+    /// replaced or deleted too. Empty: only `expect` counts.
+    #[prost(uint64, repeated, tag = "15")]
+    pub expect_lengths: Vec<u64>,
+    /// A persist whose inode was unlinked after it started. Tell the worker to stop; once it is known not to be running any
+    /// more, `IntentDone` or `IntentFailed` drops it, and the delete that waits behind it goes on.
+    #[prost(bool, tag = "16")]
+    pub cancelled: bool,
+    /// Inode that took over the name while this persist of the replaced one runs.
+    #[prost(uint64, tag = "17")]
+    pub heir: u64,
+    /// Directory of `path` when it was journaled.
+    #[prost(uint64, tag = "18")]
+    pub dir: u64,
+    /// Directory of `to_path`.
+    #[prost(uint64, tag = "19")]
+    pub to_dir: u64,
+    /// Of the inode.
+    #[prost(enumeration = "FileKind", tag = "20")]
+    pub inode_kind: i32,
+    /// Of a persist: length in bytes.
+    #[prost(uint64, tag = "21")]
+    pub length: u64,
+    /// Of a persist: write type, for what happens after.
+    #[prost(enumeration = "WriteType", tag = "22")]
+    pub write_type: i32,
+    /// Of a persist: later intents whose `expect` must learn the fingerprint it leaves.
+    #[prost(uint64, repeated, tag = "23")]
+    pub tell: Vec<u64>,
+}
+
+/// A mount of an under-storage.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MountRecord {
+    /// [`alluxio_proto::MountId`].
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Its root directory.
+    #[prost(uint64, tag = "2")]
+    pub root_inode: u64,
+    /// What it is made of.
+    #[prost(message, optional, tag = "3")]
+    pub spec: Option<super::command::MountSpec>,
+    /// Grows whenever a folder rename or recursive delete starts or ends.
+    #[prost(uint64, tag = "4")]
+    pub epoch: u64,
+    /// When it was mounted.
+    #[prost(int64, tag = "5")]
+    pub created_ns: i64,
+}
+
+impl MountRecord {
+    /// Under-storage.
+    pub fn uri(&self) -> &str {
+        self.spec.as_ref().map_or("", |spec| &spec.uri)
+    }
+    /// Refuses changes.
+    pub fn read_only(&self) -> bool {
+        self.spec.as_ref().is_some_and(|spec| spec.read_only)
+    }
+    /// Every user may use it.
+    pub fn shared(&self) -> bool {
+        self.spec.as_ref().is_some_and(|spec| spec.shared)
+    }
+    /// Credentials and settings.
+    pub fn options(&self) -> &[Property] {
+        self.spec.as_ref().map_or(&[], |spec| &spec.options)
+    }
+}
+
+/// A session (DESIGN D16). What it holds is in tables of its own.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SessionRecord {
+    /// [`SessionId`].
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Program and mount point.
+    #[prost(string, tag = "2")]
+    pub client: String,
+    /// Host of the client.
+    #[prost(string, tag = "3")]
+    pub host: String,
+    /// When it was opened.
+    #[prost(int64, tag = "4")]
+    pub opened_ns: i64,
+}
+
+/// A registered worker.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct WorkerRecord {
+    /// [`alluxio_proto::WorkerId`].
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Where it serves.
+    #[prost(message, optional, tag = "2")]
+    pub address: Option<WorkerAddress>,
+    /// Software version.
+    #[prost(string, tag = "3")]
+    pub version: String,
+    /// Last registration.
+    #[prost(int64, tag = "4")]
+    pub registered_ns: i64,
+}
+
+/// Numbers of the whole state.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Counters {
+    /// Highest inode id used.
+    #[prost(uint64, tag = "1")]
+    pub inode_high: u64,
+    /// Highest intent id or order used.
+    #[prost(uint64, tag = "2")]
+    pub intent_high: u64,
+    /// Highest session id used.
+    #[prost(uint64, tag = "3")]
+    pub session_high: u64,
+    /// Highest mount id used.
+    #[prost(uint64, tag = "4")]
+    pub mount_high: u64,
+    /// Highest worker id used.
+    #[prost(uint64, tag = "5")]
+    pub worker_high: u64,
+    /// Inodes there are, detached ones included.
+    #[prost(uint64, tag = "6")]
+    pub inodes: u64,
+    /// Intents there are.
+    #[prost(uint64, tag = "7")]
+    pub intents: u64,
+    /// Sessions there are.
+    #[prost(uint64, tag = "8")]
+    pub sessions: u64,
+    /// Tops of deleted trees that wait for [`super::command::ReclaimSlice`].
+    #[prost(uint64, tag = "9")]
+    pub detached: u64,
+    /// Identity of the cluster; empty: not formatted.
+    #[prost(string, tag = "10")]
+    pub cluster_id: String,
+    /// Intents that are renames.
+    #[prost(uint64, tag = "11")]
+    pub renames: u64,
+}
+
+/// An open version that lost its writers and must be recovered at its home.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct RecoverItem {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// The open version.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// Who has it.
+    #[prost(uint64, tag = "3")]
+    pub home_worker: u64,
+    /// What MarkDurable promised.
+    #[prost(uint64, tag = "4")]
+    pub keep_bytes: u64,
+    /// Nothing was promised: the state has let go of it already, the home only drops it.
+    #[prost(bool, tag = "5")]
+    pub discard: bool,
+}
+
+/// A cached version that is worth nothing any more.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Freed {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// Which; 0: all.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// Who holds it, as far as is known.
+    #[prost(uint64, repeated, tag = "3")]
+    pub workers: Vec<u64>,
+}
+
+/// What a command did. Kept in the retry cache, so that a retried change gets the same answer.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Applied {
+    /// Attributes afterwards of the inode that the command is about (`cache_ms` is 0).
+    #[prost(message, optional, tag = "1")]
+    pub attr: Option<Attr>,
+    /// Its record: open version, binding to the under-storage, locations.
+    #[prost(message, optional, tag = "2")]
+    pub inode: Option<Inode>,
+    /// Intents that were journaled or changed, for the executor's queue.
+    #[prost(uint64, repeated, tag = "3")]
+    pub intents: Vec<u64>,
+    /// The intent after `IntentStarted`; absent if it was dropped.
+    #[prost(message, optional, tag = "4")]
+    pub intent: Option<Intent>,
+    /// Cached data that workers should drop.
+    #[prost(message, repeated, tag = "5")]
+    pub freed: Vec<Freed>,
+    /// Open versions to be recovered.
+    #[prost(message, repeated, tag = "6")]
+    pub recover: Vec<RecoverItem>,
+    /// Names that [`super::command::ApplySync`] left as they were.
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub refused: Vec<Bytes>,
+    /// The session, mount or worker id that was given.
+    #[prost(uint64, tag = "8")]
+    pub id: u64,
+    /// Inodes made (LoadEntries) or reclaimed (ReclaimSlice, DeleteTree: at least one).
+    #[prost(uint64, tag = "9")]
+    pub count: u64,
+    /// ReclaimSlice: more is left.
+    #[prost(bool, tag = "10")]
+    pub more: bool,
+    /// The inode that lost its last name stays for those who have it open.
+    #[prost(bool, tag = "11")]
+    pub orphaned: bool,
+    /// The inode that lost its last name (unlink, rename over, sync), or 0.
+    #[prost(uint64, tag = "12")]
+    pub unlinked: u64,
+}
+
+/// The answer of a command that had an effect, in the retry cache.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct RetryRecord {
+    #[prost(uint64, tag = "1")]
+    pub op_id: u64,
+    #[prost(message, optional, tag = "2")]
+    pub applied: Option<Applied>,
+}
+
+/// A name in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// What it names.
+    pub child: alluxio_proto::InodeId,
+    /// What that is.
+    pub kind: FileKind,
+}
+
+/// What a command did, for its proposer and the watch hub.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// What the caller gets.
+    pub result: Result<Applied, FsError>,
+    /// What other sessions must hear of. Empty for a refused or repeated command.
+    pub events: Vec<WatchEvent>,
+    /// Who made it, and so needs not hear of it.
+    pub session: SessionId,
+    /// Answered from the retry cache.
+    pub repeated: bool,
+}

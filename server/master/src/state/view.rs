@@ -1,0 +1,282 @@
+//! Reading records, from what is committed or from a batch that is being applied: the same code for both.
+
+use alluxio_proto::{ErrorKind, InodeId, IntentId, MountId};
+use bytes::{Bytes, BytesMut};
+use std::io;
+use std::sync::Arc;
+
+use super::fault::{Outcomes, refuse};
+use super::inode::Inode;
+use super::records::{Counters, Edge, Intent, MountRecord};
+use super::tables::{self, PathRole};
+use crate::metastore::prefix_end;
+
+/// Rows read at a time where all rows of a prefix are wanted.
+const PAGE_ROWS: usize = 256;
+/// Deepest directory that is walked upwards; a path has at most 4,096 bytes, so a deeper chain is a damaged store.
+const DEPTH_MAX: usize = 4096;
+
+pub(super) trait View {
+    fn get(&self, key: &[u8]) -> io::Result<Option<Bytes>>;
+    fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> io::Result<Vec<(Bytes, Bytes)>>;
+    fn inode_opt(&self, id: InodeId) -> io::Result<Option<Arc<Inode>>>;
+    fn edge(&self, parent: InodeId, name: &[u8]) -> io::Result<Option<Edge>>;
+    fn counters(&self) -> &Counters;
+    fn mount_opt(&self, id: MountId) -> Option<Arc<MountRecord>>;
+
+    fn record<M: prost::Message + Default>(&self, key: &[u8]) -> io::Result<Option<M>> {
+        self.get(key)?.map(|value| tables::decode(key, &value)).transpose()
+    }
+
+    /// All rows whose key starts with `prefix`, until `visit` returns false.
+    fn each(&self, prefix: &[u8], mut visit: impl FnMut(Bytes, Bytes) -> io::Result<bool>) -> io::Result<()> {
+        let end = prefix_end(prefix);
+        let mut start = prefix.to_vec();
+        loop {
+            let page = self.scan(&start, &end, PAGE_ROWS)?;
+            let full = page.len() == PAGE_ROWS;
+            for (key, value) in page {
+                start.clear();
+                start.extend_from_slice(&key);
+                start.push(0);
+                if !visit(key, value)? {
+                    return Ok(());
+                }
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The numbers at the end of all keys that start with `prefix`.
+    fn numbers(&self, prefix: &[u8]) -> io::Result<Vec<u64>> {
+        let mut found = Vec::new();
+        self.each(prefix, |key, _| {
+            found.push(tables::last_number(&key)?);
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    fn inode(&self, id: InodeId) -> Outcomes<Arc<Inode>> {
+        match self.inode_opt(id)? {
+            Some(inode) => Ok(inode),
+            None => refuse(ErrorKind::NotFound, format!("there is no inode {id}")),
+        }
+    }
+
+    fn dir(&self, id: InodeId) -> Outcomes<Arc<Inode>> {
+        let inode = self.inode(id)?;
+        if !inode.is_dir() {
+            return refuse(ErrorKind::NotADirectory, format!("inode {id} is no directory"));
+        }
+        Ok(inode)
+    }
+
+    fn mount(&self, id: MountId) -> Outcomes<Arc<MountRecord>> {
+        match self.mount_opt(id) {
+            Some(mount) => Ok(mount),
+            None => refuse(ErrorKind::NotFound, format!("there is no mount {id}")),
+        }
+    }
+
+    fn intent_opt(&self, id: IntentId) -> io::Result<Option<Intent>> {
+        self.record(&tables::intent(id))
+    }
+
+    /// Intents about an inode, and those of a replaced inode whose name it took; by id.
+    fn intents_of(&self, inode: InodeId) -> io::Result<Vec<Intent>> {
+        if self.counters().intents == 0 {
+            return Ok(Vec::new());
+        }
+        let ids = self.numbers(&tables::of(tables::INTENTS_BY_INODE, inode.get()))?;
+        let mut intents = Vec::with_capacity(ids.len());
+        for id in ids {
+            intents.extend(self.intent_opt(IntentId(id))?);
+        }
+        Ok(intents)
+    }
+
+    fn is_mount_point(&self, inode: &Inode) -> bool {
+        self.mount_opt(inode.mount())
+            .is_some_and(|mount| mount.root_inode == inode.id)
+    }
+
+    /// Path beneath the mount's root by names alone; `None` for what hangs on no mount any more.
+    fn natural_path(&self, inode: &Inode) -> Outcomes<Option<Bytes>> {
+        let Some(mount) = self.mount_opt(inode.mount()) else {
+            return Ok(None);
+        };
+        self.names_up_to(inode, InodeId(mount.root_inode), false)
+    }
+
+    /// Names from `top` (not included) down to `inode`, joined by slashes.
+    fn names_up_to(&self, inode: &Inode, top: InodeId, lead: bool) -> Outcomes<Option<Bytes>> {
+        let mut names: Vec<Bytes> = Vec::new();
+        let mut at: Option<Arc<Inode>> = None;
+        for _ in 0..DEPTH_MAX {
+            let current = at.as_deref().unwrap_or(inode);
+            if current.id == top.get() {
+                return Ok(Some(join(&names, lead)));
+            }
+            if current.parent == 0 {
+                return Ok(None);
+            }
+            names.push(current.name.clone());
+            let parent = current.parent_id();
+            match self.inode_opt(parent)? {
+                Some(parent) => at = Some(parent),
+                None => return Ok(None),
+            }
+        }
+        refuse(
+            ErrorKind::Internal,
+            format!("inode {} is deeper than {DEPTH_MAX} directories", inode.id),
+        )
+    }
+
+    /// Whether `dir` is `ancestor` or lies beneath it.
+    fn is_beneath(&self, dir: InodeId, ancestor: InodeId) -> Outcomes<bool> {
+        let mut at = dir;
+        for _ in 0..DEPTH_MAX {
+            if at == ancestor {
+                return Ok(true);
+            }
+            match self.inode_opt(at)? {
+                Some(inode) if inode.parent != 0 => at = inode.parent_id(),
+                _ => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Where in the under-storage a path of the namespace is now: pending renames have not happened there yet, so they are
+    /// undone, the latest first.
+    fn undo_renames(&self, mount: MountId, natural: Bytes) -> io::Result<Bytes> {
+        let levels = self.path_levels(mount, natural.clone())?;
+        Ok(levels.into_iter().last().map_or(natural, |(path, _)| path))
+    }
+
+    /// The paths that a path of the namespace has had, from now back to where it is in the under-storage: each with the
+    /// order before which it was so (`u64::MAX` for the present one).
+    fn path_levels(&self, mount: MountId, natural: Bytes) -> io::Result<Vec<(Bytes, u64)>> {
+        let mut levels = vec![(natural, u64::MAX)];
+        if self.counters().renames == 0 {
+            return Ok(levels);
+        }
+        while let Some((path, before)) = levels.last()
+            && let Some((rename, matched)) = self.last_rename_to(mount, path, *before)?
+        {
+            let mut old = BytesMut::from(&rename.path[..]);
+            old.extend_from_slice(&path[matched..]);
+            levels.push((old.freeze(), rename.order));
+        }
+        Ok(levels)
+    }
+
+    /// The latest pending rename before `before` whose target is `path` or an ancestor, and the length of its target.
+    fn last_rename_to(&self, mount: MountId, path: &[u8], before: u64) -> io::Result<Option<(Intent, usize)>> {
+        let mut best: Option<(PathRole, usize)> = None;
+        for length in prefix_lengths(path) {
+            self.each(&tables::at_path(mount, &path[..length]), |key, value| {
+                let role = PathRole::decode(&key, &value)?;
+                if role.is_target && role.order < before && best.is_none_or(|(best, _)| role.order > best.order) {
+                    best = Some((role, length));
+                }
+                Ok(true)
+            })?;
+        }
+        match best {
+            Some((role, length)) => Ok(self.intent_opt(role.id)?.map(|intent| (intent, length))),
+            None => Ok(None),
+        }
+    }
+
+    /// An intent that touches `path`, an ancestor or a descendant, and comes before `order`.
+    fn conflict_before(&self, mount: MountId, path: &[u8], order: u64, but: IntentId) -> io::Result<Option<IntentId>> {
+        let mut found = None;
+        let mut visit = |key: Bytes, value: Bytes| {
+            let role = PathRole::decode(&key, &value)?;
+            if role.order < order && role.id != but {
+                found = Some(role.id);
+            }
+            Ok(found.is_none())
+        };
+        for length in prefix_lengths(path) {
+            self.each(&tables::at_path(mount, &path[..length]), &mut visit)?;
+        }
+        self.each(&tables::beneath_path(mount, path), &mut visit)?;
+        Ok(found)
+    }
+
+    /// Intents before `order` that touch `path` itself or an ancestor of it.
+    fn intents_above(&self, mount: MountId, path: &[u8], order: u64) -> io::Result<Vec<PathRole>> {
+        let mut found = Vec::new();
+        if self.counters().intents == 0 {
+            return Ok(found);
+        }
+        for length in prefix_lengths(path) {
+            self.each(&tables::at_path(mount, &path[..length]), |key, value| {
+                let role = PathRole::decode(&key, &value)?;
+                found.extend(Some(role).filter(|role| role.order < order));
+                Ok(true)
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// Whether an intent touches exactly `path`.
+    fn has_intent_at(&self, mount: MountId, path: &[u8]) -> io::Result<bool> {
+        Ok(self.counters().intents != 0 && self.has_any(&tables::at_path(mount, path))?)
+    }
+
+    /// Whether an intent touches something beneath `path`.
+    fn has_intent_beneath(&self, mount: MountId, path: &[u8]) -> io::Result<bool> {
+        Ok(self.counters().intents != 0 && self.has_any(&tables::beneath_path(mount, path))?)
+    }
+
+    /// Whether a key starts with `prefix`.
+    fn has_any(&self, prefix: &[u8]) -> io::Result<bool> {
+        Ok(!self.scan(prefix, &prefix_end(prefix), 1)?.is_empty())
+    }
+
+    /// The intent that must be finished before `intent` may start. `path` and `to_path` must be set.
+    fn blocker(&self, intent: &Intent) -> io::Result<Option<IntentId>> {
+        let order = if intent.order == 0 { u64::MAX } else { intent.order };
+        let mount = MountId(intent.mount_id);
+        let id = IntentId(intent.id);
+        if let Some(found) = self.conflict_before(mount, &intent.path, order, id)? {
+            return Ok(Some(found));
+        }
+        match intent.kind() {
+            super::IntentKind::Rename => self.conflict_before(mount, &intent.to_path, order, id),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Lengths of the prefixes of a path that are its ancestors, from the root (0), and of itself.
+fn prefix_lengths(path: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    let root = (!path.is_empty()).then_some(0);
+    let slashes = path
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'/')
+        .map(|(at, _)| at);
+    root.into_iter().chain(slashes).chain(std::iter::once(path.len()))
+}
+
+fn join(names: &[Bytes], lead: bool) -> Bytes {
+    let mut path = BytesMut::with_capacity(names.iter().map(|name| name.len() + 1).sum::<usize>() + 1);
+    for name in names.iter().rev() {
+        if lead || !path.is_empty() {
+            path.extend_from_slice(b"/");
+        }
+        path.extend_from_slice(name);
+    }
+    if lead && path.is_empty() {
+        path.extend_from_slice(b"/");
+    }
+    path.freeze()
+}

@@ -1,0 +1,200 @@
+//! `alluxio` processes under test.
+
+use crate::mounts::{self, MountPoint};
+use crate::process::{Output, run};
+use crate::{Process, ports, tools};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// How long a role may take to serve. The promise is 3 s (asserted where it matters); debug builds on a loaded machine get more.
+pub const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// Everything an `alluxio local` needs, with ports and folders of its own.
+#[derive(Debug)]
+pub struct LocalBuilder {
+    ufs: Option<String>,
+    data: PathBuf,
+    mount: PathBuf,
+    options: BTreeMap<String, String>,
+    rpc_port: u16,
+    keep: Option<tempfile::TempDir>,
+}
+
+impl Default for LocalBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LocalBuilder {
+    /// A fresh data folder and mount point in a scratch folder.
+    pub fn new() -> LocalBuilder {
+        let dir = tools::scratch("local-");
+        let mut builder = LocalBuilder::at(dir.path());
+        builder.keep = Some(dir);
+        builder
+    }
+
+    /// Data folder and mount point beneath `base`, which the caller keeps.
+    pub fn at(base: &Path) -> LocalBuilder {
+        let rpc_port = ports::free();
+        let mut options = BTreeMap::new();
+        options.insert("alluxio.master.rpc.port".to_owned(), rpc_port.to_string());
+        for key in [
+            "alluxio.worker.rpc.port",
+            "alluxio.master.web.port",
+            "alluxio.worker.web.port",
+        ] {
+            options.insert(key.to_owned(), ports::free().to_string());
+        }
+        LocalBuilder {
+            ufs: None,
+            data: base.join("data"),
+            mount: base.join("mnt"),
+            options,
+            rpc_port,
+            keep: None,
+        }
+    }
+
+    /// What to mount at `/`.
+    pub fn ufs(mut self, uri: impl Into<String>) -> Self {
+        self.ufs = Some(uri.into());
+        self
+    }
+
+    /// A property.
+    pub fn option(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.options.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Many properties.
+    pub fn options(mut self, options: BTreeMap<String, String>) -> Self {
+        self.options.extend(options);
+        self
+    }
+
+    /// The command line without `-- COMMAND`.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(tools::alluxio());
+        command
+            .arg("local")
+            .arg("--mount")
+            .arg(&self.mount)
+            .arg("--data")
+            .arg(&self.data);
+        if let Some(ufs) = &self.ufs {
+            command.arg("--ufs").arg(ufs);
+        }
+        for (key, value) in &self.options {
+            command.arg("-D").arg(format!("{key}={value}"));
+        }
+        command
+    }
+
+    /// Mount point.
+    pub fn mount(&self) -> &Path {
+        &self.mount
+    }
+
+    /// Runs `alluxio local … -- sh -ec LINE`; `M` is the mount point in the line's environment.
+    #[track_caller]
+    pub fn run(&self, line: &str, limit: Duration) -> Output {
+        let point = MountPoint::new(self.mount.clone());
+        let mut command = self.command();
+        command.env("M", &self.mount).args(["--", "sh", "-ec", line]);
+        let output = run(&mut command, limit);
+        drop(point);
+        output
+    }
+
+    /// Starts it and waits until the mount serves.
+    #[track_caller]
+    pub fn start(self) -> Local {
+        let point = MountPoint::new(self.mount.clone());
+        let mut process = Process::spawn("alluxio local", &mut self.command());
+        process.wait_ready("the mount", START_LIMIT, || mounts::is_mounted(&self.mount));
+        Local {
+            process,
+            point,
+            builder: self,
+        }
+    }
+}
+
+/// A running `alluxio local`.
+#[derive(Debug)]
+pub struct Local {
+    process: Process,
+    point: MountPoint,
+    builder: LocalBuilder,
+}
+
+impl Local {
+    /// Mount point.
+    pub fn mount(&self) -> &Path {
+        self.point.path()
+    }
+
+    /// Data folder.
+    pub fn data(&self) -> &Path {
+        &self.builder.data
+    }
+
+    /// The daemon.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Runs an `alluxio` command against it.
+    #[track_caller]
+    pub fn alluxio(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(tools::alluxio());
+        command.args(arguments);
+        command
+            .arg("-D")
+            .arg(format!("alluxio.master.rpc.port={}", self.builder.rpc_port));
+        run(&mut command, Duration::from_secs(120))
+    }
+
+    /// SIGTERM, and waits for the clean end.
+    #[track_caller]
+    pub fn stop(mut self, limit: Duration) -> (i32, String) {
+        self.process.signal(nix::sys::signal::Signal::SIGTERM);
+        let status = self.process.wait(limit);
+        (status.code().unwrap_or(-1), self.process.log())
+    }
+
+    /// kill -9, detaches the dead mount, and starts again over the same folders.
+    #[track_caller]
+    pub fn crash_and_restart(mut self) -> Local {
+        self.process.kill();
+        self.point.detach();
+        let Local {
+            process,
+            point,
+            builder,
+        } = self;
+        drop((process, point));
+        builder.start()
+    }
+
+    /// Resident memory of the daemon in MiB, from /proc.
+    pub fn rss_mib(&self) -> f64 {
+        rss_mib(self.process.id())
+    }
+}
+
+/// Resident memory of a process in MiB: anonymous and shared, without file pages, which belong to the page cache.
+pub fn rss_mib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("read /proc/PID/status");
+    let kib: f64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse().ok())
+        .expect("VmRSS in /proc/PID/status");
+    kib / 1024.0
+}

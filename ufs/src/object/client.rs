@@ -1,0 +1,174 @@
+//! What an object store is to [`super::ObjectUfs`]: exact keys, conditional requests, pages. No directories, no paths.
+//!
+//! Implemented by [`crate::s3`] (own requests, every key), by [`super::generic`] (what `object_store` reaches), and by
+//! [`super::memory`] (tests).
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use crate::{Expect, UfsMetrics, UfsResult};
+
+/// User metadata by name, without the store's prefix (`x-amz-meta-`).
+pub(crate) type Metadata = Vec<(String, String)>;
+
+/// One object as the store describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ObjectMeta {
+    /// Whole key.
+    pub key: String,
+    /// In bytes.
+    pub length: u64,
+    /// Whole seconds, in nanoseconds since 1970: what HEAD and listing agree on.
+    pub modified_ns: i64,
+    /// ETag without quotes.
+    pub etag: String,
+    /// Only `head` and `get` know it; listings leave it empty.
+    pub metadata: Metadata,
+}
+
+/// A listing to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct ListRequest<'a> {
+    /// Keys begin with it.
+    pub prefix: &'a str,
+    /// Roll up what follows the next `/`.
+    pub delimited: bool,
+    /// Where the page before ended.
+    pub token: Option<&'a str>,
+    /// At most so many items.
+    pub limit: usize,
+}
+
+/// One item of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Listed {
+    Object(ObjectMeta),
+    /// A common prefix, with its trailing slash.
+    Prefix(String),
+}
+
+impl Listed {
+    /// The key or prefix.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Object(meta) => &meta.key,
+            Self::Prefix(prefix) => prefix,
+        }
+    }
+}
+
+/// A page of a listing, in byte order of keys if the store keeps one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListedPage {
+    pub items: Vec<Listed>,
+    pub token: Option<String>,
+}
+
+/// The body of a GET.
+pub(crate) struct Body {
+    /// ETag of what is being read, without quotes.
+    pub etag: String,
+    /// May end early or fail: whoever reads it counts.
+    pub stream: BoxStream<'static, UfsResult<Bytes>>,
+}
+
+/// An upload that was begun and neither completed nor aborted.
+#[derive(Clone, Debug)]
+pub(crate) struct PendingUpload {
+    pub key: String,
+    pub id: String,
+    pub initiated_ns: i64,
+}
+
+/// Limits of a store and of the work on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Longest key.
+    pub key_bytes_max: usize,
+    /// Size of a part; objects up to it are written by one PUT.
+    pub part_bytes: u64,
+    /// Most parts of an upload.
+    pub parts_max: u64,
+    /// Parts of one upload in flight.
+    pub parts_in_flight: usize,
+    /// Larger objects are copied in parts of this size.
+    pub copy_part_bytes: u64,
+    /// Requests in flight of one operation on many objects.
+    pub requests_in_flight: usize,
+    /// PUT honours `Expect`.
+    pub conditional_write: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            key_bytes_max: 1024,
+            part_bytes: 8 << 20,
+            parts_max: 10_000,
+            parts_in_flight: 4,
+            copy_part_bytes: 5 << 30,
+            requests_in_flight: 20,
+            conditional_write: true,
+        }
+    }
+}
+
+#[async_trait::async_trait]
+pub(crate) trait ObjectClient: Send + Sync + std::fmt::Debug + 'static {
+    fn limits(&self) -> Limits;
+    fn metrics(&self) -> &Arc<UfsMetrics>;
+
+    async fn head(&self, key: &str) -> UfsResult<ObjectMeta>;
+    /// `etag` empty: whatever is there.
+    async fn get(&self, key: &str, range: Range<u64>, etag: &str) -> UfsResult<Body>;
+    /// Returns the new ETag, or nothing if the store did not say.
+    async fn put(&self, key: &str, body: Bytes, expect: &Expect, metadata: &Metadata) -> UfsResult<Option<String>>;
+
+    async fn begin_upload(&self, key: &str, metadata: &Metadata) -> UfsResult<String>;
+    /// `index` counts from 0. Returns what `complete_upload` wants to hear of the part.
+    async fn put_part(&self, key: &str, upload: &str, index: usize, body: Bytes) -> UfsResult<String>;
+    async fn copy_part(
+        &self,
+        key: &str,
+        upload: &str,
+        index: usize,
+        from: &ObjectMeta,
+        range: Range<u64>,
+    ) -> UfsResult<String>;
+    async fn complete_upload(
+        &self,
+        key: &str,
+        upload: &str,
+        parts: Vec<String>,
+        expect: &Expect,
+    ) -> UfsResult<Option<String>>;
+    async fn abort_upload(&self, key: &str, upload: &str) -> UfsResult<()>;
+    /// Uploads pending beneath `prefix`, one page: a token leads to the next.
+    async fn pending_uploads(
+        &self,
+        prefix: &str,
+        token: Option<String>,
+    ) -> UfsResult<(Vec<PendingUpload>, Option<String>)>;
+
+    /// Copies within the store, if the source still has its ETag; metadata goes along.
+    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()>;
+    /// Absent counts as done. One result per key, in order.
+    async fn delete(&self, keys: &[String]) -> Vec<UfsResult<()>>;
+    async fn list(&self, request: ListRequest<'_>) -> UfsResult<ListedPage>;
+}
+
+/// Nanoseconds since 1970, now.
+pub(crate) fn now_ns() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, duration_ns)
+}
+
+/// As nanoseconds that fit.
+pub(crate) fn duration_ns(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}

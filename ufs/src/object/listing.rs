@@ -1,0 +1,269 @@
+//! Pages of a folder from delimited listings of keys.
+//!
+//! The order. A store lists keys in byte order, and a folder `a` as the prefix `a/`, so `a-b` and `a.txt` come between a
+//! file `a` and a folder `a`. To show `a` once, and as the folder, a file is *held back* until no prefix of its name can
+//! come any more, which is as soon as a key above `a/` is seen. All files held back at one time are prefixes of the next
+//! key, so there are few, however large the folder. Names then come out in the byte order of `name/`, each once. Held-back
+//! entries travel in the page token, so that nothing is kept between calls.
+//!
+//! A store that lists in no order (S3 directory buckets) gives every key once, but the folder may not win.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use alluxio_proto::types::FileKind;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::ObjectUfs;
+use super::client::{ListRequest, Listed, now_ns};
+use crate::{PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult, UfsStatus, path};
+
+/// Most keys that S3 gives in one page.
+const KEYS_PER_REQUEST_MAX: usize = 1000;
+/// Requests for one page: each may bring nothing but keys that are skipped. Then an empty page with a token is given.
+const REQUESTS_PER_PAGE_MAX: usize = 16;
+/// At most one warning about skipped keys in this time.
+const WARN_INTERVAL_NS: i64 = 60_000_000_000;
+const TOKEN_FORMAT: u8 = 1;
+
+/// Where a listing stands.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Cursor {
+    /// Entries whose turn has come, but the page was full.
+    ready: VecDeque<UfsStatus>,
+    /// Files that a folder may still displace; each is a prefix of the next.
+    held: Vec<UfsStatus>,
+    /// Last name that became ready, against servers that give a prefix on two pages.
+    last: Bytes,
+    /// The store's token; nothing after the last page.
+    store_token: Option<String>,
+    finished: bool,
+}
+
+impl ObjectUfs {
+    pub(super) async fn list_page(&self, dir: &[u8], token: Option<PageToken>, limit: usize) -> UfsResult<UfsPage> {
+        let prefix = self.prefix(dir)?;
+        let first_page = token.is_none();
+        let mut cursor = match token {
+            Some(token) => Cursor::decode(token.0)
+                .ok_or_else(|| self.error(UfsErrorKind::Invalid, dir, "the page token is none of this store's"))?,
+            None => Cursor::default(),
+        };
+        let mut page = UfsPage::default();
+        let mut keys_seen = 0;
+        for _ in 0..REQUESTS_PER_PAGE_MAX {
+            if cursor.finished || !cursor.ready.is_empty() {
+                break;
+            }
+            let room = limit.saturating_sub(cursor.held.len()).clamp(1, KEYS_PER_REQUEST_MAX);
+            let request = ListRequest {
+                prefix: &prefix,
+                delimited: true,
+                token: cursor.store_token.as_deref(),
+                limit: room,
+            };
+            let listed = self.client.list(request).await?;
+            keys_seen += listed.items.len();
+            for item in listed.items {
+                if !cursor.take(&prefix, &item) {
+                    page.skipped += 1;
+                    self.warn_skipped(item.key());
+                }
+            }
+            if listed.token.is_some() && listed.token == cursor.store_token {
+                return Err(self.error(
+                    UfsErrorKind::Other,
+                    dir,
+                    "the store gives the same page again and again",
+                ));
+            }
+            cursor.store_token = listed.token;
+            if cursor.store_token.is_none() {
+                cursor.finish();
+            }
+        }
+        if first_page && keys_seen == 0 && cursor.finished && !dir.is_empty() {
+            return Err(self.no_such_directory(dir).await);
+        }
+        let count = cursor.ready.len().min(limit);
+        page.entries = cursor.ready.drain(..count).collect();
+        if !(cursor.finished && cursor.ready.is_empty()) {
+            page.next = Some(PageToken(cursor.encode()));
+        }
+        Ok(page)
+    }
+
+    async fn no_such_directory(&self, dir: &[u8]) -> UfsError {
+        let head = match self.key(dir) {
+            Ok(key) => self.client.head(&key).await,
+            Err(error) => Err(error),
+        };
+        match head {
+            Ok(_) => self.error(UfsErrorKind::NotADirectory, dir, "it is a file"),
+            Err(error) if error.kind == UfsErrorKind::NotFound => {
+                self.error(UfsErrorKind::NotFound, dir, "no such directory")
+            }
+            Err(error) => error,
+        }
+    }
+
+    pub(super) fn warn_skipped(&self, key: &str) {
+        UfsMetrics::add(&self.client.metrics().skipped_keys, 1);
+        let now = now_ns();
+        let last = self.warned_ns.load(Ordering::Relaxed);
+        let due = last == 0 || now.saturating_sub(last) >= WARN_INTERVAL_NS;
+        if due
+            && self
+                .warned_ns
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            tracing::warn!(ufs = %self.label, key, "left out a key that cannot be a path; more are only counted for a minute");
+        }
+    }
+}
+
+impl Cursor {
+    /// Takes the next item of the store; false if it cannot be a path.
+    fn take(&mut self, prefix: &str, item: &Listed) -> bool {
+        let Some(rest) = item.key().strip_prefix(prefix) else {
+            return false;
+        };
+        self.release_before(rest.as_bytes());
+        match item {
+            // The directory's own marker.
+            Listed::Object(_) if rest.is_empty() => true,
+            Listed::Object(meta) => {
+                if !path::is_valid_name(rest.as_bytes()) {
+                    return false;
+                }
+                self.held.push(UfsStatus {
+                    name: Bytes::copy_from_slice(rest.as_bytes()),
+                    kind: FileKind::File,
+                    length: meta.length,
+                    mtime_ns: meta.modified_ns,
+                    fingerprint: meta.etag.clone(),
+                    mode: None,
+                    owner: None,
+                    group: None,
+                    symlink_target: None,
+                });
+                true
+            }
+            Listed::Prefix(_) => {
+                let name = rest.strip_suffix('/').unwrap_or(rest).as_bytes();
+                if !path::is_valid_name(name) {
+                    return false;
+                }
+                self.held.retain(|file| file.name != name);
+                self.make_ready(ObjectUfs::directory_status(name, UfsAttributes::default()));
+                true
+            }
+        }
+    }
+
+    /// Lets go of files whose folder would have come before `key`.
+    fn release_before(&mut self, key: &[u8]) {
+        while let Some(file) = self.held.last() {
+            let may_still_come = key
+                .strip_prefix(&file.name[..])
+                .is_some_and(|rest| rest.first().is_none_or(|byte| *byte <= b'/'));
+            if may_still_come {
+                return;
+            }
+            if let Some(file) = self.held.pop() {
+                self.make_ready(file);
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        while let Some(file) = self.held.pop() {
+            self.make_ready(file);
+        }
+        self.finished = true;
+    }
+
+    fn make_ready(&mut self, status: UfsStatus) {
+        if status.name != self.last {
+            self.last = status.name.clone();
+            self.ready.push_back(status);
+        }
+    }
+
+    /// Format byte; finished; last name; the store's token (empty: none yet); ready entries; held entries.
+    fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u8(TOKEN_FORMAT);
+        out.put_u8(u8::from(self.finished));
+        put_field(&mut out, &self.last);
+        put_field(&mut out, self.store_token.as_deref().unwrap_or("").as_bytes());
+        put_entries(&mut out, self.ready.iter());
+        put_entries(&mut out, self.held.iter());
+        out.freeze()
+    }
+
+    fn decode(mut from: Bytes) -> Option<Self> {
+        if from.try_get_u8().ok()? != TOKEN_FORMAT {
+            return None;
+        }
+        let finished = from.try_get_u8().ok()? == 1;
+        let last = get_field(&mut from)?;
+        let store_token = String::from_utf8(get_field(&mut from)?.to_vec()).ok()?;
+        let ready = get_entries(&mut from)?.into();
+        let held = get_entries(&mut from)?;
+        Some(Self {
+            ready,
+            held,
+            last,
+            store_token: Some(store_token).filter(|token| !token.is_empty()),
+            finished,
+        })
+    }
+}
+
+fn put_field(out: &mut BytesMut, field: &[u8]) {
+    // Names, ETags and tokens are far below 4 GiB.
+    out.put_u32(u32::try_from(field.len()).unwrap_or(u32::MAX));
+    out.put_slice(field);
+}
+
+fn get_field(from: &mut Bytes) -> Option<Bytes> {
+    let length = usize::try_from(from.try_get_u32().ok()?).ok()?;
+    (length <= from.len()).then(|| from.split_to(length))
+}
+
+fn put_entries<'a>(out: &mut BytesMut, entries: impl ExactSizeIterator<Item = &'a UfsStatus>) {
+    out.put_u32(u32::try_from(entries.len()).unwrap_or(u32::MAX));
+    for entry in entries {
+        out.put_u8(u8::from(entry.kind == FileKind::Directory));
+        out.put_u64(entry.length);
+        out.put_i64(entry.mtime_ns);
+        put_field(out, &entry.name);
+        put_field(out, entry.fingerprint.as_bytes());
+    }
+}
+
+fn get_entries(from: &mut Bytes) -> Option<Vec<UfsStatus>> {
+    let count = from.try_get_u32().ok()?;
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let directory = from.try_get_u8().ok()? == 1;
+        let length = from.try_get_u64().ok()?;
+        let mtime_ns = from.try_get_i64().ok()?;
+        let name = get_field(from)?;
+        let fingerprint = String::from_utf8(get_field(from)?.to_vec()).ok()?;
+        entries.push(UfsStatus {
+            name,
+            kind: if directory { FileKind::Directory } else { FileKind::File },
+            length,
+            mtime_ns,
+            fingerprint,
+            mode: None,
+            owner: None,
+            group: None,
+            symlink_target: None,
+        });
+    }
+    Some(entries)
+}

@@ -1,0 +1,325 @@
+//! Object stores as file systems: folders are prefixes, renames are copies, reads and writes are conditional on ETags.
+//!
+//! Promises: a name is shown once, as a folder if it is a key and a prefix; no byte of another version than the one asked
+//! for; a write is there whole or not at all. Left out: symbolic links, changing attributes of what is there (it would make a
+//! new version), atomic rename.
+//!
+//! Attributes go with an object as user metadata (on S3 `x-amz-meta-alluxio-mode`, octal; `-owner` and `-group`,
+//! percent-encoded; `-mtime`, nanoseconds since 1970) and with a folder on its marker `dir/`. `status` knows them, listings
+//! do not: there the mtime is the store's, in whole seconds. `x-amz-meta-alluxio-write-id` tells a write of ours whose answer
+//! was lost from another's.
+
+mod attributes;
+pub(crate) mod client;
+pub(crate) mod generic;
+mod listing;
+pub(crate) mod memory;
+mod reading;
+mod renaming;
+mod writing;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use alluxio_proto::types::FileKind;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use crate::{
+    Capabilities, Expect, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult, UfsSpace,
+    UfsStatus, UnderFileSystem, UploadSource, path,
+};
+use client::{Limits, ListRequest, Listed, ObjectClient, ObjectMeta};
+
+/// A folder of an object store.
+#[derive(Debug)]
+pub(crate) struct ObjectUfs {
+    client: Arc<dyn ObjectClient>,
+    /// Prefix of the mount, without slashes at its ends; empty for the whole bucket.
+    root: String,
+    /// The URI, for messages.
+    label: String,
+    limits: Limits,
+    ufs_type: &'static str,
+    /// When a skipped key was last warned about, so that a bucket full of them does not fill the log.
+    warned_ns: AtomicI64,
+}
+
+impl ObjectUfs {
+    pub fn new(client: Arc<dyn ObjectClient>, root: String, label: String, ufs_type: &'static str) -> Self {
+        let limits = client.limits();
+        Self {
+            client,
+            root,
+            label,
+            limits,
+            ufs_type,
+            warned_ns: AtomicI64::new(0),
+        }
+    }
+
+    /// Key of an object. The root has none.
+    fn key(&self, path: &[u8]) -> UfsResult<String> {
+        path::check_path(path)?;
+        if path.is_empty() {
+            return Err(self.error(UfsErrorKind::IsADirectory, path, "the root is a directory"));
+        }
+        let text = std::str::from_utf8(path)
+            .map_err(|_| self.error(UfsErrorKind::Invalid, path, "keys of object stores must be UTF-8"))?;
+        let key = if self.root.is_empty() {
+            text.to_owned()
+        } else {
+            format!("{}/{text}", self.root)
+        };
+        if key.len() > self.limits.key_bytes_max {
+            let why = format!(
+                "its key has {} bytes, the store takes {}",
+                key.len(),
+                self.limits.key_bytes_max
+            );
+            return Err(self.error(UfsErrorKind::Invalid, path, &why));
+        }
+        Ok(key)
+    }
+
+    /// Prefix of what is in a directory: ends in a slash, or is empty for a whole bucket.
+    fn prefix(&self, dir: &[u8]) -> UfsResult<String> {
+        if dir.is_empty() {
+            return Ok(if self.root.is_empty() {
+                String::new()
+            } else {
+                format!("{}/", self.root)
+            });
+        }
+        Ok(self.key(dir)? + "/")
+    }
+
+    fn error(&self, kind: UfsErrorKind, path: &[u8], why: &str) -> UfsError {
+        UfsError::new(kind, format!("{} in {}: {why}", path::show(path), self.label))
+    }
+
+    fn file_status(&self, path: &[u8], meta: &ObjectMeta) -> UfsStatus {
+        let attributes = attributes::from_metadata(&meta.metadata);
+        UfsStatus {
+            name: Bytes::copy_from_slice(path::split(path).1),
+            kind: FileKind::File,
+            length: meta.length,
+            mtime_ns: attributes.mtime_ns.unwrap_or(meta.modified_ns),
+            fingerprint: meta.etag.clone(),
+            mode: attributes.mode,
+            owner: attributes.owner,
+            group: attributes.group,
+            symlink_target: None,
+        }
+    }
+
+    fn directory_status(path: &[u8], attributes: UfsAttributes) -> UfsStatus {
+        UfsStatus {
+            name: Bytes::copy_from_slice(path::split(path).1),
+            kind: FileKind::Directory,
+            length: 0,
+            mtime_ns: attributes.mtime_ns.unwrap_or(0),
+            fingerprint: String::new(),
+            mode: attributes.mode,
+            owner: attributes.owner,
+            group: attributes.group,
+            symlink_target: None,
+        }
+    }
+
+    /// The first keys beneath a prefix, undelimited.
+    async fn first_keys(&self, prefix: &str, limit: usize) -> UfsResult<Vec<Listed>> {
+        let request = ListRequest {
+            prefix,
+            delimited: false,
+            token: None,
+            limit,
+        };
+        Ok(self.client.list(request).await?.items)
+    }
+
+    async fn directory_attributes(&self, marker: &str) -> UfsResult<UfsAttributes> {
+        match self.client.head(marker).await {
+            Ok(meta) => Ok(attributes::from_metadata(&meta.metadata)),
+            // Gone since it was listed.
+            Err(error) if error.kind == UfsErrorKind::NotFound => Ok(UfsAttributes::default()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl UnderFileSystem for ObjectUfs {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            ufs_type: self.ufs_type,
+            real_directories: false,
+            atomic_rename: false,
+            conditional_write: self.limits.conditional_write,
+            symlinks: false,
+        }
+    }
+
+    fn metrics(&self) -> Arc<UfsMetrics> {
+        self.client.metrics().clone()
+    }
+
+    fn check_path(&self, path: &[u8]) -> UfsResult<()> {
+        if path.is_empty() {
+            Ok(())
+        } else {
+            self.key(path).map(drop)
+        }
+    }
+
+    async fn probe(&self) -> UfsResult<()> {
+        self.first_keys(&self.prefix(b"")?, 1).await.map(drop)
+    }
+
+    /// Two requests at once: the key, and the first key beneath it. A folder goes before a file.
+    async fn status(&self, path: &[u8]) -> UfsResult<UfsStatus> {
+        let prefix = self.prefix(path)?;
+        if path.is_empty() {
+            self.first_keys(&prefix, 1).await?;
+            return Ok(Self::directory_status(path, UfsAttributes::default()));
+        }
+        let key = self.key(path)?;
+        let (object, beneath) = futures::join!(self.client.head(&key), self.first_keys(&prefix, 1));
+        match beneath?.first() {
+            Some(first) if first.key() == prefix => {
+                Ok(Self::directory_status(path, self.directory_attributes(&prefix).await?))
+            }
+            Some(_) => Ok(Self::directory_status(path, UfsAttributes::default())),
+            None => Ok(self.file_status(path, &object?)),
+        }
+    }
+
+    async fn list(&self, dir: &[u8], token: Option<PageToken>, limit: usize) -> UfsResult<UfsPage> {
+        self.list_page(dir, token, limit.max(1)).await
+    }
+
+    async fn read(
+        &self,
+        path: &[u8],
+        range: std::ops::Range<u64>,
+        fingerprint: &str,
+    ) -> UfsResult<BoxStream<'static, UfsResult<Bytes>>> {
+        self.read_range(path, range, fingerprint).await
+    }
+
+    async fn write(
+        &self,
+        path: &[u8],
+        source: &dyn UploadSource,
+        expect: &Expect,
+        attributes: &UfsAttributes,
+    ) -> UfsResult<UfsStatus> {
+        self.write_object(path, source, expect, attributes).await
+    }
+
+    async fn delete(&self, paths: &[Bytes]) -> Vec<UfsResult<()>> {
+        let mut results: Vec<UfsResult<()>> = Vec::with_capacity(paths.len());
+        let mut keys = Vec::with_capacity(paths.len());
+        for path in paths {
+            let key = self.key(path);
+            results.push(key.as_ref().map(|_| ()).map_err(Clone::clone));
+            keys.extend(key);
+        }
+        let mut outcomes = self.client.delete(&keys).await.into_iter();
+        for result in results.iter_mut().filter(|result| result.is_ok()) {
+            *result = outcomes.next().unwrap_or_else(|| {
+                Err(UfsError::new(
+                    UfsErrorKind::Other,
+                    format!("{}: fewer answers than deletes", self.label),
+                ))
+            });
+        }
+        results
+    }
+
+    async fn mkdir(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<()> {
+        if path.is_empty() {
+            return Ok(());
+        }
+        // A marker would hide a file of that name.
+        match self.client.head(&self.key(path)?).await {
+            Ok(_) => return Err(self.error(UfsErrorKind::AlreadyExists, path, "a file is there")),
+            Err(error) if error.kind == UfsErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let metadata = attributes::to_metadata(attributes);
+        // A marker that is there keeps its attributes.
+        let expect = if self.limits.conditional_write {
+            Expect::Absent
+        } else {
+            Expect::Any
+        };
+        match self
+            .client
+            .put(&self.prefix(path)?, Bytes::new(), &expect, &metadata)
+            .await
+        {
+            Err(error) if error.kind != UfsErrorKind::PreconditionFailed => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn rmdir(&self, path: &[u8]) -> UfsResult<()> {
+        if path.is_empty() {
+            return Err(self.error(UfsErrorKind::Invalid, path, "the root cannot be removed"));
+        }
+        let marker = self.prefix(path)?;
+        let keys = self.first_keys(&marker, 2).await?;
+        if keys.iter().any(|listed| listed.key() != marker) {
+            return Err(self.error(UfsErrorKind::NotEmpty, path, "the directory is not empty"));
+        }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.client.delete(&[marker]).await.into_iter().collect()
+    }
+
+    async fn symlink(&self, path: &[u8], _target: &[u8]) -> UfsResult<()> {
+        Err(self.error(UfsErrorKind::Unsupported, path, "object stores hold no symbolic links"))
+    }
+
+    async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus> {
+        self.rename_path(from, to).await
+    }
+
+    /// Attributes of an object cannot change without making a new version of it.
+    async fn set_attributes(&self, _path: &[u8], _attributes: &UfsAttributes) -> UfsResult<bool> {
+        Ok(false)
+    }
+
+    async fn abort_stale_uploads(&self, age: Duration) -> UfsResult<u64> {
+        let prefix = self.prefix(b"")?;
+        let limit_ns = client::now_ns().saturating_sub(client::duration_ns(age));
+        let mut token = None;
+        let mut aborted = 0;
+        loop {
+            let (uploads, next) = self.client.pending_uploads(&prefix, token.clone()).await?;
+            let stale = uploads
+                .into_iter()
+                .filter(|upload| upload.key.starts_with(&prefix) && upload.initiated_ns <= limit_ns);
+            let mut aborts = futures::stream::iter(stale)
+                .map(|upload| async move { self.client.abort_upload(&upload.key, &upload.id).await })
+                .buffer_unordered(self.limits.requests_in_flight);
+            while let Some(result) = aborts.next().await {
+                result?;
+                aborted += 1;
+            }
+            // A server that answers the same page for ever must not keep us.
+            if next.is_none() || next == token {
+                return Ok(aborted);
+            }
+            token = next;
+        }
+    }
+
+    async fn space(&self) -> UfsResult<Option<UfsSpace>> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,41 @@
+//! From a URI to an under-storage.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use alluxio_common::config::Configuration;
+
+use crate::memory::{Semantics, memory};
+use crate::object::ObjectUfs;
+use crate::object::client::ObjectClient;
+use crate::object::generic::GenericClient;
+use crate::posix::PosixUfs;
+use crate::s3::S3Client;
+use crate::uri::{self, UfsUri};
+use crate::{UfsError, UfsErrorKind, UfsResult, UnderFileSystem};
+
+/// Opens the under-storage of `uri`. Options of the mount go before the configuration. Does no IO on the store:
+/// [`UnderFileSystem::probe`] does. `memory://` URIs open a new, empty store each time.
+///
+/// # Errors
+/// [`crate::UfsErrorKind::Invalid`] if URI or options make no sense.
+pub fn open(
+    uri: &str,
+    options: &BTreeMap<String, String>,
+    conf: &Configuration,
+) -> UfsResult<Arc<dyn UnderFileSystem>> {
+    let label = uri::normalize_uri(uri)?;
+    let pairs = options.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let conf = conf
+        .with_mount_options(pairs)
+        .map_err(|error| UfsError::new(UfsErrorKind::Invalid, format!("options of {label}: {error}")))?;
+    let objects =
+        |client: Arc<dyn ObjectClient>, prefix| Arc::new(ObjectUfs::new(client, prefix, label.clone(), "object"));
+    Ok(match uri::parse(uri)? {
+        UfsUri::Local(path) => Arc::new(PosixUfs::new(path)),
+        UfsUri::S3 { bucket, prefix } => objects(Arc::new(S3Client::new(&bucket, &conf)?), prefix),
+        UfsUri::Generic { base, prefix } => objects(Arc::new(GenericClient::open(&base, options)?), prefix),
+        UfsUri::Memory { objects: true } => Arc::new(memory(Semantics::Object)),
+        UfsUri::Memory { objects: false } => Arc::new(memory(Semantics::Posix)),
+    })
+}

@@ -1,0 +1,177 @@
+//! S3's answers told apart.
+
+use http::StatusCode;
+
+use super::xml;
+use crate::{UfsError, UfsErrorKind};
+
+/// An answer that is no success.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub status: StatusCode,
+    /// S3's word for it; HEAD has none.
+    pub code: String,
+    pub message: String,
+    /// Where the bucket is, if the server says so.
+    pub bucket_region: Option<String>,
+    /// The request was on the bucket, not on a key.
+    pub on_bucket: bool,
+    /// There was a body, and it was not S3's: some other server answered.
+    pub foreign: bool,
+}
+
+impl Refusal {
+    pub fn new(status: StatusCode, body: &[u8], on_bucket: bool) -> Self {
+        let (code, message, foreign) = match xml::parse(body) {
+            Ok(root) if root.name == "Error" => (
+                root.text_of("Code").to_owned(),
+                root.text_of("Message").to_owned(),
+                false,
+            ),
+            _ => (String::new(), String::new(), !body.is_empty()),
+        };
+        Self {
+            status,
+            code,
+            message,
+            bucket_region: None,
+            on_bucket,
+            foreign,
+        }
+    }
+
+    pub fn kind(&self) -> UfsErrorKind {
+        if let Some(kind) = kind_of_code(&self.code) {
+            return kind;
+        }
+        match self.status.as_u16() {
+            401 | 403 => UfsErrorKind::Denied,
+            // "Not found" is believed only if it is said of the key: names are removed because of it.
+            404 if self.on_bucket && self.code.is_empty() => UfsErrorKind::StoreMissing,
+            404 if !self.on_bucket && self.code.is_empty() && !self.foreign => UfsErrorKind::NotFound,
+            408 => UfsErrorKind::Unreachable,
+            409 => UfsErrorKind::Throttled,
+            412 | 304 => UfsErrorKind::PreconditionFailed,
+            416 | 400 | 414 => UfsErrorKind::Invalid,
+            429 | 503 => UfsErrorKind::Throttled,
+            501 | 405 => UfsErrorKind::Unsupported,
+            507 => UfsErrorKind::NoSpace,
+            500.. => UfsErrorKind::Unreachable,
+            _ => UfsErrorKind::Other,
+        }
+    }
+
+    /// What was being done, on what, why, and what to try.
+    pub fn into_error(self, what: &str, bucket: &str) -> UfsError {
+        let kind = self.kind();
+        let said = match (self.code.as_str(), self.message.as_str()) {
+            ("", _) => format!("HTTP {}", self.status),
+            (code, "") => format!("{code}, HTTP {}", self.status.as_u16()),
+            (code, message) => format!("{code}: {message} (HTTP {})", self.status.as_u16()),
+        };
+        let advice = match (kind, self.code.as_str()) {
+            (UfsErrorKind::StoreMissing, _) => {
+                format!("; bucket {bucket} does not exist: check its name and the endpoint")
+            }
+            (_, "RequestTimeTooSkewed") => "; set the clock of this host".to_owned(),
+            (UfsErrorKind::Denied, _) => {
+                "; check s3a.accessKeyId, s3a.secretKey and the permissions on the bucket".to_owned()
+            }
+            (_, "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed") => {
+                let region = self.bucket_region.as_deref().unwrap_or("another region");
+                format!("; the bucket is in {region}: set alluxio.underfs.s3.region, or the endpoint")
+            }
+            _ if self.status.is_redirection() => {
+                let region = self.bucket_region.as_deref().unwrap_or("another region");
+                format!("; the bucket is in {region}: set alluxio.underfs.s3.region, or the endpoint")
+            }
+            _ => String::new(),
+        };
+        UfsError::new(kind, format!("{what}: {said}{advice}"))
+    }
+}
+
+fn kind_of_code(code: &str) -> Option<UfsErrorKind> {
+    Some(match code {
+        "NoSuchBucket" => UfsErrorKind::StoreMissing,
+        "NoSuchKey" | "NoSuchUpload" => UfsErrorKind::NotFound,
+        "AccessDenied"
+        | "AllAccessDisabled"
+        | "AccountProblem"
+        | "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "InvalidToken"
+        | "ExpiredToken"
+        | "TokenRefreshRequired"
+        | "RequestTimeTooSkewed"
+        | "InvalidObjectState"
+        | "NotSignedUp"
+        | "UnauthorizedAccess"
+        | "XAdminUserNotFound" => UfsErrorKind::Denied,
+        "SlowDown"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "TooManyRequests"
+        | "BandwidthLimitExceeded"
+        | "ServiceUnavailable"
+        | "OperationAborted"
+        | "ConditionalRequestConflict" => UfsErrorKind::Throttled,
+        "InternalError" | "RequestTimeout" => UfsErrorKind::Unreachable,
+        "PreconditionFailed" | "NotModified" => UfsErrorKind::PreconditionFailed,
+        "NotImplemented" | "MethodNotAllowed" => UfsErrorKind::Unsupported,
+        "InvalidRange" | "KeyTooLongError" | "InvalidURI" | "EntityTooLarge" => UfsErrorKind::Invalid,
+        "QuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull" => UfsErrorKind::NoSpace,
+        // What versitygw says of keys that its file system cannot hold.
+        "ObjectParentIsFile" | "DirectoryObjectContainsData" => UfsErrorKind::NotADirectory,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn told_apart() {
+        let kind =
+            |status, body: &str| Refusal::new(StatusCode::from_u16(status).unwrap(), body.as_bytes(), false).kind();
+        let error = |code: &str| format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
+        assert_eq!(kind(404, ""), UfsErrorKind::NotFound);
+        assert_eq!(kind(404, &error("NoSuchKey")), UfsErrorKind::NotFound);
+        assert_eq!(kind(404, &error("NoSuchBucket")), UfsErrorKind::StoreMissing);
+        assert_eq!(kind(404, &error("SomethingElse")), UfsErrorKind::Other);
+        assert_eq!(kind(404, "<html>nginx</html>"), UfsErrorKind::Other);
+        assert_eq!(
+            Refusal::new(StatusCode::NOT_FOUND, b"", true).kind(),
+            UfsErrorKind::StoreMissing
+        );
+        assert_eq!(kind(403, ""), UfsErrorKind::Denied);
+        assert_eq!(kind(400, &error("ExpiredToken")), UfsErrorKind::Denied);
+        assert_eq!(kind(503, &error("SlowDown")), UfsErrorKind::Throttled);
+        assert_eq!(kind(503, "<html>"), UfsErrorKind::Throttled);
+        assert_eq!(kind(500, ""), UfsErrorKind::Unreachable);
+        assert_eq!(kind(412, ""), UfsErrorKind::PreconditionFailed);
+        assert_eq!(kind(301, ""), UfsErrorKind::Other);
+    }
+
+    #[test]
+    fn messages_say_what_to_try() {
+        let body = b"<Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>";
+        let text = Refusal::new(StatusCode::NOT_FOUND, body, true)
+            .into_error("list s3://b", "b")
+            .message;
+        assert_eq!(
+            text,
+            "list s3://b: NoSuchBucket: gone (HTTP 404); bucket b does not exist: check its name and the endpoint"
+        );
+        let mut moved = Refusal::new(StatusCode::MOVED_PERMANENTLY, b"", true);
+        moved.bucket_region = Some("eu-west-1".to_owned());
+        assert!(
+            moved
+                .into_error("list", "b")
+                .message
+                .contains("the bucket is in eu-west-1")
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! The benchmarks of the README: each prints ratios against a baseline measured in the same run, and writes JSON.
+//!
+//! They run on a journaled ext4 of their own on a loop device, with the release binary, as root.
+
+mod create;
+mod memory;
+mod meta_warm;
+mod nullfs;
+mod read_cold;
+mod read_warm;
+mod table;
+
+use crate::setup::{self, step};
+use anyhow::{Context, bail};
+use std::process::Command;
+
+pub use table::{Row, Table, median};
+
+/// A benchmark: its name, what it shows, and how to run it.
+type Bench = (&'static str, &'static str, fn(usize) -> anyhow::Result<Table>);
+
+const BENCHES: [Bench; 5] = [
+    (
+        "read-warm",
+        "cached 1 GiB file through the mount against the same file on the native file system",
+        read_warm::run,
+    ),
+    (
+        "meta-warm",
+        "stat, find, open of 20,000 known files against native and a do-nothing FUSE file system",
+        meta_warm::run,
+    ),
+    (
+        "create",
+        "durable creates per second against the disk's fdatasync rate",
+        create::run,
+    ),
+    (
+        "read-cold",
+        "1 GiB from an S3 server through the mount against a bare client",
+        read_cold::run,
+    ),
+    (
+        "memory",
+        "resident memory of `alluxio local`: idle, four cold readers, 1,000,000 files",
+        memory::run,
+    ),
+];
+/// Benches that live as examples beside what they measure: name, package, example.
+const EXAMPLES: [(&str, &str, &str); 2] = [
+    ("metastore", "alluxio-master", "metastore_bench"),
+    ("journal", "alluxio-journal", "journal_bench"),
+];
+
+/// Runs one benchmark, or all, or lists them.
+pub fn run(name: &str, rounds: usize) -> anyhow::Result<()> {
+    if name == "list" {
+        for (name, what, _) in BENCHES {
+            println!("{name:<12} {what}");
+        }
+        for (name, package, _) in EXAMPLES {
+            println!("{name:<12} inside {package}");
+        }
+        return Ok(());
+    }
+    if let Some((_, package, example)) = EXAMPLES.iter().find(|(known, _, _)| *known == name) {
+        return step(Command::new("cargo").current_dir(setup::root()).args([
+            "run",
+            "--release",
+            "-p",
+            package,
+            "--example",
+            example,
+        ]));
+    }
+    let chosen: Vec<&Bench> = BENCHES
+        .iter()
+        .filter(|(known, _, _)| name == "all" || *known == name)
+        .collect();
+    if chosen.is_empty() {
+        bail!("no benchmark is called {name}; `cargo xtask bench list` prints the names");
+    }
+    prepare()?;
+    let mut missed = Vec::new();
+    for (name, what, bench) in chosen {
+        println!("\n{name}: {what}");
+        let table = bench(rounds).with_context(|| format!("run benchmark {name}"))?;
+        print!("{}", table.render());
+        let dir = setup::target().join("bench");
+        std::fs::create_dir_all(&dir)?;
+        std::fs::write(dir.join(format!("{name}.json")), serde_json::to_string_pretty(&table)?)?;
+        missed.extend(table.missed().map(|row| format!("{name}: {row}")));
+    }
+    if !missed.is_empty() {
+        bail!("below target: {}", missed.join("; "));
+    }
+    Ok(())
+}
+
+/// Builds the release binary and points the harness at it and at the tools.
+fn prepare() -> anyhow::Result<()> {
+    let tools = setup::tools()?;
+    step(
+        Command::new("cargo")
+            .current_dir(setup::root())
+            .args(["build", "--release", "--package", "alluxio"]),
+    )?;
+    // SAFETY: this process has one thread until the first benchmark starts.
+    unsafe {
+        std::env::set_var("ALLUXIO_BIN", setup::target().join("release/alluxio"));
+        std::env::set_var("ALLUXIO_TEST_VERSITYGW", &tools.versitygw);
+        std::env::set_var("ALLUXIO_TEST_MOTO_SERVER", &tools.moto_server);
+    }
+    Ok(())
+}
+
+/// Drops clean page, dentry and inode caches, so that the next read comes from the disk.
+fn drop_caches() -> anyhow::Result<()> {
+    nix::unistd::sync();
+    std::fs::write("/proc/sys/vm/drop_caches", "3").context("drop kernel caches")
+}
+
+/// Waits until everything written through the mount is in its under-storage.
+fn persist_all(local: &alluxio_tests::Local) {
+    local.alluxio(&["fs", "persist", "-t", "600000", "/"]).ok();
+}

@@ -1,0 +1,117 @@
+//! Installs what tests and benches need: Debian packages, versitygw through Go, moto in a virtual environment. What is
+//! there already is not touched.
+
+use anyhow::{Context, bail, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const VERSITYGW: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
+const PYTHON_PACKAGES: [&str; 2] = ["moto[server]==5.2.5", "boto3==1.44.5"];
+/// Program that shows that a Debian package is installed, and the package.
+const DEBIAN: [(&str, &str); 4] = [
+    ("fusermount3", "fuse3"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("git", "git"),
+    ("fio", "fio"),
+];
+
+/// Where the installed tools are.
+pub struct Tools {
+    /// The fast S3 server.
+    pub versitygw: PathBuf,
+    /// The exact S3 server.
+    pub moto_server: PathBuf,
+}
+
+/// Root of the workspace.
+pub fn root() -> PathBuf {
+    let mut path = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    path.pop();
+    path
+}
+
+/// Cargo's target folder.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Installs what is missing and says what it does.
+pub fn tools() -> anyhow::Result<Tools> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "the tests mount file systems: run them as root"
+    );
+    ensure!(
+        Path::new("/dev/fuse").exists(),
+        "/dev/fuse is missing: load the fuse module (modprobe fuse)"
+    );
+    debian()?;
+    let dir = target().join("tools");
+    Ok(Tools {
+        versitygw: versitygw(&dir)?,
+        moto_server: moto(&dir)?,
+    })
+}
+
+fn on_path(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|dir| dir.join(name).is_file())
+}
+
+fn debian() -> anyhow::Result<()> {
+    let missing: Vec<&str> = DEBIAN
+        .iter()
+        .filter(|(program, _)| !on_path(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("installing Debian packages: {}", missing.join(" "));
+    step(Command::new("apt-get").args(["-qq", "update"]))?;
+    step(
+        Command::new("apt-get")
+            .args(["-qq", "-y", "install"])
+            .args(&missing)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )
+}
+
+fn versitygw(dir: &Path) -> anyhow::Result<PathBuf> {
+    let bin = dir.join("bin");
+    let program = bin.join("versitygw");
+    if !program.is_file() {
+        println!("installing {VERSITYGW} into {} (a minute or two)", bin.display());
+        step(Command::new("go").args(["install", VERSITYGW]).env("GOBIN", &bin))?;
+    }
+    Ok(program)
+}
+
+fn moto(dir: &Path) -> anyhow::Result<PathBuf> {
+    let venv = dir.join("moto");
+    let program = venv.join("bin/moto_server");
+    if !program.is_file() {
+        println!("installing {} into {}", PYTHON_PACKAGES.join(", "), venv.display());
+        step(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+        step(
+            Command::new(venv.join("bin/pip"))
+                .args(["install", "--quiet", "--disable-pip-version-check"])
+                .args(PYTHON_PACKAGES),
+        )?;
+    }
+    Ok(program)
+}
+
+/// Runs a command with its output shown.
+///
+/// # Errors
+/// If it cannot start or fails; the message is its command line.
+pub fn step(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.status().with_context(|| format!("start {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} failed: {status}");
+    }
+    Ok(())
+}

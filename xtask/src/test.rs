@@ -1,0 +1,28 @@
+//! `cargo xtask test`: everything that must pass, on real parts.
+
+use crate::setup::{self, step};
+use std::process::Command;
+
+/// Installs, builds, and runs the tests.
+pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
+    let tools = setup::tools()?;
+    println!("building the binary under test");
+    step(cargo().args(["build", "--package", "alluxio"]))?;
+    let binary = setup::target().join("debug/alluxio");
+    let mut command = cargo();
+    command
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .env("ALLUXIO_BIN", &binary)
+        .env("ALLUXIO_TEST_VERSITYGW", &tools.versitygw)
+        .env("ALLUXIO_TEST_MOTO_SERVER", &tools.moto_server);
+    if let Some(filter) = filter {
+        command.args(["--", filter]);
+    }
+    step(&mut command)
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(setup::root());
+    command
+}
