@@ -34,7 +34,7 @@ fn later_sources_win_and_are_remembered() {
     let dir = tempfile::tempdir().unwrap();
     let mut all = sources(
         dir.path(),
-        "alluxio.master.hostname=site\nalluxio.worker.hostname=site\nalluxio.user.hostname=site\n\
+        "alluxio.master.hostname=site  \nalluxio.worker.hostname=site\nalluxio.user.hostname=site\n\
          alluxio.worker.bind.host=site\n",
     );
     for (variable, value) in [
@@ -112,7 +112,9 @@ fn references_are_replaced_wherever_they_stand() {
     let conf = conf.unwrap();
     assert_eq!(conf.string(&keys::master::JOURNAL_FOLDER), "/data/journal");
     assert_eq!(conf.string(&keys::master::METASTORE_DIR), "/data/journal/x-/home/u");
-    assert_eq!(conf.string(&keys::worker::WORKER_TIER0_PATH), "/data/cache");
+    // By way of two defaults.
+    let dotted = load("alluxio.home=/h").unwrap();
+    assert_eq!(dotted.string(&keys::worker::WORKER_TIER0_PATH), "/h/worker");
 
     let circle = load("alluxio.work.dir=${alluxio.home}\nalluxio.home=${alluxio.work.dir}").unwrap_err();
     assert!(circle.to_string().contains("in a circle"), "{circle}");

@@ -1,5 +1,7 @@
 //! Mounting and unmounting on the real /dev/fuse.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod common;
 
 use alluxio_fuse::mount::{self, ANSWER_TIME_MAX, FS_TYPE, MountOptions, MountState, UnmountMode};

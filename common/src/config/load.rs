@@ -176,6 +176,8 @@ impl Configuration {
             file.extend(properties);
             for (name, value) in file {
                 let source = Source::SiteFile(path.clone());
+                // As Alluxio does: nobody means the blanks that Java's syntax keeps at the end of a line.
+                let value = value.trim().to_owned();
                 self.values.entry(name).or_insert(Entry { value, source });
             }
             return Ok(());

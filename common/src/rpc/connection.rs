@@ -182,6 +182,8 @@ impl Connection {
 
     async fn read(&self, reader: &mut FrameReader) -> ReadError {
         loop {
+            // A busy connection always has a frame ready: let other tasks have their turn.
+            tokio::task::coop::consume_budget().await;
             let frame = match reader.frame().await {
                 Ok((frame, _)) => frame,
                 Err(error) => return error,

@@ -24,6 +24,9 @@ const INLINE_BATCHES_MAX: usize = 8;
 /// Keep-alive intervals of silence after which the other end is taken for dead.
 pub(super) const SILENT_INTERVALS_MAX: u32 = 3;
 
+/// Shortest keep-alive interval.
+const KEEPALIVE_MIN: Duration = Duration::from_millis(10);
+
 struct Queued {
     prefix: [u8; Prefix::BYTES],
     frame: Frame,
@@ -252,6 +255,8 @@ impl FrameWriter {
     /// The background task: writes on when a sender could not, pings when the other end is silent, and declares it dead
     /// when it stays so, or takes nothing, for [`SILENT_INTERVALS_MAX`] intervals. Ends when the connection broke.
     pub async fn run(self: Arc<Self>, heard: Arc<Heard>, interval: Duration) {
+        // A setting of 0 would be a loop without rest.
+        let interval = interval.max(KEEPALIVE_MIN);
         let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silent_intervals = 0;

@@ -122,6 +122,11 @@ mod tests {
             base.join("new"),
             "need not exist"
         );
+        std::os::unix::fs::symlink("round", base.join("round")).unwrap();
+        assert_eq!(
+            real_name(&base.join("round")).unwrap_err().kind,
+            ErrorKind::TooManyLinks
+        );
     }
 
     #[test]

@@ -268,15 +268,27 @@ pub fn open_by_fusermount(point: &Path, options: &MountOptions, source: &str) ->
         Ok(Some(connection)) => Ok(connection),
         Ok(None) => {
             let said = String::from_utf8_lossy(&output.stderr);
+            let hint = fusermount_hint(&said);
             Err(FsError::new(
                 ErrorKind::NotPermitted,
-                format!("{doing}: {} ({})", said.trim(), output.status),
+                format!("{doing}: {} ({}){hint}", said.trim(), output.status),
             ))
         }
         Err(errno) => Err(FsError::from_io(
             format!("{doing}: wait for fusermount3"),
             &errno.into(),
         )),
+    }
+}
+
+/// What to do about the refusals that everybody meets once.
+fn fusermount_hint(said: &str) -> &'static str {
+    if said.contains("failed to open /dev/fuse") {
+        "; let users open it: chmod 666 /dev/fuse, or mount as root"
+    } else if said.contains("user_allow_other") {
+        "; mount without allow_other, or put user_allow_other into /etc/fuse.conf"
+    } else {
+        ""
     }
 }
 

@@ -1,6 +1,7 @@
 //! A small file system to mount, and a guard that never lets a test hang or leave a mount behind.
 
 #![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use alluxio_fuse::mount::{MountOptions, Mounted};
 use alluxio_proto::{FsError, FsResult};

@@ -194,6 +194,8 @@ fn open_log<S: StateMachine>(options: &JournalOptions, folder: &Folder, applier:
     let options = WalOptions {
         dir: folder.log(),
         segment_bytes_max: options.segment_bytes_max,
+        // The proposer batches, and with one member there is nobody to talk to while the disk is busy.
+        inline: true,
     };
     Wal::open(options, known_index)
 }

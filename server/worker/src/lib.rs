@@ -1,7 +1,7 @@
 //! Cached and newly written file data (DESIGN D5, D6, D9, D10, D12, D15).
 //!
 //! A [`Worker`] keeps, for each file it holds, one version as one sparse local file with a sidecar of checksums
-//! ([`store`]). Missing ranges come from the under-storage, conditional on the version's fingerprint ([`fill`]). New
+//! (`store`). Missing ranges come from the under-storage, conditional on the version's fingerprint (`fill`). New
 //! versions are written into the local file, sealed, and uploaded when the master says so.
 //!
 //! **Promises:** bytes of two versions are never mixed; what it hands out through the process is checksummed; what may
@@ -9,8 +9,20 @@
 //!
 //! **Left out:** inodes' names, permission, who may read what: the master decides before anybody comes here.
 
+mod core;
+mod fill;
+mod io;
 mod options;
+mod persist;
+mod read;
+mod report;
+mod seal;
+mod serve;
+mod store;
+mod tasks;
+mod ufs_clients;
 mod worker;
+mod write;
 
 pub use options::{UfsOpener, WorkerOptions, default_opener};
 pub use worker::Worker;

@@ -20,6 +20,8 @@ use crate::{
 };
 
 const CHUNK_BYTES: usize = 64 << 10;
+/// Page tokens begin so, and go on with the last name given.
+const TOKEN_PREFIX: &[u8] = b"after/";
 
 #[derive(Clone, Debug)]
 struct Node {
@@ -166,6 +168,13 @@ impl UnderFileSystem for MemoryTree {
     }
 
     async fn list(&self, dir: &[u8], token: Option<PageToken>, limit: usize) -> UfsResult<UfsPage> {
+        let after = match &token {
+            Some(token) => match token.0.strip_prefix(TOKEN_PREFIX) {
+                Some(name) => Some(name.to_vec()),
+                None => return error(UfsErrorKind::Invalid, dir),
+            },
+            None => None,
+        };
         let nodes = self.lock();
         if !dir.is_empty() && find(&nodes, dir)?.kind != FileKind::Directory {
             return error(UfsErrorKind::NotADirectory, dir);
@@ -175,10 +184,11 @@ impl UnderFileSystem for MemoryTree {
             .collect();
         // The map sorts by path, where `a-b` comes before what is in `a`.
         entries.sort_by(|a, b| a.name.cmp(&b.name));
-        entries.retain(|entry| token.as_ref().is_none_or(|token| entry.name > token.0));
+        entries.retain(|entry| after.as_ref().is_none_or(|after| entry.name > after[..]));
         let more = entries.len() > limit.max(1);
         entries.truncate(limit.max(1));
-        let next = entries.last().filter(|_| more).map(|last| PageToken(last.name.clone()));
+        let next = entries.last().filter(|_| more);
+        let next = next.map(|last| PageToken([TOKEN_PREFIX, &last.name[..]].concat().into()));
         Ok(UfsPage {
             entries,
             next,

@@ -250,11 +250,20 @@ impl UnderFileSystem for ObjectUfs {
             Err(error) => return Err(error),
         }
         let metadata = attributes::to_metadata(attributes);
-        let marker = self.prefix(path)?;
-        self.client
-            .put(&marker, Bytes::new(), &Expect::Any, &metadata)
+        // A marker that is there keeps its attributes.
+        let expect = if self.limits.conditional_write {
+            Expect::Absent
+        } else {
+            Expect::Any
+        };
+        match self
+            .client
+            .put(&self.prefix(path)?, Bytes::new(), &expect, &metadata)
             .await
-            .map(drop)
+        {
+            Err(error) if error.kind != UfsErrorKind::PreconditionFailed => Err(error),
+            _ => Ok(()),
+        }
     }
 
     async fn rmdir(&self, path: &[u8]) -> UfsResult<()> {

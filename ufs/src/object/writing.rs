@@ -118,6 +118,7 @@ impl ObjectUfs {
         let part_bytes = self.limits.part_bytes.max(length.div_ceil(self.limits.parts_max));
         let memory = self.limits.part_bytes * self.limits.parts_in_flight as u64;
         let in_flight = usize::try_from(memory / part_bytes).unwrap_or(1).max(1);
+        self.check_expected(path, key, expect).await?;
         let upload = self.client.begin_upload(key, metadata).await?;
         let guard = UploadGuard {
             client: self.client.clone(),
@@ -139,6 +140,7 @@ impl ObjectUfs {
                 });
             }
             let parts = stream::iter(pending).buffered(in_flight).try_collect().await?;
+            self.check_expected(path, key, expect).await?;
             self.client.complete_upload(key, &upload, parts, expect).await
         }
         .await;
@@ -149,8 +151,41 @@ impl ObjectUfs {
         result
     }
 
+    /// Looks before an upload in parts, which would be in vain, and once more before it is completed: some servers ignore
+    /// conditions there. Those that do not have the last word.
+    async fn check_expected(&self, path: &[u8], key: &str, expect: &Expect) -> UfsResult<()> {
+        if *expect == Expect::Any {
+            return Ok(());
+        }
+        let holds = match (expect, self.client.head(key).await) {
+            (Expect::Any, _) => true,
+            (Expect::Absent, Err(error)) if error.kind == UfsErrorKind::NotFound => true,
+            (Expect::Fingerprint(_), Err(error)) if error.kind == UfsErrorKind::NotFound => false,
+            (_, Err(error)) => return Err(error),
+            (Expect::Absent, Ok(_)) => false,
+            (Expect::Fingerprint(etag), Ok(meta)) => meta.etag == *etag,
+        };
+        if holds {
+            return Ok(());
+        }
+        Err(self.error(
+            UfsErrorKind::PreconditionFailed,
+            path,
+            "another version is there than was expected",
+        ))
+    }
+
     /// Copies an object of any size within the store.
     pub(super) async fn copy_object(&self, from: &ObjectMeta, to: &str) -> UfsResult<()> {
+        if from.key.ends_with('/') && from.length == 0 {
+            // Stores on file systems refuse to copy a folder's marker; it has nothing but its metadata.
+            let metadata = self.client.head(&from.key).await?.metadata;
+            return self
+                .client
+                .put(to, Bytes::new(), &Expect::Any, &metadata)
+                .await
+                .map(drop);
+        }
         if from.length <= self.limits.copy_part_bytes {
             return self.client.copy(from, to).await;
         }

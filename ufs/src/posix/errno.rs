@@ -33,3 +33,25 @@ pub(super) fn io_error(error: &std::io::Error, doing: &str, path: &[u8]) -> UfsE
         None => UfsError::new(UfsErrorKind::Other, format!("{doing} {}: {error}", path::show(path))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn told_apart() {
+        for (errno, kind) in [
+            (Errno::ENOENT, UfsErrorKind::NotFound),
+            (Errno::EACCES, UfsErrorKind::Denied),
+            (Errno::EROFS, UfsErrorKind::Denied),
+            (Errno::ENOSPC, UfsErrorKind::NoSpace),
+            (Errno::EDQUOT, UfsErrorKind::NoSpace),
+            (Errno::EIO, UfsErrorKind::Unreachable),
+            (Errno::ELOOP, UfsErrorKind::NotADirectory),
+        ] {
+            assert_eq!(error(errno, "test", b"x").kind, kind, "{errno}");
+        }
+        let text = error(Errno::ENOSPC, "write", b"a/b").message;
+        assert_eq!(text, "write a/b: No space left on device");
+    }
+}

@@ -98,13 +98,13 @@ impl Root {
         };
         let start = position.map_or(0, |(_, last)| names.partition_point(|name| **name <= last[..]));
         let mut page = UfsPage::default();
-        let mut last = None;
+        let mut last: &[u8] = &[];
         for name in &names[start..] {
             if page.entries.len() == limit {
-                page.next = last.map(|last: &Box<[u8]>| encode(self.snapshots.keep(names.clone()), last));
+                page.next = Some(encode(self.snapshots.keep(names.clone()), last));
                 break;
             }
-            last = Some(name);
+            last = name;
             match self.status_at(&directory, OsStr::from_bytes(name)) {
                 Ok(status) => page.entries.push(status),
                 // Gone since the names were read.

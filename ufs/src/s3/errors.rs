@@ -14,19 +14,29 @@ pub(super) struct Refusal {
     pub message: String,
     /// Where the bucket is, if the server says so.
     pub bucket_region: Option<String>,
+    /// The request was on the bucket, not on a key.
+    pub on_bucket: bool,
+    /// There was a body, and it was not S3's: some other server answered.
+    pub foreign: bool,
 }
 
 impl Refusal {
-    pub fn new(status: StatusCode, body: &[u8], bucket_region: Option<String>) -> Self {
-        let (code, message) = match xml::parse(body) {
-            Ok(root) if root.name == "Error" => (root.text_of("Code").to_owned(), root.text_of("Message").to_owned()),
-            _ => (String::new(), String::new()),
+    pub fn new(status: StatusCode, body: &[u8], on_bucket: bool) -> Self {
+        let (code, message, foreign) = match xml::parse(body) {
+            Ok(root) if root.name == "Error" => (
+                root.text_of("Code").to_owned(),
+                root.text_of("Message").to_owned(),
+                false,
+            ),
+            _ => (String::new(), String::new(), !body.is_empty()),
         };
         Self {
             status,
             code,
             message,
-            bucket_region,
+            bucket_region: None,
+            on_bucket,
+            foreign,
         }
     }
 
@@ -36,7 +46,9 @@ impl Refusal {
         }
         match self.status.as_u16() {
             401 | 403 => UfsErrorKind::Denied,
-            404 | 410 => UfsErrorKind::NotFound,
+            // "Not found" is believed only if it is said of the key: names are removed because of it.
+            404 if self.on_bucket && self.code.is_empty() => UfsErrorKind::StoreMissing,
+            404 if !self.on_bucket && self.code.is_empty() && !self.foreign => UfsErrorKind::NotFound,
             408 => UfsErrorKind::Unreachable,
             409 => UfsErrorKind::Throttled,
             412 | 304 => UfsErrorKind::PreconditionFailed,
@@ -94,7 +106,8 @@ fn kind_of_code(code: &str) -> Option<UfsErrorKind> {
         | "RequestTimeTooSkewed"
         | "InvalidObjectState"
         | "NotSignedUp"
-        | "UnauthorizedAccess" => UfsErrorKind::Denied,
+        | "UnauthorizedAccess"
+        | "XAdminUserNotFound" => UfsErrorKind::Denied,
         "SlowDown"
         | "Throttling"
         | "ThrottlingException"
@@ -122,10 +135,17 @@ mod tests {
     #[test]
     fn told_apart() {
         let kind =
-            |status, body: &str| Refusal::new(StatusCode::from_u16(status).unwrap(), body.as_bytes(), None).kind();
+            |status, body: &str| Refusal::new(StatusCode::from_u16(status).unwrap(), body.as_bytes(), false).kind();
         let error = |code: &str| format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
         assert_eq!(kind(404, ""), UfsErrorKind::NotFound);
+        assert_eq!(kind(404, &error("NoSuchKey")), UfsErrorKind::NotFound);
         assert_eq!(kind(404, &error("NoSuchBucket")), UfsErrorKind::StoreMissing);
+        assert_eq!(kind(404, &error("SomethingElse")), UfsErrorKind::Other);
+        assert_eq!(kind(404, "<html>nginx</html>"), UfsErrorKind::Other);
+        assert_eq!(
+            Refusal::new(StatusCode::NOT_FOUND, b"", true).kind(),
+            UfsErrorKind::StoreMissing
+        );
         assert_eq!(kind(403, ""), UfsErrorKind::Denied);
         assert_eq!(kind(400, &error("ExpiredToken")), UfsErrorKind::Denied);
         assert_eq!(kind(503, &error("SlowDown")), UfsErrorKind::Throttled);
@@ -138,14 +158,15 @@ mod tests {
     #[test]
     fn messages_say_what_to_try() {
         let body = b"<Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>";
-        let text = Refusal::new(StatusCode::NOT_FOUND, body, None)
+        let text = Refusal::new(StatusCode::NOT_FOUND, body, true)
             .into_error("list s3://b", "b")
             .message;
         assert_eq!(
             text,
             "list s3://b: NoSuchBucket: gone (HTTP 404); bucket b does not exist: check its name and the endpoint"
         );
-        let moved = Refusal::new(StatusCode::MOVED_PERMANENTLY, b"", Some("eu-west-1".to_owned()));
+        let mut moved = Refusal::new(StatusCode::MOVED_PERMANENTLY, b"", true);
+        moved.bucket_region = Some("eu-west-1".to_owned());
         assert!(
             moved
                 .into_error("list", "b")

@@ -86,6 +86,8 @@ impl S3Client {
                 code: code.to_owned(),
                 message: failed.text_of("Message").to_owned(),
                 bucket_region: None,
+                on_bucket: false,
+                foreign: false,
             };
             let what = format!("delete {}/{}", self.transport.settings().bucket_url, key.escape_debug());
             let error = error.into_error(&what, &self.transport.settings().bucket);

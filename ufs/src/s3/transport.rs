@@ -140,7 +140,7 @@ impl Transport {
             })?;
             if root.name == "Error" {
                 // Of completed uploads and copies S3 sends the status before it knows the outcome.
-                let mut refusal = Refusal::new(status, &body, None);
+                let mut refusal = Refusal::new(status, &body, request.key.is_none());
                 if refusal.kind() == UfsErrorKind::Other {
                     refusal.code = "InternalError".to_owned();
                 }
@@ -249,7 +249,9 @@ impl Transport {
             .collect(request, response, REFUSAL_BYTES_MAX)
             .await
             .unwrap_or_default();
-        Err(Refusal::new(status, &body, region).into_error(&self.what(request), &self.settings.bucket))
+        let mut refusal = Refusal::new(status, &body, request.key.is_none());
+        refusal.bucket_region = region;
+        Err(refusal.into_error(&self.what(request), &self.settings.bucket))
     }
 
     async fn sign(&self, request: &Request<'_>) -> UfsResult<reqwest::Request> {

@@ -45,14 +45,15 @@ keys! {
         default: "",
         kind: Kind::Text,
         scope: Scope::Worker,
-        doc: "Path of the unix socket that hands descriptors of cached files to clients of this host; empty: one in the data folder.",
+        doc: "Path of the unix socket that hands descriptors of cached files to clients of this host; empty: one \
+              in the data folder.",
     };
 
     /// `alluxio.worker.tieredstore.level0.alias`.
     pub const WORKER_TIER0_ALIAS: Key = Key {
         name: "alluxio.worker.tieredstore.level0.alias",
         default: "SSD",
-        kind: Kind::Text,
+        kind: Kind::Enum(&["MEM", "SSD", "HDD"]),
         scope: Scope::Worker,
         doc: "Name of the worker's tier in reports: MEM, SSD or HDD.",
     };
@@ -60,7 +61,7 @@ keys! {
     /// `alluxio.worker.tieredstore.level0.dirs.path`.
     pub const WORKER_TIER0_PATH: Key = Key {
         name: "alluxio.worker.tieredstore.level0.dirs.path",
-        default: "${alluxio.work.dir}/cache",
+        default: "${alluxio.work.dir}/worker",
         kind: Kind::Text,
         scope: Scope::Worker,
         doc: "Folder of the worker's data. It belongs to one worker of one cluster.",
@@ -70,7 +71,7 @@ keys! {
     pub const WORKER_TIER0_QUOTA: Key = Key {
         name: "alluxio.worker.tieredstore.level0.dirs.quota",
         default: "",
-        kind: Kind::Text,
+        kind: Kind::Bytes,
         scope: Scope::Worker,
         doc: "Bytes the worker may hold; empty: 90 % of what is free or ours in the file system at start.",
     };
@@ -99,7 +100,8 @@ keys! {
         default: "true",
         kind: Kind::Bool,
         scope: Scope::Worker,
-        doc: "Sync a written file to the worker's disk before its close is acknowledged. Without it a crash of the operating system, not of the worker, can lose files that are not in the under-storage yet.",
+        doc: "Sync a written file to the worker's disk before its close is acknowledged. Without it a crash of the \
+              operating system, not of the worker, can lose files that are not in the under-storage yet.",
     };
 
     /// `alluxio.worker.file.whole.fetch.size`.
@@ -162,7 +164,8 @@ keys! {
         default: "4096",
         kind: Kind::Int,
         scope: Scope::Worker,
-        doc: "Cached files whose descriptors and maps are kept open; two descriptors each. Files open for writing come on top.",
+        doc: "Cached files whose descriptors and maps are kept open; two descriptors each. Files open for writing \
+              come on top.",
     };
 
     /// `alluxio.worker.persist.parallelism`.

@@ -291,8 +291,12 @@ pub(crate) struct StateMachineAdapter<S: StateMachine>(pub Arc<Applier<S>>);
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotFile(pub PathBuf);
 
-/// Builds snapshots for openraft; usually there is one already, which our own task has written.
-pub(crate) struct SnapshotBuilder<S: StateMachine>(Arc<Applier<S>>);
+/// Hands snapshots to openraft; usually there is one already, which our own task has written.
+pub(crate) struct SnapshotBuilder<S: StateMachine> {
+    applier: Arc<Applier<S>>,
+    /// Whether one that is not the newest possible will do.
+    any: bool,
+}
 
 fn describe(info: SnapshotInfo) -> io::Result<Snapshot> {
     let applied = Applied::parse(&info.position)?;
@@ -309,11 +313,10 @@ impl<S: StateMachine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<S> {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let existing = self.0.snapshots.newest()?;
-        let info = match existing {
-            Some(info) => Some(info),
-            None => {
-                let applier = self.0.clone();
+        let info = match self.applier.snapshots.newest()? {
+            Some(info) if self.any => Some(info),
+            _ => {
+                let applier = self.applier.clone();
                 tokio::task::spawn_blocking(move || applier.take_snapshot()).await??
             }
         };
@@ -353,8 +356,18 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for StateMachineAdapter<S> {
         Ok(())
     }
 
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder<S>> {
+        Some(SnapshotBuilder {
+            applier: self.0.clone(),
+            any: !force,
+        })
+    }
+
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<S> {
-        SnapshotBuilder(self.0.clone())
+        SnapshotBuilder {
+            applier: self.0.clone(),
+            any: false,
+        }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {

@@ -18,6 +18,7 @@ fn open_known(dir: &Path, known_index: u64) -> Result<Wal> {
     let options = WalOptions {
         dir: dir.to_owned(),
         segment_bytes_max: SEGMENT_BYTES,
+        inline: false,
     };
     Wal::open(options, known_index)
 }

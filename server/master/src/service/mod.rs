@@ -1,1 +1,187 @@
-//! The master's answers to clients and workers.
+//! The master's service: answers clients and workers by reading the state and proposing commands through the journal.
+//!
+//! [`Master::start`] brings a [`MasterService`] up on a journal folder; it implements [`MasterApi`] for callers in this process
+//! and serves frames to others ([`MasterService::serve`]). One file per noun:
+//!
+//! - [`names`], [`open`], [`load`], [`sync`]: what a file system does, names of under-storages at first look included;
+//! - [`executor`], [`changes`], [`persist`]: journaled intents become changes of under-storages, in order, until they succeed;
+//! - [`sessions`], [`watch`], [`workers`]: what is volatile: who lives, who reads what, who must hear of what;
+//! - [`mounts`], [`report`]: administration.
+//!
+//! Promises: a change is durable when its call returns; an error of an under-storage never hides or removes a name; every
+//! queue and cache has a bound; all tasks end with [`MasterService::shutdown`].
+//!
+//! Left out: deciding what a command does (the state), the log (the journal), moving data (workers).
+
+mod changes;
+mod dispatch;
+mod executor;
+mod load;
+mod loops;
+mod machine;
+mod metrics;
+mod mounts;
+mod names;
+mod open;
+mod persist;
+mod report;
+mod serve;
+mod sessions;
+mod settings;
+mod start;
+mod sync;
+mod ufs;
+mod wait;
+mod watch;
+mod workers;
+
+#[cfg(test)]
+mod tests;
+
+pub use settings::{MasterOptions, MetastoreKind, UfsOpener};
+pub use start::Master;
+
+use alluxio_common::sync::Mutex;
+use alluxio_journal::Journal;
+use alluxio_proto::master::{MasterRequest, Reply};
+use alluxio_proto::types::Caller;
+use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId, MasterApi, SessionId, WatchStream};
+use async_trait::async_trait;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::state::{Applied, Body, Command, State};
+
+/// Locks that unlinks and opens of the same inode meet on.
+const GATES: usize = 256;
+
+/// A running master. Cheap to share.
+#[derive(Debug)]
+pub struct MasterService {
+    core: Arc<Core>,
+}
+
+/// What all parts of the service share.
+#[derive(Debug)]
+struct Core {
+    settings: settings::Settings,
+    state: Arc<State>,
+    journal: Journal<machine::Machine>,
+    effects: Arc<machine::Effects>,
+    watch: Arc<watch::WatchHub>,
+    queue: Arc<executor::IntentQueue>,
+    workers: Arc<workers::Workers>,
+    sessions: sessions::Sessions,
+    ufs: ufs::UfsRegistry,
+    loader: load::Loader,
+    limits: changes::Limits,
+    space: Mutex<report::SpaceCache>,
+    metrics: metrics::MasterMetrics,
+    /// An unlink holds the inode's gate for writing from asking who reads it until it is applied; an open for reading holds
+    /// it shortly. So nobody opens a file unseen while it goes.
+    gates: Vec<tokio::sync::RwLock<()>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    started_ms: u64,
+    started: Instant,
+}
+
+/// One request: who asks, and when.
+#[derive(Clone, Debug)]
+struct Ctx {
+    session: SessionId,
+    op_id: u64,
+    caller: Caller,
+    superuser: bool,
+    now_ns: i64,
+}
+
+impl Core {
+    /// Commits a command in the name of a caller.
+    async fn propose(&self, ctx: &Ctx, body: impl Into<Body>) -> FsResult<Applied> {
+        self.commit(Command {
+            now_ns: ctx.now_ns,
+            session: ctx.session.get(),
+            op_id: ctx.op_id,
+            caller: Some(ctx.caller.clone()),
+            superuser: ctx.superuser,
+            body: Some(body.into()),
+        })
+        .await
+    }
+
+    /// Commits a command of the master itself.
+    async fn propose_own(&self, body: impl Into<Body>) -> FsResult<Applied> {
+        self.commit(Command::system(now_ns(), body)).await
+    }
+
+    async fn commit(&self, command: Command) -> FsResult<Applied> {
+        self.journal.propose(command).await?.result
+    }
+
+    fn gate(&self, inode: InodeId) -> &tokio::sync::RwLock<()> {
+        &self.gates[(inode.get() % GATES as u64) as usize]
+    }
+
+    /// Whether `user` is bound by permission bits. The master's own user is not, nor is root.
+    fn is_superuser(&self, caller: &Caller) -> bool {
+        let settings = &self.settings;
+        !settings.authorization
+            || caller.user == settings.user
+            || caller.user == "root"
+            || caller.groups.contains(&settings.supergroup)
+    }
+}
+
+/// Nanoseconds since 1970.
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn error<T>(kind: ErrorKind, message: impl Into<String>) -> FsResult<T> {
+    Err(FsError::new(kind, message))
+}
+
+/// Bytes for people: what is not UTF-8 is replaced.
+fn show(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+#[async_trait]
+impl MasterApi for MasterService {
+    async fn call(&self, request: MasterRequest) -> FsResult<Reply> {
+        self.core.call(request).await
+    }
+
+    async fn watch(&self, session: SessionId) -> FsResult<WatchStream> {
+        if !self.core.sessions.touch(session) {
+            return error(ErrorKind::Stale, format!("session {session} has ended; open a new one"));
+        }
+        Ok(self.core.watch.subscribe(session))
+    }
+}
+
+impl MasterService {
+    /// Waits until the master can no longer work and says why; the process should then end. Pending while all is well.
+    pub async fn failed(&self) -> FsError {
+        self.core.journal.failed().await.into()
+    }
+
+    /// What this master counts.
+    pub fn metrics(&self) -> &alluxio_common::metrics::Metrics {
+        self.core.metrics.registry()
+    }
+
+    /// Identity of the cluster.
+    pub fn cluster_id(&self) -> String {
+        self.core.state.cluster_id()
+    }
+
+    /// The state, to be read.
+    pub fn state(&self) -> &Arc<State> {
+        &self.core.state
+    }
+}

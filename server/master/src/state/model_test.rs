@@ -101,7 +101,7 @@ impl Object {
 }
 
 fn length(tag: Option<u8>) -> u64 {
-    tag.map_or(0, |tag| 10 + u64::from(tag))
+    tag.filter(|tag| *tag != EMPTY).map_or(0, |tag| 10 + u64::from(tag))
 }
 
 /// Fingerprint of an empty file, which has no tag.

@@ -154,19 +154,25 @@ pub(super) trait View {
     /// Where in the under-storage a path of the namespace is now: pending renames have not happened there yet, so they are
     /// undone, the latest first.
     fn undo_renames(&self, mount: MountId, natural: Bytes) -> io::Result<Bytes> {
+        let levels = self.path_levels(mount, natural.clone())?;
+        Ok(levels.into_iter().last().map_or(natural, |(path, _)| path))
+    }
+
+    /// The paths that a path of the namespace has had, from now back to where it is in the under-storage: each with the
+    /// order before which it was so (`u64::MAX` for the present one).
+    fn path_levels(&self, mount: MountId, natural: Bytes) -> io::Result<Vec<(Bytes, u64)>> {
+        let mut levels = vec![(natural, u64::MAX)];
         if self.counters().renames == 0 {
-            return Ok(natural);
+            return Ok(levels);
         }
-        let mut path = natural;
-        let mut before = u64::MAX;
-        while let Some((rename, matched)) = self.last_rename_to(mount, &path, before)? {
-            let rest = &path[matched..];
+        while let Some((path, before)) = levels.last()
+            && let Some((rename, matched)) = self.last_rename_to(mount, path, *before)?
+        {
             let mut old = BytesMut::from(&rename.path[..]);
-            old.extend_from_slice(rest);
-            path = old.freeze();
-            before = rename.order;
+            old.extend_from_slice(&path[matched..]);
+            levels.push((old.freeze(), rename.order));
         }
-        Ok(path)
+        Ok(levels)
     }
 
     /// The latest pending rename before `before` whose target is `path` or an ancestor, and the length of its target.
@@ -204,15 +210,16 @@ pub(super) trait View {
         Ok(found)
     }
 
-    /// Intents that touch `path` itself or an ancestor of it.
-    fn intents_above(&self, mount: MountId, path: &[u8]) -> io::Result<Vec<IntentId>> {
+    /// Intents before `order` that touch `path` itself or an ancestor of it.
+    fn intents_above(&self, mount: MountId, path: &[u8], order: u64) -> io::Result<Vec<PathRole>> {
         let mut found = Vec::new();
         if self.counters().intents == 0 {
             return Ok(found);
         }
         for length in prefix_lengths(path) {
-            self.each(&tables::at_path(mount, &path[..length]), |key, _| {
-                found.push(IntentId(tables::last_number(&key)?));
+            self.each(&tables::at_path(mount, &path[..length]), |key, value| {
+                let role = PathRole::decode(&key, &value)?;
+                found.extend(Some(role).filter(|role| role.order < order));
                 Ok(true)
             })?;
         }

@@ -192,7 +192,8 @@ impl Work<'_, '_> {
             IntentKind::Persist | IntentKind::Symlink => uploaded(&mut inode, &intent, c.fingerprint),
             IntentKind::Mkdir => inode.persist_state = PersistState::Persisted as i32,
             IntentKind::Rename | IntentKind::SetAttr => {
-                if intent.kind() == IntentKind::Rename && !c.skipped {
+                let present = inode.ufs.as_ref().is_some_and(|ufs| ufs.present);
+                if intent.kind() == IntentKind::Rename && present && !c.skipped {
                     forget_others(&mut inode);
                 }
                 if let Some(ufs) = inode.ufs.as_mut().filter(|ufs| ufs.present && !c.skipped) {

@@ -15,16 +15,19 @@ use crate::state::view::View;
 /// Names looked at before a directory counts as too large to be removed by a sync in one command.
 const SYNC_TREE_MAX: usize = 10_000;
 
+/// The paths that a directory has had in the intents that are pending: the present one first.
+type Paths = Vec<Bytes>;
+
 impl Work<'_, '_> {
     pub(super) fn load_entries(&mut self, c: LoadEntries) -> Outcomes<()> {
-        let (mut dir, path) = self.looked_at(c.dir, c.generation)?;
+        let (mut dir, paths) = self.looked_at(c.dir, c.generation)?;
         let was_loaded = dir.children_loaded;
         let mut first = c.first_inode;
         for entry in &c.entries {
             // The adapter has skipped what cannot be a path; what comes through all the same is not worth a failed page.
             if check_name(&entry.name).is_err()
                 || self.tx.edge(dir.inode_id(), &entry.name)?.is_some()
-                || self.tx.has_intent_at(dir.mount(), &child_path(&path, &entry.name))?
+                || self.is_pending(&dir, &paths, &entry.name)?
             {
                 continue;
             }
@@ -48,7 +51,8 @@ impl Work<'_, '_> {
     }
 
     /// The directory that a look at the under-storage is about, if nothing has happened since that would make it wrong.
-    fn looked_at(&self, dir: u64, seen: u64) -> Outcomes<(Inode, Bytes)> {
+    /// Also answers all paths that it has in intents, which are named by the time when they were journaled.
+    fn looked_at(&self, dir: u64, seen: u64) -> Outcomes<(Inode, Paths)> {
         let dir = self.tx.dir(InodeId(dir))?;
         let Some(path) = self.tx.natural_path(&dir)? else {
             return refuse(ErrorKind::NotFound, format!("directory {} was removed", dir.id));
@@ -65,7 +69,18 @@ impl Work<'_, '_> {
                 format!("directory {} changed since it was looked at; look again", dir.id),
             );
         }
-        Ok(((*dir).clone(), path))
+        let levels = self.tx.path_levels(dir.mount(), path)?;
+        Ok(((*dir).clone(), levels.into_iter().map(|(path, _)| path).collect()))
+    }
+
+    /// Whether an intent is about that name of the directory.
+    fn is_pending(&self, dir: &Inode, paths: &Paths, name: &[u8]) -> Outcomes<bool> {
+        for path in paths {
+            if self.tx.has_intent_at(dir.mount(), &child_path(path, name))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn loaded_inode(&mut self, dir: &Inode, entry: &UfsEntry, c: &LoadEntries, id: u64) -> Outcomes<Inode> {
@@ -113,16 +128,16 @@ impl Work<'_, '_> {
     }
 
     pub(super) fn apply_sync(&mut self, c: ApplySync) -> Outcomes<()> {
-        let (dir, path) = self.looked_at(c.dir, c.generation)?;
+        let (dir, paths) = self.looked_at(c.dir, c.generation)?;
         for change in c.changed {
             let Some(entry) = &change.entry else { continue };
             let name = entry.name.clone();
-            if !self.sync_change(&dir, &path, &change, entry)? {
+            if !self.sync_change(&dir, &paths, &change, entry)? {
                 self.applied.refused.push(name);
             }
         }
         for removal in c.removed {
-            let found = self.settled_child(&dir, &path, &removal.name)?;
+            let found = self.settled_child(&dir, &paths, &removal.name)?;
             let found = found.filter(|inode| inode.is_dir() || inode.fingerprint() == removal.expected_fingerprint);
             match found {
                 Some(inode) => self.sync_removal(&dir, inode, &removal.keep_for)?,
@@ -134,8 +149,8 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    fn sync_change(&mut self, dir: &Inode, path: &Bytes, change: &SyncChange, entry: &UfsEntry) -> Outcomes<bool> {
-        let Some(mut inode) = self.settled_child(dir, path, &entry.name)? else {
+    fn sync_change(&mut self, dir: &Inode, paths: &Paths, change: &SyncChange, entry: &UfsEntry) -> Outcomes<bool> {
+        let Some(mut inode) = self.settled_child(dir, paths, &entry.name)? else {
             return Ok(false);
         };
         if inode.is_dir() || inode.kind != entry.kind || inode.fingerprint() != change.expected_fingerprint {
@@ -185,16 +200,22 @@ impl Work<'_, '_> {
 
     /// The child of that name, if it is exactly what the under-storage is known to have: persisted, not open for writing, and
     /// nothing pending about it. For a directory, all beneath it too.
-    fn settled_child(&self, dir: &Inode, path: &Bytes, name: &Bytes) -> Outcomes<Option<Inode>> {
+    fn settled_child(&self, dir: &Inode, paths: &Paths, name: &Bytes) -> Outcomes<Option<Inode>> {
         let Some(edge) = self.tx.edge(dir.inode_id(), name)? else {
             return Ok(None);
         };
         let inode = self.edit(edge.child)?;
-        let path = child_path(path, name);
-        let settled = !self.tx.is_mount_point(&inode)
-            && self.is_settled(&inode)?
-            && self.tx.intents_above(inode.mount(), &path)?.is_empty()
-            && (!inode.is_dir() || self.is_tree_settled(&inode, &path)?);
+        if self.tx.is_mount_point(&inode) || !self.is_settled(&inode)? {
+            return Ok(None);
+        }
+        for path in paths {
+            let path = child_path(path, name);
+            let above = self.tx.intents_above(inode.mount(), &path, u64::MAX)?;
+            if !above.is_empty() || self.tx.has_intent_beneath(inode.mount(), &path)? {
+                return Ok(None);
+            }
+        }
+        let settled = !inode.is_dir() || self.is_tree_settled(&inode)?;
         Ok(settled.then_some(inode))
     }
 
@@ -202,8 +223,8 @@ impl Work<'_, '_> {
         Ok(inode.is_persisted() && inode.open.is_none() && self.tx.intents_of(inode.inode_id())?.is_empty())
     }
 
-    fn is_tree_settled(&self, top: &Inode, path: &[u8]) -> Outcomes<bool> {
-        if self.tx.has_intent_beneath(top.mount(), path)? || self.check_no_mount_beneath(top).is_err() {
+    fn is_tree_settled(&self, top: &Inode) -> Outcomes<bool> {
+        if self.check_no_mount_beneath(top).is_err() {
             return Ok(false);
         }
         let (mut dirs, mut seen) = (vec![top.inode_id()], 0);
@@ -238,8 +259,8 @@ impl Work<'_, '_> {
         if inode.version != c.version || inode.nlink == 0 || inode.is_dir() {
             return Ok(());
         }
-        let (dir, path) = self.looked_at(inode.parent, c.generation)?;
-        let Some(mut inode) = self.settled_child(&dir, &path, &inode.name)? else {
+        let (dir, paths) = self.looked_at(inode.parent, c.generation)?;
+        let Some(mut inode) = self.settled_child(&dir, &paths, &inode.name)? else {
             return Ok(());
         };
         match c.status {

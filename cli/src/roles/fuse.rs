@@ -1,0 +1,79 @@
+//! A mount in a process of its own: in the foreground, or behind mount(8).
+
+use super::mounting::{MountPart, MountRequest};
+use super::{notify_ready, parts, runtime, signals};
+use alluxio_client::{AlluxioUri, MasterClient, RemoteWorkers, workers::host_name};
+use alluxio_common::config::{Configuration, Sources, keys};
+use alluxio_fuse::mount::{HelperRequest, MountOptions, Readiness, run_helper};
+use alluxio_proto::{ErrorKind, FsError, FsResult};
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How long a mount waits for a master that is not there yet: fstab may be earlier than the network.
+const FIRST_ANSWER: Duration = Duration::from_secs(20);
+
+/// `alluxio fuse mount`: serves until unmounted or told to stop.
+///
+/// # Errors
+/// Of starting.
+pub fn mount(conf: &Configuration, options: &MountOptions, path: &str, dir: &Path) -> FsResult<()> {
+    let uri = AlluxioUri::parse(path)?;
+    let source = if uri.masters.is_empty() { format!("alluxio:{}", uri.path) } else { path.to_owned() };
+    serve(conf, &uri, &MountRequest { path: &uri.path, dir, source: &source, options }, notify_ready)
+}
+
+/// The mount helper: `mount -t alluxio SOURCE DIR -o OPTIONS`. Returns the exit status.
+pub fn helper(arguments: impl IntoIterator<Item = OsString>) -> i32 {
+    run_helper(arguments, |request, readiness| serve_helper(&request, readiness))
+}
+
+fn serve_helper(request: &HelperRequest, readiness: &mut Readiness) -> FsResult<()> {
+    let invalid = |error: alluxio_common::config::ConfigError| FsError::new(ErrorKind::InvalidArgument, error.to_string());
+    let conf = Configuration::load(&Sources::from_environment()).map_err(invalid)?;
+    crate::logging::start(if request.verbose { "info" } else { "warn" });
+    let mount = MountRequest { path: &request.uri.path, dir: &request.dir, source: &request.source, options: &request.options };
+    serve(&conf, &request.uri, &mount, || {
+        if let Err(error) = readiness.ready() {
+            tracing::info!(%error, "tell mount(8) that the mount serves");
+        }
+    })
+}
+
+fn serve(conf: &Configuration, uri: &AlluxioUri, request: &MountRequest<'_>, ready: impl FnOnce()) -> FsResult<()> {
+    runtime()?.block_on(async {
+        let stop = CancellationToken::new();
+        signals::cancel_on_signal(&stop)?;
+        let workers = RemoteWorkers::new(host_name(), parts::client_options(conf));
+        let api = Arc::new(parts::remote_master(conf, &uri.masters));
+        let retry_total = conf.duration(&keys::user::RPC_RETRY_MAX).unwrap_or(Duration::MAX);
+        // The first answer is waited for less long: a person looks on.
+        let first = MasterClient::new(api.clone()).with_retry_total(FIRST_ANSWER.min(retry_total));
+        reach(&first, uri, conf).await?;
+        let master = MasterClient::new(api).with_retry_total(retry_total);
+        let mut mount = MountPart::start(conf, request, master, Arc::new(workers)).await?;
+        ready();
+        let result = tokio::select! {
+            result = mount.ended() => result,
+            () = stop.cancelled() => Ok(()),
+        };
+        mount.stop().await;
+        result
+    })
+}
+
+/// Whether a master answers at all.
+async fn reach(master: &MasterClient, uri: &AlluxioUri, conf: &Configuration) -> FsResult<()> {
+    use alluxio_proto::master::{GetAttr, Op};
+    let caller = crate::commands::caller(conf);
+    let answer: FsResult<alluxio_proto::types::Attr> = master.read(&caller, Op::GetAttr(GetAttr { inode: alluxio_proto::InodeId::ROOT.get() })).await;
+    match answer {
+        Err(error) if error.is_retryable() => {
+            let masters = if uri.masters.is_empty() { crate::commands::configured_masters(conf) } else { uri.masters.clone() };
+            Err(error.context(format!("reach the master at {}; is one running?", masters.join(" or "))))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,72 @@
+//! What serves until it is told to stop: master, worker, mount, and all three in one process.
+//!
+//! A role reads its settings, takes its ports, starts its parts in the order in which they need each other, and ends them
+//! in the reverse order.
+
+mod fuse;
+mod local;
+mod mounting;
+mod parts;
+mod signals;
+
+pub use fuse::{helper, mount};
+pub use local::local;
+
+use alluxio_common::config::{Configuration, keys};
+use alluxio_proto::{FsError, FsResult};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// The one place where a runtime is made. Its threads are as many as cores; what blocks goes to threads of its own.
+fn runtime() -> FsResult<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("alluxio")
+        // Blocking file IO: more in flight than cores, fewer than would eat the memory budget with stacks.
+        .max_blocking_threads(64)
+        .thread_keep_alive(Duration::from_secs(10))
+        .build()
+        .map_err(|error| FsError::from_io("start the runtime", &error))
+}
+
+/// Tells systemd, if it started us, that the role serves.
+fn notify_ready() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!(%error, "tell systemd that we are ready");
+    }
+}
+
+/// `alluxio master`.
+///
+/// # Errors
+/// Of starting.
+pub fn master(conf: &Configuration) -> FsResult<()> {
+    runtime()?.block_on(async {
+        let stop = CancellationToken::new();
+        signals::cancel_on_signal(&stop)?;
+        let master = parts::MasterPart::start(conf, alluxio_master::service::MasterOptions::new(conf), &stop).await?;
+        tracing::info!("the master serves on port {}", conf.port(&keys::master::MASTER_RPC_PORT));
+        notify_ready();
+        stop.cancelled().await;
+        master.stop().await;
+        Ok(())
+    })
+}
+
+/// `alluxio worker`.
+///
+/// # Errors
+/// Of starting.
+pub fn worker(conf: &Configuration) -> FsResult<()> {
+    runtime()?.block_on(async {
+        let stop = CancellationToken::new();
+        signals::cancel_on_signal(&stop)?;
+        let master = parts::remote_master(conf, &[]);
+        let worker = parts::WorkerPart::start(conf, std::sync::Arc::new(master), &stop).await?;
+        tracing::info!("the worker serves on port {}", conf.port(&keys::worker::WORKER_RPC_PORT));
+        notify_ready();
+        stop.cancelled().await;
+        worker.stop().await;
+        Ok(())
+    })
+}

@@ -1,0 +1,177 @@
+//! A mount with its session, and taking it off though somebody may still be using it.
+
+use alluxio_client::{MasterClient, WorkerPool, workers::host_name};
+use alluxio_common::config::{Configuration, keys};
+use alluxio_fuse::mount::{MountOptions, Mounted, Passthrough, UnmountMode};
+use alluxio_fuse::transport::{KernelOptions, KernelSession, serve};
+use alluxio_fuse::{Vfs, VfsOptions};
+use alluxio_proto::types::WriteType;
+use alluxio_proto::{ErrorKind, FsError, FsResult};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// How long unmounting waits for files in use, where `alluxio.fuse.umount.timeout` says 0.
+const BUSY_TIME: Duration = Duration::from_secs(5);
+/// Pause between tries.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// How long the session may take to end after a lazy unmount; then whoever still uses the mount loses it.
+const LAZY_TIME: Duration = Duration::from_secs(5);
+/// Longest time that kernel caches live.
+const CACHE_MAX: Duration = Duration::from_secs(3600);
+
+/// A mount that is served.
+pub struct MountPart {
+    vfs: Arc<Vfs>,
+    mounted: Arc<Mounted>,
+    session: JoinHandle<FsResult<()>>,
+    busy_time: Duration,
+}
+
+/// What to mount where.
+pub struct MountRequest<'a> {
+    pub path: &'a str,
+    pub dir: &'a Path,
+    /// Shown in /proc/mounts.
+    pub source: &'a str,
+    pub options: &'a MountOptions,
+}
+
+impl MountPart {
+    /// Opens a session at the master, mounts, and serves.
+    pub async fn start(conf: &Configuration, request: &MountRequest<'_>, master: MasterClient, workers: Arc<dyn WorkerPool>) -> FsResult<MountPart> {
+        let vfs = Vfs::start(vfs_options(conf, request)?, master, workers).await?;
+        // mount(2) and the handshake block; nobody else needs this thread yet, but the runtime does.
+        let (dir, options, source) = (request.dir.to_owned(), request.options.clone(), request.source.to_owned());
+        let (session_vfs, runtime) = (Arc::clone(&vfs), tokio::runtime::Handle::current());
+        let kernel = kernel_options(&options);
+        let started = tokio::task::spawn_blocking(move || -> FsResult<(Mounted, KernelSession)> {
+            let (mounted, fuse_dev) = Mounted::new(&dir, &options, &source)?;
+            let session = serve(&session_vfs, fuse_dev, &kernel, &runtime)?;
+            mounted.raise_read_ahead();
+            Ok((mounted, session))
+        });
+        let started = started.await.unwrap_or_else(|panic| Err(FsError::new(ErrorKind::Internal, format!("mount: {panic}"))));
+        let (mounted, session) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                vfs.stop().await;
+                return Err(error);
+            }
+        };
+        let mounted = Arc::new(mounted);
+        let noting = Arc::clone(&mounted);
+        let session = tokio::task::spawn_blocking(move || {
+            let result = session.wait();
+            noting.ended();
+            result
+        });
+        let busy_time = conf.duration(&keys::fuse::FUSE_UMOUNT_TIMEOUT).filter(|time| !time.is_zero()).unwrap_or(BUSY_TIME);
+        Ok(MountPart { vfs, mounted, session, busy_time })
+    }
+
+    /// Waits until somebody unmounts it.
+    pub async fn ended(&mut self) -> FsResult<()> {
+        (&mut self.session).await.unwrap_or_else(|panic| Err(FsError::new(ErrorKind::Internal, format!("serve the mount: {panic}"))))
+    }
+
+    /// Takes the mount off, waits for its session, and completes what was open.
+    pub async fn stop(mut self) {
+        if !self.session.is_finished() {
+            self.unmount().await;
+            if tokio::time::timeout(LAZY_TIME, &mut self.session).await.is_err() {
+                tracing::warn!("{} is still in use; its users get errors from now on", self.mounted.point().display());
+            }
+        }
+        self.vfs.stop().await;
+    }
+
+    /// Unmounts; a mount in use is waited for, and then detached, naming who uses it.
+    async fn unmount(&self) {
+        let start = Instant::now();
+        loop {
+            match self.mounted.unmount(UnmountMode::Normal) {
+                Ok(()) => return,
+                Err(error) if error.kind == ErrorKind::Busy && start.elapsed() < self.busy_time => tokio::time::sleep(BUSY_PAUSE).await,
+                Err(error) => {
+                    let users = users_of(self.mounted.point());
+                    let users = if users.is_empty() { "nobody that can be seen".to_owned() } else { users.join(", ") };
+                    tracing::warn!(%error, "detaching the mount; in use by {users}");
+                    break;
+                }
+            }
+        }
+        if let Err(error) = self.mounted.unmount(UnmountMode::Lazy) {
+            tracing::warn!(%error, "detach the mount");
+        }
+    }
+}
+
+fn vfs_options(conf: &Configuration, request: &MountRequest<'_>) -> FsResult<VfsOptions> {
+    let options = request.options;
+    let mut conf = conf.clone();
+    for (key, value) in &options.properties {
+        conf.try_set(key, value, alluxio_common::config::Source::MountOption)
+            .map_err(|error| FsError::new(ErrorKind::InvalidArgument, error.to_string()))?;
+    }
+    let write_type = match conf.string(&keys::user::WRITE_TYPE).as_str() {
+        "MUST_CACHE" => WriteType::MustCache,
+        "CACHE_THROUGH" => WriteType::CacheThrough,
+        "THROUGH" => WriteType::Through,
+        _ => WriteType::AsyncThrough,
+    };
+    let longest = |option: Option<Duration>, key| option.or_else(|| conf.duration(key)).unwrap_or(CACHE_MAX);
+    let attr_max = longest(options.attr_timeout, &keys::fuse::FUSE_ATTR_TIMEOUT);
+    let entry_max = longest(options.entry_timeout, &keys::fuse::FUSE_ENTRY_TIMEOUT);
+    let allowed = match options.passthrough {
+        Passthrough::On => true,
+        Passthrough::Off => false,
+        Passthrough::Auto => conf.bool(&keys::fuse::FUSE_PASSTHROUGH),
+    };
+    let mut host = conf.string(&keys::user::USER_HOSTNAME);
+    if host.is_empty() {
+        host = host_name();
+    }
+    Ok(VfsOptions {
+        path: request.path.to_owned(),
+        client: format!("mount on {}, process {}", request.dir.display(), std::process::id()),
+        host,
+        passthrough: allowed,
+        verify: options.verify,
+        read_only: options.read_only(),
+        write_type,
+        cache_max: attr_max.min(entry_max),
+    })
+}
+
+fn kernel_options(options: &MountOptions) -> KernelOptions {
+    let default = KernelOptions::default();
+    KernelOptions {
+        uid: options.uid,
+        gid: options.gid,
+        umask: options.umask.unwrap_or(default.umask),
+        max_background: options.max_background.unwrap_or(default.max_background),
+        allow_other: options.allow_other,
+    }
+}
+
+/// Processes with a file or their working directory beneath a folder, as "name (pid)"; a few are enough.
+fn users_of(dir: &Path) -> Vec<String> {
+    const SHOWN_MAX: usize = 5;
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let beneath = |link: PathBuf| std::fs::read_link(link).is_ok_and(|target| target.starts_with(dir));
+    processes
+        .flatten()
+        .filter(|process| process.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|process| {
+            let files = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+            beneath(process.path().join("cwd")) || files.into_iter().any(|file| beneath(file.path()))
+        })
+        .map(|process| {
+            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            format!("{} ({})", name.trim(), process.file_name().to_string_lossy())
+        })
+        .take(SHOWN_MAX)
+        .collect()
+}

@@ -1,0 +1,474 @@
+//! Names: looking up, listing, making, renaming and removing them, and attributes.
+//!
+//! Before a change of names, what the under-storage has under these names is made known; then the state decides. A failed
+//! look is not the last word on a *retry* of a change that was done already: the retry cache in the state is asked first.
+
+use alluxio_proto::master::{
+    Counted, Create, Delete, DirPage, Empty, GetAttr, LinkTarget, Lookup, Mkdir, Mknod, Opened, ReadDir, ReadLink, Rename,
+    ResolvePath, Rmdir, SetAttr, Symlink, Unlink,
+};
+use alluxio_proto::types::{Attr, Caller, Entry, FileKind};
+use alluxio_proto::{ErrorKind, FsResult, InodeId, PATH_BYTES_MAX};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::settings::SyncInterval;
+use super::{Core, Ctx, error, show};
+use crate::state::command::{self, ApplySync, SyncRemoval};
+use crate::state::{Applied, Inode};
+
+/// How long a kernel may cache what only we change.
+const CACHE_OURS_MS: u64 = 3_600_000;
+/// Shortest time that is worth caching.
+const CACHE_MIN_MS: u64 = 1_000;
+/// Bytes of entries in one answer, far below the limit of a frame; a single entry has about 200.
+const PAGE_BYTES_MAX: usize = 1 << 20;
+const READ: u32 = 4;
+pub(super) const EXECUTE: u32 = 1;
+
+impl Core {
+    /// Attributes with how long they may be cached.
+    pub(super) fn attr_of(&self, inode: &Inode) -> Attr {
+        let mut attr = inode.to_attr();
+        attr.cache_ms = self.cache_ms(inode);
+        attr
+    }
+
+    fn cache_ms(&self, inode: &Inode) -> u64 {
+        if !Self::is_backed(inode) {
+            return CACHE_OURS_MS;
+        }
+        match self.ufs.sync_interval(inode.mount()) {
+            SyncInterval::Never => CACHE_OURS_MS,
+            SyncInterval::Every(Duration::ZERO) => 0,
+            SyncInterval::Every(every) => u64::try_from(every.as_millis()).unwrap_or(CACHE_OURS_MS).max(CACHE_MIN_MS),
+        }
+    }
+
+    /// The answer to a command about one inode.
+    pub(super) fn attr_applied(&self, applied: Applied) -> FsResult<Attr> {
+        match applied.inode {
+            Some(inode) => Ok(self.attr_of(&inode)),
+            None => error(ErrorKind::Internal, "a command was applied without saying to what"),
+        }
+    }
+
+    pub(super) async fn lookup(self: &Arc<Self>, op: Lookup) -> FsResult<Attr> {
+        self.metrics.lookups.inc();
+        let inode = self.find_existing(InodeId(op.parent), &op.name).await?;
+        Ok(self.attr_of(&inode))
+    }
+
+    pub(super) async fn get_attr(self: &Arc<Self>, op: GetAttr) -> FsResult<Attr> {
+        self.metrics.file_infos_got.inc();
+        let inode = self.state.inode(InodeId(op.inode))?;
+        if !inode.is_dir() && self.is_look_due(&inode) {
+            self.refresh_inode(&inode).await?;
+            return Ok(self.attr_of(&*self.state.inode(InodeId(op.inode))?));
+        }
+        Ok(self.attr_of(&inode))
+    }
+
+    pub(super) async fn resolve_path(self: &Arc<Self>, ctx: &Ctx, op: ResolvePath) -> FsResult<Attr> {
+        let inode = self.resolve(ctx, &op.path).await?;
+        if !op.refresh || inode.parent == 0 {
+            return Ok(self.attr_of(&inode));
+        }
+        let (parent, name) = (self.state.inode(inode.parent_id())?, inode.name.clone());
+        self.loader.forget(inode.inode_id());
+        self.loader.forget(parent.inode_id());
+        if Self::is_backed(&parent) && parent.children_loaded {
+            self.sync_dir_once(parent.inode_id()).await?;
+        }
+        let inode = self.find_existing(parent.inode_id(), &name).await?;
+        Ok(self.attr_of(&inode))
+    }
+
+    /// The inode at a path, with names loaded on the way. The caller must be allowed to search each directory.
+    pub(super) async fn resolve(self: &Arc<Self>, ctx: &Ctx, path: &[u8]) -> FsResult<Arc<Inode>> {
+        check_path(path)?;
+        let mut at = self.state.inode(InodeId::ROOT)?;
+        for name in components(path) {
+            if !at.is_dir() {
+                return error(ErrorKind::NotADirectory, format!("{}: a component is no directory", show(path)));
+            }
+            check_access(ctx, &at, EXECUTE)?;
+            let name = Bytes::copy_from_slice(name);
+            at = match self.find(at.inode_id(), &name).await? {
+                Some(inode) => inode,
+                None => return error(ErrorKind::NotFound, format!("{}: no such file or directory", show(path))),
+            };
+        }
+        Ok(at)
+    }
+
+    /// The directory of a path's last component, and that component.
+    pub(super) async fn resolve_parent(self: &Arc<Self>, ctx: &Ctx, path: &[u8]) -> FsResult<(Arc<Inode>, Bytes)> {
+        check_path(path)?;
+        let Some(name) = components(path).last() else {
+            return error(ErrorKind::InvalidArgument, "the root of the namespace has no name that could be changed");
+        };
+        let end = path.len() - path.iter().rev().take_while(|byte| **byte == b'/').count() - name.len();
+        let parent = if end == 0 { &b"/"[..] } else { &path[..end] };
+        let dir = self.resolve(ctx, parent).await?;
+        if !dir.is_dir() {
+            return error(ErrorKind::NotADirectory, format!("{} is no directory", show(parent)));
+        }
+        Ok((dir, Bytes::copy_from_slice(name)))
+    }
+
+    pub(super) async fn read_dir(self: &Arc<Self>, op: ReadDir) -> FsResult<DirPage> {
+        self.metrics.listings.inc();
+        let dir = self.state.inode(InodeId(op.inode))?;
+        if !dir.is_dir() {
+            return error(ErrorKind::NotADirectory, format!("inode {} is no directory", op.inode));
+        }
+        if !dir.children_loaded {
+            self.ensure_loaded(&dir).await?;
+        } else if op.refresh && Self::is_backed(&dir) {
+            self.sync_dir_once(dir.inode_id()).await?;
+        } else if op.after.is_empty() && self.is_look_due(&dir) {
+            self.refresh_dir(&dir).await?;
+        }
+        self.page(dir.inode_id(), &op.after, op.limit)
+    }
+
+    fn page(&self, dir: InodeId, after: &[u8], limit: u32) -> FsResult<DirPage> {
+        let limit = match limit {
+            0 => self.settings.listing_page_max,
+            limit => (limit as usize).min(self.settings.listing_page_max),
+        };
+        let listed = self.state.list(dir, after, limit + 1)?;
+        let mut page = DirPage {
+            eof: listed.len() <= limit,
+            entries: Vec::with_capacity(listed.len().min(limit)),
+        };
+        let mut bytes = 0;
+        for (name, inode) in listed.into_iter().take(limit) {
+            let entry = Entry {
+                attr: Some(self.attr_of(&inode)),
+                name,
+            };
+            bytes += prost::Message::encoded_len(&entry);
+            if bytes > PAGE_BYTES_MAX && !page.entries.is_empty() {
+                page.eof = false;
+                break;
+            }
+            page.entries.push(entry);
+        }
+        Ok(page)
+    }
+
+    pub(super) fn read_link(&self, op: ReadLink) -> FsResult<LinkTarget> {
+        let inode = self.state.inode(InodeId(op.inode))?;
+        if inode.kind() != FileKind::Symlink {
+            return error(ErrorKind::InvalidArgument, format!("inode {} is no symbolic link", op.inode));
+        }
+        Ok(LinkTarget {
+            target: inode.symlink_target.clone(),
+        })
+    }
+
+    /// Makes known what is under a name that is about to be made, changed or removed. Whether it is there or not is for the
+    /// state to judge; so is a change that was done already.
+    async fn know(self: &Arc<Self>, parent: u64, name: &Bytes) -> FsResult<Option<Arc<Inode>>> {
+        match self.find(InodeId(parent), name).await {
+            Ok(found) => Ok(found),
+            // The directory itself is missing or none: the state says it better.
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A name is refused before it is made if its under-storage could not hold it.
+    fn check_storable(&self, parent: u64, name: &[u8]) -> FsResult<()> {
+        let Ok(at) = self.state.ufs_path_of_name(InodeId(parent), name) else { return Ok(()) };
+        self.ufs.of(at.mount)?.check_path(&at.path).map_err(Into::into)
+    }
+
+    pub(super) async fn create(self: &Arc<Self>, ctx: &Ctx, op: Create) -> FsResult<Opened> {
+        self.know(op.parent, &op.name).await?;
+        if op.write_type != alluxio_proto::types::WriteType::MustCache as i32 {
+            self.check_storable(op.parent, &op.name)?;
+        }
+        let home = if op.open { self.home_for(ctx)? } else { 0 };
+        let created = self
+            .propose(
+                ctx,
+                command::CreateFile {
+                    parent: op.parent,
+                    name: op.name.clone(),
+                    inode: 0,
+                    mode: op.mode,
+                    open: op.open,
+                    write_type: op.write_type,
+                    block_bytes: if op.block_bytes == 0 { self.settings.block_bytes } else { op.block_bytes },
+                    home_worker: home,
+                },
+            )
+            .await?;
+        self.metrics.files_created.inc();
+        self.loader.forget_absent(InodeId(op.parent), &op.name);
+        let Some(inode) = created.inode else {
+            return error(ErrorKind::Internal, "a file was created without an inode");
+        };
+        self.opened(ctx, &inode)
+    }
+
+    pub(super) async fn mkdir(self: &Arc<Self>, ctx: &Ctx, op: Mkdir) -> FsResult<Attr> {
+        self.know(op.parent, &op.name).await?;
+        if op.write_type != alluxio_proto::types::WriteType::MustCache as i32 {
+            self.check_storable(op.parent, &op.name)?;
+        }
+        let made = self
+            .propose(
+                ctx,
+                command::Mkdir {
+                    parent: op.parent,
+                    name: op.name.clone(),
+                    inode: 0,
+                    mode: op.mode,
+                    write_type: op.write_type,
+                },
+            )
+            .await?;
+        self.metrics.directories_created.inc();
+        self.loader.forget_absent(InodeId(op.parent), &op.name);
+        let attr = self.attr_applied(made)?;
+        // What we have just made needs no look as soon as it is in the under-storage.
+        self.looked(InodeId(attr.inode), alluxio_proto::MountId(attr.mount_id), Duration::ZERO);
+        Ok(attr)
+    }
+
+    pub(super) async fn symlink(self: &Arc<Self>, ctx: &Ctx, op: Symlink) -> FsResult<Attr> {
+        self.know(op.parent, &op.name).await?;
+        let body = command::Symlink {
+            parent: op.parent,
+            name: op.name.clone(),
+            inode: 0,
+            target: op.target,
+        };
+        let made = self.propose(ctx, body).await?;
+        self.metrics.files_created.inc();
+        self.loader.forget_absent(InodeId(op.parent), &op.name);
+        self.attr_applied(made)
+    }
+
+    pub(super) async fn mknod(self: &Arc<Self>, ctx: &Ctx, op: Mknod) -> FsResult<Attr> {
+        self.know(op.parent, &op.name).await?;
+        let body = command::Mknod {
+            parent: op.parent,
+            name: op.name.clone(),
+            inode: 0,
+            kind: op.kind,
+            mode: op.mode,
+            rdev: op.rdev,
+        };
+        let made = self.propose(ctx, body).await?;
+        self.metrics.files_created.inc();
+        self.loader.forget_absent(InodeId(op.parent), &op.name);
+        self.attr_applied(made)
+    }
+
+    pub(super) async fn unlink(self: &Arc<Self>, ctx: &Ctx, op: Unlink) -> FsResult<Empty> {
+        let target = self.know(op.parent, &op.name).await?;
+        let _gate = match &target {
+            Some(inode) => Some(self.gate(inode.inode_id()).write().await),
+            None => None,
+        };
+        let body = command::Unlink {
+            parent: op.parent,
+            name: op.name,
+            keep_for: target.map_or_else(Vec::new, |inode| self.sessions.readers(inode.inode_id())),
+        };
+        self.propose(ctx, body).await?;
+        self.metrics.paths_deleted.inc();
+        Ok(Empty {})
+    }
+
+    pub(super) async fn rmdir(self: &Arc<Self>, ctx: &Ctx, op: Rmdir) -> FsResult<Empty> {
+        if let Some(dir) = self.know(op.parent, &op.name).await?.filter(|inode| inode.is_dir()) {
+            self.ensure_loaded(&dir).await?;
+        }
+        let body = command::Rmdir {
+            parent: op.parent,
+            name: op.name,
+        };
+        self.propose(ctx, body).await?;
+        self.metrics.paths_deleted.inc();
+        Ok(Empty {})
+    }
+
+    pub(super) async fn rename(self: &Arc<Self>, ctx: &Ctx, op: Rename) -> FsResult<Empty> {
+        let source = self.know(op.parent, &op.name).await?;
+        let target = self.know(op.new_parent, &op.new_name).await?;
+        if source.is_some() {
+            self.check_storable(op.new_parent, &op.new_name)?;
+        }
+        if let Some(dir) = target.as_ref().filter(|inode| inode.is_dir()) {
+            self.ensure_loaded(dir).await?;
+        }
+        let _gate = match &target {
+            Some(inode) => Some(self.gate(inode.inode_id()).write().await),
+            None => None,
+        };
+        let body = command::Rename {
+            parent: op.parent,
+            name: op.name,
+            new_parent: op.new_parent,
+            new_name: op.new_name.clone(),
+            flags: op.flags,
+            keep_for: target.map_or_else(Vec::new, |inode| self.sessions.readers(inode.inode_id())),
+        };
+        self.propose(ctx, body).await?;
+        self.metrics.paths_renamed.inc();
+        self.loader.forget_absent(InodeId(op.new_parent), &op.new_name);
+        Ok(Empty {})
+    }
+
+    pub(super) async fn delete(self: &Arc<Self>, ctx: &Ctx, op: Delete) -> FsResult<Counted> {
+        let (parent, name) = self.resolve_parent(ctx, &op.path).await?;
+        let parent = parent.inode_id();
+        let inode = match self.find(parent, &name).await? {
+            Some(inode) => inode,
+            None if ctx.op_id == 0 => {
+                return error(ErrorKind::NotFound, format!("{}: no such file or directory", show(&op.path)));
+            }
+            // Perhaps the retry of what was done already: the state knows.
+            None => {
+                let body = command::Unlink {
+                    parent: parent.get(),
+                    name,
+                    keep_for: Vec::new(),
+                };
+                self.propose(ctx, body).await?;
+                return Ok(counted(1));
+            }
+        };
+        if !inode.is_dir() {
+            if op.alluxio_only {
+                return self.forget_file(parent, &inode).await;
+            }
+            let unlink = Unlink {
+                parent: parent.get(),
+                name,
+            };
+            self.unlink(ctx, unlink).await?;
+            return Ok(counted(1));
+        }
+        if !op.recursive {
+            let rmdir = Rmdir {
+                parent: parent.get(),
+                name,
+            };
+            self.rmdir(ctx, rmdir).await?;
+            return Ok(counted(1));
+        }
+        let body = command::DeleteTree {
+            parent: parent.get(),
+            name,
+            alluxio_only: op.alluxio_only,
+        };
+        let deleted = self.propose(ctx, body).await?;
+        self.metrics.paths_deleted.add(deleted.count.max(1));
+        Ok(counted(deleted.count.max(1)))
+    }
+
+    /// Takes a file off the namespace; its object stays, and will be found again by the next look.
+    async fn forget_file(self: &Arc<Self>, parent: InodeId, inode: &Inode) -> FsResult<Counted> {
+        if !Self::is_backed(inode) {
+            let why = "it is not in the under-storage; removing it from the namespace alone would lose it";
+            return error(ErrorKind::InvalidArgument, format!("{:?}: {why}", show(&inode.name)));
+        }
+        let removal = SyncRemoval {
+            name: inode.name.clone(),
+            expected_fingerprint: inode.fingerprint().to_owned(),
+            keep_for: self.sessions.readers(inode.inode_id()),
+        };
+        let applied = self
+            .propose_own(ApplySync {
+                dir: parent.get(),
+                generation: self.state.generation(parent)?,
+                changed: Vec::new(),
+                removed: vec![removal],
+            })
+            .await?;
+        if !applied.refused.is_empty() {
+            return error(ErrorKind::Busy, format!("{:?} is in use, or changes of it are under way", show(&inode.name)));
+        }
+        self.loader.forget(parent);
+        self.metrics.paths_deleted.inc();
+        Ok(counted(1))
+    }
+
+    pub(super) async fn set_attr(self: &Arc<Self>, ctx: &Ctx, op: SetAttr) -> FsResult<Attr> {
+        let body = command::SetAttr {
+            inode: op.inode,
+            mode: op.mode,
+            owner: op.owner,
+            group: op.group,
+            atime_ns: if op.times_now { op.atime_ns.map(|_| ctx.now_ns) } else { op.atime_ns },
+            mtime_ns: if op.times_now { op.mtime_ns.map(|_| ctx.now_ns) } else { op.mtime_ns },
+            pinned: op.pinned,
+            times_now: op.times_now,
+        };
+        let changed = self.propose(ctx, body).await?;
+        self.attr_applied(changed)
+    }
+}
+
+fn counted(files: u64) -> Counted {
+    Counted {
+        files,
+        ..Default::default()
+    }
+}
+
+/// Components of a path, slashes doubled or not.
+pub(super) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
+}
+
+pub(super) fn check_path(path: &[u8]) -> FsResult<()> {
+    if path.len() >= PATH_BYTES_MAX {
+        return error(ErrorKind::NameTooLong, format!("a path of {} bytes", path.len()));
+    }
+    if path.first() != Some(&b'/') || components(path).any(|name| name == b"." || name == b"..") {
+        let why = format!("{:?} is no absolute path without . and ..", show(path));
+        return error(ErrorKind::InvalidArgument, why);
+    }
+    Ok(())
+}
+
+/// Whether the caller may do any of `want` (read 4, write 2, search or execute 1) by the class of bits that applies to it.
+pub(super) fn may_any(caller: &Caller, inode: &Inode, want: u32) -> bool {
+    let granted = if inode.owner == caller.user {
+        inode.mode >> 6
+    } else if caller.groups.contains(&inode.group) {
+        inode.mode >> 3
+    } else {
+        inode.mode
+    };
+    granted & want != 0
+}
+
+pub(super) fn check_access(ctx: &Ctx, inode: &Inode, want: u32) -> FsResult<()> {
+    if ctx.superuser || may_any(&ctx.caller, inode, want) {
+        return Ok(());
+    }
+    let why = format!(
+        "user {:?} may not access inode {} ({:?}, mode {:04o}, owner {:?})",
+        ctx.caller.user,
+        inode.id,
+        show(&inode.name),
+        inode.mode,
+        inode.owner
+    );
+    error(ErrorKind::AccessDenied, why)
+}
+
+/// Reading, or executing what cannot be read: the kernel has told the two apart where it matters.
+pub(super) fn check_readable(ctx: &Ctx, inode: &Inode) -> FsResult<()> {
+    check_access(ctx, inode, READ | EXECUTE)
+}

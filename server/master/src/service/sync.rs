@@ -1,0 +1,280 @@
+//! Looking again: what changed in an under-storage behind our back.
+//!
+//! A directory is looked at again when its sync interval has passed and somebody accesses it, and not more often than twenty
+//! times the duration of its last listing. New names are loaded, other objects become new versions, names that a *complete*
+//! listing lacks go. A look that fails changes nothing: what is known is served on, and the trouble is logged.
+
+use alluxio_proto::master::UfsChanged as UfsChangedRequest;
+use alluxio_proto::master::Opened;
+use alluxio_proto::types::FileKind;
+use alluxio_proto::{ErrorKind, FsResult, InodeId};
+use bytes::Bytes;
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::load::{Look, PAGE_ENTRIES, STALE_TRIES_MAX, is_absent};
+use super::{Core, Ctx};
+use crate::state::command::{ApplySync, SyncChange, SyncRemoval, UfsChanged, UfsEntry};
+use crate::state::{Inode, UfsLocation};
+
+/// A directory with so many names at most is looked at as a whole when one of its files is: one call for all of them.
+const WHOLE_DIR_ENTRIES_MAX: u64 = PAGE_ENTRIES as u64;
+
+/// What one page of a listing shows to be different.
+#[derive(Debug, Default)]
+struct Difference {
+    new: Vec<UfsEntry>,
+    changed: Vec<SyncChange>,
+}
+
+/// Names that a listing has shown, at 8 bytes each. Two names with one hash keep a name that should go until the next look,
+/// which hashes differently.
+struct Seen {
+    hasher: RandomState,
+    hashes: HashSet<u64>,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            hashes: HashSet::new(),
+        }
+    }
+    fn insert(&mut self, name: &[u8]) {
+        self.hashes.insert(self.hasher.hash_one(name));
+    }
+    fn contains(&self, name: &[u8]) -> bool {
+        self.hashes.contains(&self.hasher.hash_one(name))
+    }
+}
+
+impl Core {
+    /// A known name whose time has come: the store is asked, about all of a small directory or about this file.
+    pub(super) async fn refresh_name(self: &Arc<Self>, inode: Arc<Inode>, name: &Bytes) -> FsResult<Option<Arc<Inode>>> {
+        let parent = inode.parent_id();
+        self.refresh_inode(&inode).await?;
+        // Looked up anew: the name may be gone, or mean another inode.
+        self.state.lookup(parent, name)
+    }
+
+    /// Looks at an inode again if it is time. Trouble with the store is not an error here.
+    pub(super) async fn refresh_inode(self: &Arc<Self>, inode: &Arc<Inode>) -> FsResult<()> {
+        if inode.is_dir() || inode.parent == 0 {
+            return Ok(());
+        }
+        let dir = self.state.inode(inode.parent_id())?;
+        if dir.children_loaded && dir.entries <= WHOLE_DIR_ENTRIES_MAX && Self::is_backed(&dir) {
+            return self.refresh_dir(&dir).await;
+        }
+        let (core, id, mount) = (self.clone(), inode.inode_id(), inode.mount());
+        let version = inode.version;
+        let look = self.look_once(Look::File(id), async move { core.look_at_file(id, version).await });
+        if let Err(error) = look.await {
+            self.look_later(id);
+            self.metrics.sync_failures.inc();
+            self.ufs.warn(mount, "looking at a file again", &error);
+        }
+        Ok(())
+    }
+
+    /// Looks at a loaded directory again. Trouble with the store is not an error here.
+    pub(super) async fn refresh_dir(self: &Arc<Self>, dir: &Arc<Inode>) -> FsResult<()> {
+        if let Err(error) = self.sync_dir_once(dir.inode_id()).await {
+            self.look_later(dir.inode_id());
+            self.ufs.warn(dir.mount(), "looking at a directory again", &error);
+        }
+        Ok(())
+    }
+
+    /// Looks at a loaded directory now.
+    ///
+    /// # Errors
+    /// The store could not say; nothing has changed then.
+    pub(super) async fn sync_dir_once(self: &Arc<Self>, dir: InodeId) -> FsResult<()> {
+        let core = self.clone();
+        let look = self.look_once(Look::Sync(dir), async move { core.sync_dir(dir).await });
+        let result = look.await;
+        if result.is_err() {
+            self.metrics.sync_failures.inc();
+        }
+        result
+    }
+
+    async fn sync_dir(self: Arc<Self>, dir: InodeId) -> FsResult<()> {
+        self.metrics.sync_ops.inc();
+        for _ in 0..STALE_TRIES_MAX {
+            let started = Instant::now();
+            match self.try_sync_dir(dir).await {
+                Err(error) if error.kind == ErrorKind::Stale => continue,
+                Err(error) => return Err(error),
+                Ok(at) => {
+                    self.looked(dir, at.mount, started.elapsed());
+                    return Ok(());
+                }
+            }
+        }
+        // A directory that never rests is being worked on through us; what others did shows when it rests.
+        self.look_later(dir);
+        Ok(())
+    }
+
+    /// One pass. `Stale`: something moved meanwhile, so what was listed may be wrong.
+    async fn try_sync_dir(&self, dir: InodeId) -> FsResult<UfsLocation> {
+        self.wait_while_tree_busy(dir).await?;
+        let generation = self.state.generation(dir)?;
+        let at = self.state.ufs_path(dir)?;
+        let ufs = self.ufs.of(at.mount)?;
+        let mut seen = Seen::new();
+        let mut token = None;
+        loop {
+            let page = self.list_page(ufs.as_ref(), &at, &token).await?;
+            for status in &page.entries {
+                seen.insert(&status.name);
+            }
+            let entries = page.entries.into_iter().map(|status| self.entry_of(status, None));
+            let difference = self.compare(dir, entries)?;
+            if !difference.new.is_empty() {
+                self.load_entries(dir, generation, difference.new, false).await?;
+            }
+            if !difference.changed.is_empty() {
+                self.apply_sync(dir, generation, difference.changed, Vec::new()).await?;
+            }
+            token = page.next;
+            if token.is_none() {
+                break;
+            }
+        }
+        self.remove_unseen(dir, generation, &seen).await?;
+        Ok(at)
+    }
+
+    fn compare(&self, dir: InodeId, entries: impl Iterator<Item = UfsEntry>) -> FsResult<Difference> {
+        let mut difference = Difference::default();
+        for entry in entries {
+            let Some(known) = self.state.lookup(dir, &entry.name)? else {
+                difference.new.push(entry);
+                continue;
+            };
+            if known.mount_id != self.state.inode(dir)?.mount_id || !Self::is_backed(&known) {
+                continue;
+            }
+            let both_dirs = known.is_dir() && entry.kind() == FileKind::Directory;
+            let same = known.kind() == entry.kind() && known.fingerprint() == entry.fingerprint;
+            if !both_dirs && !same {
+                difference.changed.push(SyncChange {
+                    expected_fingerprint: known.fingerprint().to_owned(),
+                    entry: Some(entry),
+                });
+            }
+        }
+        Ok(difference)
+    }
+
+    async fn remove_unseen(&self, dir: InodeId, generation: u64, seen: &Seen) -> FsResult<()> {
+        let mount = self.state.inode(dir)?.mount_id;
+        let mut after = Bytes::new();
+        loop {
+            let known = self.state.list(dir, &after, PAGE_ENTRIES)?;
+            let Some((last, _)) = known.last() else { return Ok(()) };
+            after = last.clone();
+            let gone = known.into_iter().filter(|(name, inode)| {
+                inode.mount_id == mount && Self::is_backed(inode) && inode.open.is_none() && !seen.contains(name)
+            });
+            let removed: Vec<SyncRemoval> = gone
+                .map(|(name, inode)| SyncRemoval {
+                    name,
+                    expected_fingerprint: inode.fingerprint().to_owned(),
+                    keep_for: self.sessions.readers(inode.inode_id()),
+                })
+                .collect();
+            if !removed.is_empty() {
+                self.apply_sync(dir, generation, Vec::new(), removed).await?;
+            }
+        }
+    }
+
+    async fn apply_sync(
+        &self,
+        dir: InodeId,
+        generation: u64,
+        changed: Vec<SyncChange>,
+        removed: Vec<SyncRemoval>,
+    ) -> FsResult<()> {
+        let asked = (changed.len() as u64, removed.len() as u64);
+        let applied = self
+            .propose_own(ApplySync {
+                dir: dir.get(),
+                generation,
+                changed,
+                removed,
+            })
+            .await?;
+        let refused = applied.refused.len() as u64;
+        if asked.1 > 0 {
+            self.metrics.sync_paths_removed.add(asked.1.saturating_sub(refused));
+        } else {
+            self.metrics.sync_paths_changed.add(asked.0.saturating_sub(refused));
+        }
+        Ok(())
+    }
+
+    /// Asks the store about one file, and applies what it says if that is not what we know.
+    async fn look_at_file(self: Arc<Self>, id: InodeId, version: u64) -> FsResult<()> {
+        for _ in 0..STALE_TRIES_MAX {
+            let inode = self.state.inode(id)?;
+            if inode.parent == 0 || !Self::is_backed(&inode) {
+                return Ok(());
+            }
+            let dir = inode.parent_id();
+            self.wait_while_tree_busy(dir).await?;
+            let generation = self.state.generation(dir)?;
+            let at = self.state.ufs_path(id)?;
+            self.metrics.ufs_status_calls.inc();
+            let status = match self.ufs.of(at.mount)?.status(&at.path).await {
+                Ok(status) => Some(self.entry_of(status, Some(&inode.name))),
+                Err(error) if is_absent(&error) => None,
+                Err(error) => return Err(self.ufs_error(&at, "look at", error)),
+            };
+            self.looked(id, at.mount, std::time::Duration::ZERO);
+            let same = status
+                .as_ref()
+                .is_some_and(|now| now.kind() == inode.kind() && now.fingerprint == inode.fingerprint());
+            if same {
+                return Ok(());
+            }
+            let changed = UfsChanged {
+                inode: id.get(),
+                version,
+                status,
+                generation,
+                keep_for: self.sessions.readers(id),
+            };
+            match self.propose_own(changed).await {
+                Err(error) if error.kind == ErrorKind::Stale => continue,
+                Err(error) => return Err(error),
+                Ok(_) => {
+                    self.metrics.sync_paths_changed.inc();
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A worker or client met another object than the one we know.
+    pub(super) async fn ufs_changed(self: &Arc<Self>, ctx: &Ctx, request: UfsChangedRequest) -> FsResult<Opened> {
+        let id = InodeId(request.inode);
+        let inode = self.state.inode(id)?;
+        if inode.version == request.version {
+            let core = self.clone();
+            let look = Look::File(id);
+            self.look_once(look, async move { core.look_at_file(id, request.version).await })
+                .await?;
+        }
+        let inode = self.state.inode(id)?;
+        self.opened(ctx, &inode)
+    }
+}

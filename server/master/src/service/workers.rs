@@ -1,0 +1,396 @@
+//! The worker registry: who lives, what is free where, and the work that waits for each one's next heartbeat.
+//!
+//! Identities and addresses are in the state; here is what a restart of the master may forget. A worker that falls silent is
+//! lost after `alluxio.master.worker.timeout`: nobody is sent to it, and uploads that were offered to it go back to the queue.
+
+use alluxio_common::sync::Mutex;
+use alluxio_proto::master::{CachedFile, RecoverTask, ReportTier, ReportWorker};
+use alluxio_proto::types::WorkerAddress;
+use alluxio_proto::{InodeId, IntentId, WorkerId};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+use crate::state::{CachedAt, WorkerRecord};
+
+/// Drops that wait for one worker; what is beyond is found when the worker reports what it holds.
+const DROPS_MAX: usize = 100_000;
+/// Drops and recoveries in one answer, so that a frame stays small.
+const TASKS_PER_ANSWER_MAX: usize = 1_000;
+/// An upload that a worker does not seem to have is given again after so long.
+const LOST_AFTER: Duration = Duration::from_secs(3);
+/// Reports of one worker that wait for the next flush; its heartbeat is held up beyond.
+pub(super) const REPORTS_MAX: usize = 50_000;
+
+#[derive(Debug)]
+struct Known {
+    address: WorkerAddress,
+    version: String,
+    tiers: Vec<ReportTier>,
+    /// `None`: not heard of since this master started.
+    last_seen: Option<Instant>,
+    registered_ns: i64,
+    drops: VecDeque<CachedFile>,
+    recoveries: VecDeque<RecoverTask>,
+    uploads: VecDeque<IntentId>,
+    /// Uploads that an answer carried, with when.
+    fetched: HashMap<IntentId, Instant>,
+    /// Most uploads it ever asked for at once: asking for so many, it has none.
+    uploads_max: usize,
+    reports: HashMap<u64, CachedFile>,
+    wake: Arc<Notify>,
+}
+
+impl Known {
+    fn free_bytes(&self) -> u64 {
+        let each = self.tiers.iter();
+        each.fold(0u64, |sum, tier| {
+            sum.saturating_add(tier.capacity_bytes.saturating_sub(tier.used_bytes))
+        })
+    }
+    fn sum(&self, of: impl Fn(&ReportTier) -> u64) -> u64 {
+        self.tiers.iter().fold(0u64, |sum, tier| sum.saturating_add(of(tier)))
+    }
+}
+
+/// Work for one answer to a heartbeat. Uploads are started by who asks.
+#[derive(Debug, Default)]
+pub(super) struct Tasks {
+    pub drops: Vec<CachedFile>,
+    pub recoveries: Vec<RecoverTask>,
+    pub uploads: Vec<IntentId>,
+}
+
+impl Tasks {
+    pub fn is_empty(&self) -> bool {
+        self.drops.is_empty() && self.recoveries.is_empty() && self.uploads.is_empty()
+    }
+}
+
+/// All workers, live or not.
+#[derive(Debug)]
+pub(super) struct Workers {
+    table: Mutex<BTreeMap<WorkerId, Known>>,
+    timeout: Duration,
+}
+
+impl Workers {
+    pub fn new(timeout: Duration) -> Self {
+        Self {
+            table: Mutex::default(),
+            timeout,
+        }
+    }
+
+    /// A worker is known: at start from the state (then it is not live yet), and at each registration. Whoever registers
+    /// has forgotten what it was given; the uploads among that are returned.
+    pub fn insert(&self, record: &WorkerRecord, tiers: Vec<ReportTier>, live: bool) -> Vec<IntentId> {
+        let mut table = self.table.lock();
+        let old = table.remove(&WorkerId(record.id));
+        let (drops, recoveries, mut uploads, fetched, wake) = match old {
+            Some(old) => (old.drops, old.recoveries, old.uploads, old.fetched, old.wake),
+            None => Default::default(),
+        };
+        uploads.extend(fetched.into_keys());
+        let known = Known {
+            address: record.address.clone().unwrap_or_default(),
+            version: record.version.clone(),
+            tiers,
+            last_seen: live.then(Instant::now),
+            registered_ns: record.registered_ns,
+            drops,
+            recoveries,
+            uploads: VecDeque::new(),
+            fetched: HashMap::new(),
+            uploads_max: 0,
+            reports: HashMap::new(),
+            wake,
+        };
+        table.insert(WorkerId(record.id), known);
+        uploads.into()
+    }
+
+    /// It was heard of, with its space and what it holds more or less of. False: no such worker.
+    pub fn heard(&self, id: WorkerId, tiers: &[ReportTier], cached: Vec<CachedFile>) -> bool {
+        let mut table = self.table.lock();
+        let Some(known) = table.get_mut(&id) else { return false };
+        known.last_seen = Some(Instant::now());
+        if !tiers.is_empty() {
+            known.tiers = tiers.to_vec();
+        }
+        known.reports.extend(cached.into_iter().map(|file| (file.inode, file)));
+        true
+    }
+
+    /// An upload that a worker does not seem to have is given again after so long.
+const LOST_AFTER: Duration = Duration::from_secs(3);
+/// Reports of one worker that are not in the state yet.
+    pub fn waiting_reports(&self, id: WorkerId) -> usize {
+        self.table.lock().get(&id).map_or(0, |known| known.reports.len())
+    }
+
+    /// Takes up to `limit` reports of each worker.
+    pub fn take_reports(&self, limit: usize) -> Vec<(WorkerId, Vec<CachedFile>)> {
+        let mut taken = Vec::new();
+        for (id, known) in self.table.lock().iter_mut() {
+            let inodes: Vec<u64> = known.reports.keys().take(limit).copied().collect();
+            let files: Vec<_> = inodes.iter().filter_map(|inode| known.reports.remove(inode)).collect();
+            if !files.is_empty() {
+                taken.push((*id, files));
+            }
+        }
+        taken
+    }
+
+    /// Puts reports back that could not be stored, unless newer ones came.
+    pub fn return_reports(&self, id: WorkerId, files: Vec<CachedFile>) {
+        if let Some(known) = self.table.lock().get_mut(&id) {
+            for file in files {
+                known.reports.entry(file.inode).or_insert(file);
+            }
+        }
+    }
+
+    /// Rings when there is work; look for it after having asked for this.
+    pub fn wake(&self, id: WorkerId) -> Option<Arc<Notify>> {
+        self.table.lock().get(&id).map(|known| known.wake.clone())
+    }
+
+    /// Work that waits for a worker, `uploads_max` uploads at most.
+    pub fn take_tasks(&self, id: WorkerId, uploads_max: usize) -> Tasks {
+        let mut table = self.table.lock();
+        let Some(known) = table.get_mut(&id) else { return Tasks::default() };
+        let uploads = known.uploads.len().min(uploads_max);
+        known.uploads_max = known.uploads_max.max(uploads_max);
+        let now = Instant::now();
+        known.fetched.extend(known.uploads.iter().take(uploads).map(|id| (*id, now)));
+        let drops = known.drops.len().min(TASKS_PER_ANSWER_MAX);
+        let recoveries = known.recoveries.len().min(TASKS_PER_ANSWER_MAX);
+        Tasks {
+            drops: known.drops.drain(..drops).collect(),
+            recoveries: known.recoveries.drain(..recoveries).collect(),
+            uploads: known.uploads.drain(..uploads).collect(),
+        }
+    }
+
+    /// An upload ended, one way or the other.
+    pub fn upload_ended(&self, id: WorkerId, intent: IntentId) {
+        if let Some(known) = self.table.lock().get_mut(&id) {
+            known.fetched.remove(&intent);
+        }
+    }
+
+    /// Uploads that a worker was given a while ago but does not have, as it asks for as many as it ever did: the answer that
+    /// carried them was lost. A worker that has one all the same does it once, as it knows intents by their ids.
+    pub fn take_lost_uploads(&self, id: WorkerId, asks_for: usize) -> Vec<IntentId> {
+        let mut table = self.table.lock();
+        let Some(known) = table.get_mut(&id) else { return Vec::new() };
+        if asks_for == 0 || asks_for < known.uploads_max {
+            return Vec::new();
+        }
+        let lost = known.fetched.iter().filter(|(_, since)| since.elapsed() >= LOST_AFTER);
+        let lost: Vec<IntentId> = lost.map(|(intent, _)| *intent).collect();
+        known.fetched.retain(|intent, _| !lost.contains(intent));
+        lost
+    }
+
+    /// A cached version may go.
+    pub fn drop_cached(&self, id: WorkerId, file: CachedFile) {
+        self.give(id, |known| {
+            if known.drops.len() < DROPS_MAX {
+                known.drops.push_back(file);
+            }
+        });
+    }
+
+    /// An open version has lost its writers.
+    pub fn recover(&self, id: WorkerId, task: RecoverTask) {
+        self.give(id, |known| {
+            if !known.recoveries.contains(&task) {
+                known.recoveries.push_back(task);
+            }
+        });
+    }
+
+    /// An upload is due. False: the worker does not live.
+    pub fn offer(&self, id: WorkerId, intent: IntentId) -> bool {
+        let mut table = self.table.lock();
+        let Some(known) = table.get_mut(&id).filter(|known| self.is_fresh(known)) else {
+            return false;
+        };
+        known.uploads.push_back(intent);
+        known.wake.notify_one();
+        true
+    }
+
+    fn give(&self, id: WorkerId, work: impl FnOnce(&mut Known)) {
+        if let Some(known) = self.table.lock().get_mut(&id) {
+            work(known);
+            known.wake.notify_one();
+        }
+    }
+
+    fn is_fresh(&self, known: &Known) -> bool {
+        known.last_seen.is_some_and(|seen| seen.elapsed() < self.timeout)
+    }
+
+    /// Whether it was heard of lately.
+    pub fn is_live(&self, id: WorkerId) -> bool {
+        self.table.lock().get(&id).is_some_and(|known| self.is_fresh(known))
+    }
+
+    /// Whether there is such a worker, live or not.
+    pub fn is_known(&self, id: WorkerId) -> bool {
+        self.table.lock().contains_key(&id)
+    }
+
+    /// Workers that are lost: their uploads are returned.
+    pub fn take_uploads_of_lost(&self) -> Vec<(WorkerId, Vec<IntentId>)> {
+        let mut table = self.table.lock();
+        let lost = table.iter_mut().filter(|(_, known)| !self.is_fresh(known));
+        let all = |known: &mut Known| known.uploads.drain(..).chain(known.fetched.drain().map(|(id, _)| id)).collect();
+        lost.map(|(id, known)| (*id, all(known))).collect()
+    }
+
+    /// Where a worker serves, live or not.
+    pub fn address(&self, id: WorkerId) -> Option<WorkerAddress> {
+        self.table.lock().get(&id).map(|known| known.address.clone())
+    }
+
+    /// Home of a new open version for a client on `host`: the live worker there, else the one with most room.
+    pub fn home(&self, host: &str) -> Option<WorkerAddress> {
+        let table = self.table.lock();
+        let live = || table.values().filter(|known| self.is_fresh(known));
+        let near = live().find(|known| same_host(&known.address.host, host));
+        let best = near.or_else(|| live().max_by_key(|known| known.free_bytes()));
+        best.map(|known| known.address.clone())
+    }
+
+    /// Whom a client on `host` reads from, best first: live holders (the one on its host before all, then who holds most),
+    /// then who should fetch: the worker on its host, else always the same one for this inode.
+    pub fn readers(&self, host: &str, inode: InodeId, holders: &[CachedAt], can_fetch: bool) -> Vec<WorkerAddress> {
+        let table = self.table.lock();
+        let mut live: Vec<(&WorkerId, &Known)> = table.iter().filter(|(_, known)| self.is_fresh(known)).collect();
+        if live.is_empty() {
+            return Vec::new();
+        }
+        let held = |id: &WorkerId| holders.iter().find(|at| at.worker == id.get()).map_or(0, |at| at.bytes);
+        live.sort_by_key(|(id, known)| {
+            let near = same_host(&known.address.host, host);
+            (held(id) == 0, !near, std::cmp::Reverse(held(id)), std::cmp::Reverse(weight(inode, **id)))
+        });
+        let holding = live.iter().filter(|(id, _)| held(id) > 0).count();
+        let count = holding + usize::from(can_fetch);
+        live.into_iter().take(count).map(|(_, known)| known.address.clone()).collect()
+    }
+
+    /// Bytes of all live workers: capacity, in use.
+    pub fn space(&self) -> (u64, u64) {
+        let table = self.table.lock();
+        let live = table.values().filter(|known| self.is_fresh(known));
+        live.fold((0u64, 0u64), |(capacity, used), known| {
+            (
+                capacity.saturating_add(known.sum(|tier| tier.capacity_bytes)),
+                used.saturating_add(known.sum(|tier| tier.used_bytes)),
+            )
+        })
+    }
+
+    /// How many live.
+    pub fn live_count(&self) -> usize {
+        self.table.lock().values().filter(|known| self.is_fresh(known)).count()
+    }
+
+    /// For reports.
+    pub fn report(&self) -> Vec<ReportWorker> {
+        let table = self.table.lock();
+        let each = table.values().map(|known| ReportWorker {
+            address: Some(known.address.clone()),
+            live: self.is_fresh(known),
+            last_contact_ms: known.last_seen.map_or(u64::MAX, |seen| seen.elapsed().as_millis() as u64),
+            capacity_bytes: known.sum(|tier| tier.capacity_bytes),
+            used_bytes: known.sum(|tier| tier.used_bytes),
+            start_ms: u64::try_from(known.registered_ns / 1_000_000).unwrap_or(0),
+            version: known.version.clone(),
+            tiers: known.tiers.clone(),
+        });
+        each.collect()
+    }
+}
+
+fn same_host(a: &str, b: &str) -> bool {
+    !a.is_empty() && a.eq_ignore_ascii_case(b)
+}
+
+/// Rendezvous hashing: a worker that comes or goes moves only its own share of the inodes.
+fn weight(inode: InodeId, worker: WorkerId) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (inode, worker).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workers(hosts: &[(&str, u64)]) -> Workers {
+        let workers = Workers::new(Duration::from_secs(60));
+        for (index, (host, free)) in hosts.iter().enumerate() {
+            let id = index as u64 + 1;
+            let address = WorkerAddress {
+                worker_id: id,
+                host: (*host).to_owned(),
+                ..Default::default()
+            };
+            let record = WorkerRecord {
+                id,
+                address: Some(address),
+                ..Default::default()
+            };
+            let tier = ReportTier {
+                capacity_bytes: *free,
+                ..Default::default()
+            };
+            workers.insert(&record, vec![tier], true);
+        }
+        workers
+    }
+
+    fn ids(addresses: &[WorkerAddress]) -> Vec<u64> {
+        addresses.iter().map(|address| address.worker_id).collect()
+    }
+
+    #[test]
+    fn home_is_near_then_roomy() {
+        let workers = workers(&[("a", 1), ("b", 5), ("c", 3)]);
+        assert_eq!(workers.home("C").unwrap().worker_id, 3);
+        assert_eq!(workers.home("elsewhere").unwrap().worker_id, 2);
+        assert_eq!(Workers::new(Duration::from_secs(1)).home("a"), None);
+    }
+
+    #[test]
+    fn readers_go_to_holders_first() {
+        let workers = workers(&[("a", 1), ("b", 1), ("c", 1)]);
+        let at = |worker, bytes| CachedAt { worker, version: 1, bytes };
+        let file = InodeId(9);
+        assert_eq!(ids(&workers.readers("a", file, &[at(2, 5), at(3, 9)], true)), [3, 2, 1]);
+        assert_eq!(ids(&workers.readers("b", file, &[at(2, 5), at(3, 9)], false)), [2, 3]);
+        assert_eq!(ids(&workers.readers("b", file, &[], true)), [2]);
+        let far = workers.readers("x", file, &[], true);
+        assert_eq!(far, workers.readers("y", file, &[], true), "always the same one");
+        assert_eq!(workers.readers("x", file, &[], false), []);
+    }
+
+    #[test]
+    fn a_registration_gives_uploads_back() {
+        let workers = workers(&[("a", 1)]);
+        assert!(workers.offer(WorkerId(1), IntentId(4)) && workers.offer(WorkerId(1), IntentId(5)));
+        assert!(!workers.offer(WorkerId(2), IntentId(6)));
+        assert_eq!(workers.take_tasks(WorkerId(1), 1).uploads, [IntentId(4)]);
+        let record = WorkerRecord { id: 1, ..Default::default() };
+        assert_eq!(workers.insert(&record, Vec::new(), true), [IntentId(5), IntentId(4)]);
+        assert!(workers.take_tasks(WorkerId(1), 9).is_empty());
+    }
+}

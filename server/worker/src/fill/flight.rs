@@ -1,0 +1,126 @@
+//! Ranges of one file that are being fetched: each chunk by one flight at a time, whoever waits for it.
+
+use super::readahead::Streams;
+use alluxio_common::sync::Mutex;
+use alluxio_proto::FsError;
+use alluxio_proto::types::UfsSource;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{Notify, Semaphore};
+
+/// Fetches under way for one file, and its readers' sequences.
+#[derive(Debug, Default)]
+pub(crate) struct Fills {
+    flights: Mutex<Vec<Arc<Flight>>>,
+    /// Bytes were kept, a flight ended, or an upload ended.
+    pub progress: Notify,
+    pub streams: Mutex<Streams>,
+    /// Places of read-ahead in flight.
+    pub places: OnceLock<Arc<Semaphore>>,
+    /// Another place of the same version, as a caller knew it: tried when the known one fails.
+    offered: Mutex<Option<UfsSource>>,
+}
+
+/// One range being fetched.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub chunks: Range<u64>,
+    /// Somebody waits for it; not read-ahead only.
+    pub demanded: bool,
+    failure: OnceLock<Failure>,
+}
+
+/// Why a flight ended early.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// The under-storage.
+    Source(FsError),
+    /// The bytes cannot be kept here; they can still be had from the under-storage.
+    NotKept(FsError),
+}
+
+impl Flight {
+    pub fn fail(&self, failure: Failure) {
+        // The first one counts.
+        let _ = self.failure.set(failure);
+    }
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.get()
+    }
+    pub fn overlaps(&self, chunks: &Range<u64>) -> bool {
+        self.chunks.start < chunks.end && chunks.start < self.chunks.end
+    }
+}
+
+impl Fills {
+    /// Claims what of `missing` nobody fetches yet, in flights of `part` chunks at most. Returns all flights that fetch
+    /// some of `missing` now, and those that are new.
+    pub fn claim(&self, missing: &[Range<u64>], part: u64, demanded: bool) -> (Vec<Arc<Flight>>, Vec<Arc<Flight>>) {
+        let mut flights = self.flights.lock();
+        let mut new = Vec::new();
+        for run in missing {
+            let mut at = run.start;
+            while at < run.end {
+                if let Some(flight) = flights.iter().find(|flight| flight.chunks.contains(&at)) {
+                    at = flight.chunks.end;
+                    continue;
+                }
+                let taken = flights
+                    .iter()
+                    .map(|flight| flight.chunks.start)
+                    .filter(|start| *start > at)
+                    .min();
+                let end = run.end.min(at + part).min(taken.unwrap_or(u64::MAX));
+                let flight = Arc::new(Flight {
+                    chunks: at..end,
+                    demanded,
+                    failure: OnceLock::new(),
+                });
+                flights.push(Arc::clone(&flight));
+                new.push(flight);
+                at = end;
+            }
+        }
+        let joined = flights
+            .iter()
+            .filter(|flight| missing.iter().any(|run| flight.overlaps(run)));
+        (joined.cloned().collect(), new)
+    }
+
+    /// A flight ended, well or not.
+    pub fn end(&self, flight: &Arc<Flight>) {
+        self.flights.lock().retain(|other| !Arc::ptr_eq(other, flight));
+        self.progress.notify_waiters();
+    }
+
+    /// A caller knows this place.
+    pub fn offer(&self, source: UfsSource) {
+        *self.offered.lock() = Some(source);
+    }
+    /// Another place than `tried`.
+    pub fn take_offered(&self, tried: &UfsSource) -> Option<UfsSource> {
+        self.offered.lock().take().filter(|offered| offered != tried)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_chunk_is_claimed_once() {
+        let fills = Fills::default();
+        let ranges = |flights: &[Arc<Flight>]| flights.iter().map(|flight| flight.chunks.clone()).collect::<Vec<_>>();
+        let (_, first) = fills.claim(&[2..4], 10, true);
+        assert_eq!(ranges(&first), [2..4]);
+        let (joined, new) = fills.claim(&[0..9], 4, true);
+        assert_eq!(ranges(&new), [0..2, 4..8, 8..9]);
+        assert_eq!(joined.len(), 4);
+        let (joined, new) = fills.claim(&[1..2, 8..9], 4, true);
+        assert_eq!((ranges(&joined), new.len()), (vec![0..2, 8..9], 0));
+        for flight in joined {
+            fills.end(&flight);
+        }
+        assert_eq!(ranges(&fills.claim(&[0..9], 99, true).1), [0..2, 8..9]);
+    }
+}

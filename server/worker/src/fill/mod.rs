@@ -1,0 +1,406 @@
+//! Fetching what is missing from under-storages.
+//!
+//! Each chunk is fetched by one flight at a time, conditional on the version's fingerprint, and kept as it arrives, so
+//! that readers behind each other share one stream of bytes and nobody holds more than [`BATCH_BYTES`] per request.
+//! Bytes that cannot be kept (disk full, disk broken) are read past the store.
+
+mod flight;
+mod readahead;
+
+pub(crate) use flight::Fills;
+pub(crate) use readahead::Policy;
+
+use crate::options::Settings;
+use crate::store::{Entry, Store, blocking, chunks_of};
+use crate::ufs_clients::UfsClients;
+use alluxio_common::metrics::{Counter, Metrics};
+use alluxio_common::retry::RetryPolicy;
+use alluxio_proto::types::UfsSource;
+use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult};
+use bytes::{Bytes, BytesMut};
+use flight::{Failure, Flight};
+use futures::{FutureExt, StreamExt};
+use std::ops::Range;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Bytes collected before they are written to the data file: few enough for memory, enough for the hop to be cheap.
+const BATCH_BYTES: usize = 256 * 1024;
+/// How often and how long one range is tried; the adapters retry single requests themselves.
+const RETRY: RetryPolicy = RetryPolicy {
+    base: Duration::from_millis(50),
+    max: Duration::from_secs(1),
+    total: Duration::from_secs(5),
+};
+/// How long nothing is kept after there was no room for it.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
+/// Longest wait for an upload of the same file, whose object replaces the one that was read.
+const UPLOAD_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Fetches for all files.
+pub(crate) struct Filler {
+    store: Arc<Store>,
+    clients: Arc<UfsClients>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    /// Requests in flight in all.
+    places: Semaphore,
+    places_per_file: usize,
+    part_chunks: u64,
+    pub policy: Policy,
+    started: Instant,
+    full_until_ms: AtomicU64,
+    bytes_read_ufs: Counter,
+}
+
+impl Filler {
+    pub fn new(
+        store: Arc<Store>,
+        clients: Arc<UfsClients>,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+        settings: &Settings,
+        metrics: &Metrics,
+    ) -> Self {
+        Self {
+            store,
+            clients,
+            tasks,
+            shutdown,
+            places: Semaphore::new(settings.parts_max.min(Semaphore::MAX_PERMITS)),
+            places_per_file: settings.parts_per_file.min(Semaphore::MAX_PERMITS),
+            part_chunks: settings.part_bytes / CHUNK_BYTES,
+            policy: Policy {
+                min_bytes: settings.readahead_min_bytes,
+                max_bytes: settings.readahead_max_bytes.max(settings.readahead_min_bytes),
+                part_bytes: settings.part_bytes,
+            },
+            started: Instant::now(),
+            full_until_ms: AtomicU64::new(0),
+            bytes_read_ufs: metrics.counter("Worker.BytesReadUfs"),
+        }
+    }
+
+    /// Returns when all of `chunks` are here.
+    ///
+    /// # Errors
+    /// `NoSpace` if they cannot be kept; otherwise the under-storage's.
+    pub async fn ensure(self: &Arc<Self>, entry: &Arc<Entry>, chunks: Range<u64>) -> Result<(), Failed> {
+        let mut joined: Vec<Arc<Flight>> = Vec::new();
+        loop {
+            let progress = entry.fills.progress.notified();
+            tokio::pin!(progress);
+            // Counts from here on, also what happens before it is awaited.
+            progress.as_mut().enable();
+            let missing = entry.missing(chunks.clone());
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let failed = joined
+                .iter()
+                .filter(|flight| missing.iter().any(|run| flight.overlaps(run)));
+            if let Some(failure) = failed.filter_map(|flight| flight.failure()).next() {
+                return Err(match failure {
+                    Failure::Source(error) => Failed::Source(error.clone()),
+                    Failure::NotKept(error) => Failed::NotKept(error.clone()),
+                });
+            }
+            if self.is_full() {
+                let why = "no room in the worker's store a moment ago";
+                return Err(Failed::NotKept(FsError::new(ErrorKind::NoSpace, why)));
+            }
+            joined = self.start(entry, &missing, true);
+            progress.await;
+        }
+    }
+
+    /// Fetches `range` in the background, as far as it is missing.
+    pub fn read_ahead(self: &Arc<Self>, entry: &Arc<Entry>, range: Range<u64>) {
+        if self.is_full() {
+            return;
+        }
+        let missing = entry.missing(range.start / CHUNK_BYTES..chunks_of(range.end));
+        if !missing.is_empty() {
+            self.start(entry, &missing, false);
+        }
+    }
+
+    fn start(self: &Arc<Self>, entry: &Arc<Entry>, missing: &[Range<u64>], demanded: bool) -> Vec<Arc<Flight>> {
+        let (joined, new) = entry.fills.claim(missing, self.part_chunks, demanded);
+        for flight in new {
+            let (filler, entry) = (Arc::clone(self), Arc::clone(entry));
+            self.tasks.spawn(async move {
+                let result = tokio::select! {
+                    () = filler.shutdown.cancelled() => Ok(Err(Failure::Source(shutting_down()))),
+                    result = AssertUnwindSafe(filler.fly(&entry, &flight)).catch_unwind() => result,
+                };
+                match result {
+                    Ok(Ok(())) => {}
+                    Ok(Err(failure)) => flight.fail(failure),
+                    Err(_) => {
+                        let why = format!("fetching inode {} panicked", entry.inode);
+                        flight.fail(Failure::Source(FsError::new(ErrorKind::Internal, why)));
+                    }
+                }
+                entry.fills.end(&flight);
+            });
+        }
+        joined
+    }
+
+    async fn fly(self: &Arc<Self>, entry: &Arc<Entry>, flight: &Flight) -> Result<(), Failure> {
+        let closed = |_| Failure::Source(shutting_down());
+        let places = entry
+            .fills
+            .places
+            .get_or_init(|| Arc::new(Semaphore::new(self.places_per_file)));
+        // What somebody waits for does not queue behind read-ahead of the same file.
+        let _file_place = match flight.demanded {
+            true => None,
+            false => Some(places.acquire().await.map_err(closed)?),
+        };
+        let _place = self.places.acquire().await.map_err(closed)?;
+        let bytes = (flight.chunks.end - flight.chunks.start) * CHUNK_BYTES;
+        let store = Arc::clone(&self.store);
+        let room = blocking(move || Ok(store.make_room(bytes)))
+            .await
+            .map_err(Failure::NotKept)?;
+        if !room {
+            return Err(self.not_kept(FsError::new(ErrorKind::NoSpace, "no room in the worker's store")));
+        }
+        let mut at = flight.chunks.start * CHUNK_BYTES;
+        let mut backoff = RETRY.start();
+        loop {
+            let Some((source, source_bytes, epoch)) = entry.source() else {
+                let why = format!(
+                    "a part of inode {} is here no more and in no under-storage",
+                    entry.inode
+                );
+                return Err(Failure::Source(FsError::new(ErrorKind::DataLost, why)));
+            };
+            let end = (flight.chunks.end * CHUNK_BYTES).min(source_bytes);
+            match self.fetch(entry, &source, &mut at, end, epoch).await {
+                Ok(()) => return Ok(()),
+                Err(Failure::Source(error)) => {
+                    let again = match error.kind {
+                        ErrorKind::VersionMismatch => self.mismatch(entry, &source).await,
+                        _ => error.is_retryable() && backoff.pause().await,
+                    };
+                    if !again {
+                        return Err(Failure::Source(error));
+                    }
+                }
+                Err(not_kept) => return Err(not_kept),
+            }
+        }
+    }
+
+    /// Fetches from `at` to `end`, moving `at` behind what was kept.
+    async fn fetch(
+        &self,
+        entry: &Arc<Entry>,
+        source: &UfsSource,
+        at: &mut u64,
+        end: u64,
+        epoch: u64,
+    ) -> Result<(), Failure> {
+        if *at >= end {
+            return Ok(());
+        }
+        let mut stream = self.open(source, *at..end).await.map_err(Failure::Source)?;
+        let mut batch = BytesMut::new();
+        let mut received = *at;
+        while received < end {
+            let piece = match stream.next().await {
+                Some(Ok(piece)) => piece,
+                Some(Err(error)) => return Err(Failure::Source(read_error(source, error))),
+                None => return Err(Failure::Source(short(source, received, end))),
+            };
+            received += piece.len() as u64;
+            self.bytes_read_ufs.add(piece.len() as u64);
+            if received > end {
+                return Err(Failure::Source(short(source, received, end)));
+            }
+            batch.extend_from_slice(&piece);
+            let whole = match received == end {
+                true => batch.len(),
+                false => batch.len() - batch.len() % CHUNK_BYTES as usize,
+            };
+            if received == end || whole >= BATCH_BYTES {
+                let ready = batch.split_to(whole).freeze();
+                let n = ready.len() as u64;
+                if !self.keep(entry, epoch, *at, ready).await? {
+                    return Ok(());
+                }
+                *at += n;
+            }
+        }
+        Ok(())
+    }
+
+    /// False: the bytes are not wanted any more.
+    async fn keep(&self, entry: &Arc<Entry>, epoch: u64, offset: u64, bytes: Bytes) -> Result<bool, Failure> {
+        let filled = Arc::clone(entry);
+        let kept = blocking(move || {
+            filled
+                .fill(epoch, offset, &bytes)
+                .map_err(|error| FsError::from_io(format!("keep bytes of inode {}", filled.inode), &error))
+        })
+        .await
+        .map_err(|error| self.not_kept(error))?;
+        let Some(kept) = kept else { return Ok(false) };
+        self.store.space.charge(entry, kept);
+        let view = entry.view();
+        if !view.header.open && !view.dead {
+            self.store
+                .reports
+                .set(entry.inode, view.header.version, entry.present_bytes());
+        }
+        entry.fills.progress.notify_waiters();
+        Ok(true)
+    }
+
+    fn not_kept(&self, error: FsError) -> Failure {
+        let until = (self.started.elapsed() + FULL_PAUSE).as_millis() as u64;
+        if self.full_until_ms.swap(until, Ordering::Relaxed) == 0 || error.kind != ErrorKind::NoSpace {
+            tracing::warn!(%error, "fetched bytes cannot be kept; reading past the store");
+        }
+        Failure::NotKept(error)
+    }
+
+    fn is_full(&self) -> bool {
+        (self.started.elapsed().as_millis() as u64) < self.full_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// The object is another one. True: there is reason to try again.
+    async fn mismatch(&self, entry: &Arc<Entry>, tried: &UfsSource) -> bool {
+        let waited = tokio::time::timeout(UPLOAD_WAIT_MAX, async {
+            loop {
+                let progress = entry.fills.progress.notified();
+                tokio::pin!(progress);
+                progress.as_mut().enable();
+                if !entry.view().uploading {
+                    return;
+                }
+                progress.await;
+            }
+        });
+        if waited.await.is_err() {
+            return false;
+        }
+        let now = entry.source().map(|(source, _, _)| source);
+        if now.as_ref() != Some(tried) {
+            return now.is_some();
+        }
+        let view = entry.view();
+        if view.header.open || view.header.ufs.is_none() {
+            return false;
+        }
+        if let Some(offered) = entry.fills.take_offered(tried) {
+            let moved = entry.update(|header| header.ufs = Some(offered));
+            return moved.is_ok();
+        }
+        // What is kept of it is the old version; a look-up at the master will bring the new one.
+        let (store, entry) = (Arc::clone(&self.store), Arc::clone(entry));
+        let inode = entry.inode.get();
+        match blocking(move || store.remove(&entry)).await {
+            Ok(()) => tracing::info!(
+                inode,
+                "the object in the under-storage changed; dropped what was cached of it"
+            ),
+            Err(error) => tracing::warn!(%error, inode, "drop a version that changed in the under-storage"),
+        }
+        false
+    }
+
+    async fn open(
+        &self,
+        source: &UfsSource,
+        range: Range<u64>,
+    ) -> FsResult<futures::stream::BoxStream<'static, alluxio_ufs::UfsResult<Bytes>>> {
+        let ufs = self.clients.get(source.mount_id).await?;
+        let stream = ufs.read(&source.path, range, &source.fingerprint).await;
+        stream.map_err(|error| read_error(source, error))
+    }
+
+    /// Reads `range` of an object past the store.
+    ///
+    /// # Errors
+    /// The under-storage's, after a bounded number of tries.
+    pub async fn read_past(&self, source: &UfsSource, range: Range<u64>) -> FsResult<Bytes> {
+        let _place = self.places.acquire().await.map_err(|_| shutting_down())?;
+        let mut backoff = RETRY.start();
+        loop {
+            match self.read_past_once(source, range.clone()).await {
+                Err(error) if error.is_retryable() && backoff.pause().await => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn read_past_once(&self, source: &UfsSource, range: Range<u64>) -> FsResult<Bytes> {
+        let want = (range.end - range.start) as usize;
+        let mut stream = self.open(source, range.clone()).await?;
+        let mut bytes = BytesMut::with_capacity(want);
+        while let Some(piece) = stream.next().await {
+            let piece = piece.map_err(|error| read_error(source, error))?;
+            self.bytes_read_ufs.add(piece.len() as u64);
+            bytes.extend_from_slice(&piece);
+            if bytes.len() > want {
+                break;
+            }
+        }
+        match bytes.len() == want {
+            true => Ok(bytes.freeze()),
+            false => Err(short(source, range.start + bytes.len() as u64, range.end)),
+        }
+    }
+}
+
+/// Why chunks are not here.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// The under-storage's answer.
+    Source(FsError),
+    /// They cannot be kept.
+    NotKept(FsError),
+}
+
+impl Failed {
+    pub fn into_error(self) -> FsError {
+        match self {
+            Failed::Source(error) | Failed::NotKept(error) => error,
+        }
+    }
+}
+
+fn read_error(source: &UfsSource, error: alluxio_ufs::UfsError) -> FsError {
+    let mut error = FsError::from(error);
+    // The object of that version is gone: for the caller the same as another object.
+    if error.kind == ErrorKind::NotFound {
+        error.kind = ErrorKind::VersionMismatch;
+    }
+    error.context(format!(
+        "read {} of mount {}",
+        source.path.escape_ascii(),
+        source.mount_id
+    ))
+}
+
+fn shutting_down() -> FsError {
+    FsError::new(ErrorKind::Unavailable, "the worker is shutting down")
+}
+
+fn short(source: &UfsSource, got: u64, end: u64) -> FsError {
+    let why = format!(
+        "read {} of mount {}: the body ended at {got} instead of {end}",
+        source.path.escape_ascii(),
+        source.mount_id
+    );
+    FsError::new(ErrorKind::Unavailable, why)
+}

@@ -1,0 +1,126 @@
+//! System calls on data files that std lacks.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// What fstat(2) says, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileStat {
+    pub size: u64,
+    pub mtime_ns: i64,
+    pub ctime_ns: i64,
+    /// What it takes of the disk.
+    pub disk_bytes: u64,
+}
+
+/// fstat(2).
+pub(crate) fn stat(file: &File) -> io::Result<FileStat> {
+    let meta = file.metadata()?;
+    Ok(FileStat {
+        size: meta.len(),
+        mtime_ns: meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
+        ctime_ns: meta.ctime() * 1_000_000_000 + meta.ctime_nsec(),
+        disk_bytes: meta.blocks() * 512,
+    })
+}
+
+/// Reads up to `length` bytes at `offset`, fewer only at the end of the file. With `cached_only`, `None` if not all of it
+/// is in the page cache (or the file system cannot tell).
+pub(crate) fn read_at(file: &File, offset: u64, length: usize, cached_only: bool) -> io::Result<Option<Vec<u8>>> {
+    let mut buffer: Vec<u8> = Vec::with_capacity(length);
+    let flags = if cached_only { libc::RWF_NOWAIT } else { 0 };
+    while buffer.len() < length {
+        let at = buffer.len();
+        let spare: &mut [MaybeUninit<u8>] = &mut buffer.spare_capacity_mut()[..length - at];
+        let vector = libc::iovec {
+            iov_base: spare.as_mut_ptr().cast(),
+            iov_len: spare.len(),
+        };
+        let position = i64::try_from(offset + at as u64).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        // SAFETY: the vector describes `spare`, memory of ours that outlives the call and that nobody else touches.
+        let n = unsafe { libc::preadv2(file.as_raw_fd(), &raw const vector, 1, position, flags) };
+        if n < 0 {
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EINTR) => continue,
+                Some(libc::EAGAIN | libc::EOPNOTSUPP) if cached_only => return Ok(None),
+                _ => return Err(error),
+            }
+        }
+        if n == 0 {
+            break;
+        }
+        // SAFETY: the kernel initialised `n` bytes behind the current length, within the capacity.
+        unsafe { buffer.set_len(at + n as usize) };
+        if cached_only && buffer.len() < length {
+            // Short: the end of the file, or of what is cached. Only a blocking read can tell.
+            return Ok(None);
+        }
+    }
+    Ok(Some(buffer))
+}
+
+/// The next stretch of data at or after `from`: `None` if only a hole follows.
+pub(crate) fn next_data(file: &File, from: u64) -> io::Result<Option<(u64, u64)>> {
+    let Some(start) = seek(file, from, libc::SEEK_DATA)? else {
+        return Ok(None);
+    };
+    let end = seek(file, start, libc::SEEK_HOLE)?.unwrap_or(u64::MAX);
+    Ok(Some((start, end)))
+}
+
+fn seek(file: &File, from: u64, whence: libc::c_int) -> io::Result<Option<u64>> {
+    let from = i64::try_from(from).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: no memory is involved; the file position, which it moves, is used by nobody.
+    let at = unsafe { libc::lseek(file.as_raw_fd(), from, whence) };
+    match u64::try_from(at) {
+        Ok(at) => Ok(Some(at)),
+        Err(_) => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
+/// fallocate(2).
+pub(crate) fn allocate(file: &File, mode: i32, offset: u64, length: u64) -> io::Result<()> {
+    let invalid = |_| io::Error::from_raw_os_error(libc::EFBIG);
+    let offset = i64::try_from(offset).map_err(invalid)?;
+    let length = i64::try_from(length).map_err(invalid)?;
+    // SAFETY: no memory is involved.
+    match unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sets mtime and leaves atime.
+pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> io::Result<()> {
+    let times = [
+        libc::timespec {
+            tv_sec: 0,
+            tv_nsec: libc::UTIME_OMIT,
+        },
+        libc::timespec {
+            tv_sec: mtime_ns.div_euclid(1_000_000_000),
+            tv_nsec: mtime_ns.rem_euclid(1_000_000_000),
+        },
+    ];
+    // SAFETY: `times` is the array of two that the call reads.
+    match unsafe { libc::futimens(file.as_raw_fd(), times.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Another open file description of the same file, also if its name is gone: a descriptor that is handed out shares
+/// neither position nor access mode with ours.
+pub(crate) fn reopen(file: &File, write: bool) -> io::Result<OwnedFd> {
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let file = OpenOptions::new().read(true).write(write).open(path)?;
+    Ok(file.into())
+}

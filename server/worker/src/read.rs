@@ -1,0 +1,404 @@
+//! OpenRead, Read and Load: from the local file where it is, through the store where it must be fetched, past the store
+//! where it cannot be kept.
+
+use crate::core::{Core, on_file, stale};
+use crate::fill::Failed;
+use crate::io;
+use crate::store::{Entry, Header, Local, blocking, chunks_of};
+use alluxio_proto::master::ReadSource;
+use alluxio_proto::worker::{Load, OpenRead, OpenedFile, Read, TRANSFER_BYTES_MAX, WorkerReplyBody};
+use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId, WorkerResponse};
+use bytes::{Bytes, BytesMut};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Reads up to this size are tried on the calling thread if the page cache has them: a hop to another thread would cost
+/// more than the copy.
+const INLINE_BYTES_MAX: u64 = 128 * 1024;
+/// Rounds of one read: each time around a chunk was fetched or evicted, or an entry replaced, in between.
+const ROUNDS_MAX: usize = 32;
+/// Bytes fetched at a time by Load.
+const LOAD_STEP_BYTES: u64 = 32 * 1024 * 1024;
+
+impl Core {
+    /// See [`OpenRead`].
+    pub async fn open_read(&self, request: OpenRead) -> FsResult<WorkerResponse> {
+        let source = request.source.ok_or_else(|| no_source(request.inode))?;
+        let mut opened = OpenedFile {
+            complete: source.length == 0,
+            length: source.length,
+            mtime_ns: 0,
+        };
+        let Some(entry) = self.entry_for_read(InodeId(request.inode), &source).await? else {
+            return Ok(WorkerResponse::message(WorkerReplyBody::OpenedFile(opened)));
+        };
+        if source.length <= self.settings.whole_fetch_bytes && request.want_fd {
+            match self.filler.ensure(&entry, 0..chunks_of(source.length)).await {
+                Ok(()) | Err(Failed::NotKept(_)) => {}
+                Err(Failed::Source(error)) => return Err(error),
+            }
+        }
+        let is_open = entry.is_open();
+        let handing_out = request.want_fd && !request.verify;
+        let boot_id = self.store.layout.boot_id.clone();
+        let (stat, complete, fd) = on_file(&entry, "open", move |entry| {
+            let stat = io::stat(&entry.data)?;
+            let mut complete = entry.complete()?;
+            let mut fd = None;
+            if handing_out && complete {
+                complete = trust(entry, &boot_id)?;
+                fd = if complete {
+                    Some(io::reopen(&entry.data, false)?)
+                } else {
+                    None
+                };
+            }
+            Ok((stat, complete, fd))
+        })
+        .await?;
+        opened.complete = complete;
+        if is_open {
+            opened.length = stat.size;
+            opened.mtime_ns = stat.mtime_ns;
+        }
+        Ok(WorkerResponse {
+            reply: WorkerReplyBody::OpenedFile(opened),
+            data: Bytes::new(),
+            fd,
+        })
+    }
+
+    /// See [`Read`].
+    pub async fn read(&self, request: Read) -> FsResult<Bytes> {
+        if request.length > TRANSFER_BYTES_MAX {
+            let why = format!(
+                "read of {} bytes; at most {TRANSFER_BYTES_MAX} at a time",
+                request.length
+            );
+            return Err(FsError::new(ErrorKind::InvalidArgument, why));
+        }
+        let end = request
+            .offset
+            .checked_add(request.length)
+            .ok_or_else(|| FsError::new(ErrorKind::InvalidArgument, "read beyond the largest offset"))?;
+        let inode = InodeId(request.inode);
+        let source = request.source.ok_or_else(|| no_source(request.inode))?;
+        let bytes = if request.open_version {
+            let entry = self.store.find(inode).await?.filter(|entry| {
+                let view = entry.view();
+                // What was just sealed is what was open.
+                view.open_as(source.version) || (!view.header.open && view.header.version == source.version)
+            });
+            let entry = entry.ok_or_else(|| stale(request.inode, source.version))?;
+            self.read_entry(&entry, request.offset..end, request.stream).await?
+        } else {
+            let range = request.offset.min(source.length)..end.min(source.length);
+            if range.is_empty() {
+                Bytes::new()
+            } else {
+                self.read_committed(inode, &source, range, request.stream).await?
+            }
+        };
+        self.counters.bytes_read.add(bytes.len() as u64);
+        Ok(bytes)
+    }
+
+    async fn read_committed(
+        &self,
+        inode: InodeId,
+        source: &ReadSource,
+        range: Range<u64>,
+        stream: u64,
+    ) -> FsResult<Bytes> {
+        // What is here and in the page cache is answered at once.
+        if range.end - range.start <= INLINE_BYTES_MAX
+            && let Some(entry) = self
+                .store
+                .get(inode)
+                .filter(|entry| entry.is_committed_as(source.version))
+            && let Ok(Local::Data(bytes)) = entry.read_local(range.clone(), true)
+        {
+            self.read_ahead(&entry, &range, stream);
+            return Ok(bytes);
+        }
+        match self.entry_for_read(inode, source).await? {
+            Some(entry) => self.read_entry(&entry, range, stream).await,
+            None => {
+                let ufs = source.ufs.as_ref().ok_or_else(|| not_here(inode, source))?;
+                self.filler.read_past(ufs, range).await
+            }
+        }
+    }
+
+    /// See [`Load`].
+    pub async fn load(&self, request: Load) -> FsResult<()> {
+        let source = request.source.ok_or_else(|| no_source(request.inode))?;
+        let Some(entry) = self.entry_for_read(InodeId(request.inode), &source).await? else {
+            return match source.length {
+                0 => Ok(()),
+                _ => Err(FsError::new(ErrorKind::NoSpace, "the worker cannot keep the file now")),
+            };
+        };
+        let chunks = chunks_of(source.length);
+        let mut at = 0;
+        while at < chunks {
+            let next = chunks.min(at + LOAD_STEP_BYTES / CHUNK_BYTES);
+            self.filler.ensure(&entry, at..next).await.map_err(Failed::into_error)?;
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// The entry that answers reads of a committed version, made if need be; `None`: it can only be read past the store.
+    async fn entry_for_read(&self, inode: InodeId, source: &ReadSource) -> FsResult<Option<Arc<Entry>>> {
+        for _ in 0..ROUNDS_MAX {
+            let Some(entry) = self.store.find(inode).await? else {
+                let Some(ufs) = &source.ufs else {
+                    return if source.length == 0 {
+                        Ok(None)
+                    } else {
+                        Err(not_here(inode, source))
+                    };
+                };
+                if ufs.length != source.length {
+                    let why = format!("inode {inode} has {} bytes, its object {}", source.length, ufs.length);
+                    return Err(FsError::new(ErrorKind::InvalidArgument, why));
+                }
+                match self.create_cached(inode, source).await {
+                    Ok(entry) => return Ok(Some(entry)),
+                    Err(error) if error.kind == ErrorKind::Stale => continue,
+                    Err(error) => {
+                        tracing::warn!(%error, inode = inode.get(), "cannot cache a file; reading past the store");
+                        return Ok(None);
+                    }
+                }
+            };
+            let view = entry.view();
+            if view.dead {
+                continue;
+            }
+            if view.serves(source.version) {
+                self.note_place(&entry, source)?;
+                return Ok(Some(entry));
+            }
+            if source.version < view.header.version || view.pinned() {
+                // An older version than ours, or one that must not replace what may be the only copy.
+                return match source.ufs {
+                    Some(_) => Ok(None),
+                    None if source.length == 0 => Ok(None),
+                    None => Err(stale(inode.get(), source.version)),
+                };
+            }
+            let store = Arc::clone(&self.store);
+            blocking(move || store.remove(&entry)).await?;
+        }
+        Ok(None)
+    }
+
+    async fn create_cached(&self, inode: InodeId, source: &ReadSource) -> FsResult<Arc<Entry>> {
+        let header = Header {
+            inode: inode.get(),
+            version: source.version,
+            length: source.length,
+            ufs: source.ufs.clone(),
+            ..Header::default()
+        };
+        let store = Arc::clone(&self.store);
+        blocking(move || store.create(header)).await
+    }
+
+    /// The caller may know better than we where the version is in the under-storage.
+    fn note_place(&self, entry: &Entry, source: &ReadSource) -> FsResult<()> {
+        let Some(theirs) = &source.ufs else { return Ok(()) };
+        let view = entry.view();
+        if view.header.open || view.header.ufs.as_ref() == Some(theirs) {
+            return Ok(());
+        }
+        if view.header.ufs.is_some() {
+            // Which of the two is newer nobody can tell: it is tried when ours fails.
+            entry.fills.offer(theirs.clone());
+            return Ok(());
+        }
+        // Uploaded, and the news of it got lost here: it is not the only copy any more.
+        if theirs.length != view.header.length || view.uploading {
+            return Ok(());
+        }
+        let io = |error| FsError::from_io(format!("update the sidecar of inode {}", entry.inode), &error);
+        entry.update(|header| header.ufs = Some(theirs.clone())).map_err(io)
+    }
+
+    /// Reads from an entry; short only at its end.
+    pub async fn read_entry(&self, entry: &Arc<Entry>, range: Range<u64>, stream: u64) -> FsResult<Bytes> {
+        for _ in 0..ROUNDS_MAX {
+            let found = if range.end - range.start <= INLINE_BYTES_MAX {
+                entry
+                    .read_local(range.clone(), true)
+                    .map_err(|error| FsError::from_io(format!("read the local file of inode {}", entry.inode), &error))
+            } else {
+                Ok(Local::WouldBlock)
+            };
+            let found = match found {
+                Ok(Local::WouldBlock) => {
+                    let range = range.clone();
+                    on_file(entry, "read", move |entry| entry.read_local(range, false)).await
+                }
+                other => other,
+            };
+            match found {
+                Ok(Local::Data(bytes)) => {
+                    self.read_ahead(entry, &range, stream);
+                    return Ok(bytes);
+                }
+                Ok(Local::Missing) | Ok(Local::WouldBlock) => {
+                    if let Some(bytes) = self.fetch_missing(entry, &range, stream).await? {
+                        return Ok(bytes);
+                    }
+                }
+                Ok(Local::Corrupt(chunk)) => self.forget_corrupt(entry, chunk).await?,
+                Err(error) => {
+                    tracing::warn!(%error, inode = entry.inode.get(), "the worker's disk fails; reading past the store");
+                    return self.read_mixed(entry, range).await.map_err(|_| error);
+                }
+            }
+        }
+        // Evicted as fast as it is fetched.
+        self.read_mixed(entry, range).await
+    }
+
+    /// Fetches what is missing of `range`, then there is another round; or gives the bytes if they cannot be kept.
+    async fn fetch_missing(&self, entry: &Arc<Entry>, range: &Range<u64>, stream: u64) -> FsResult<Option<Bytes>> {
+        let length = local_length(entry)?;
+        let mut chunks = range.start / CHUNK_BYTES..chunks_of(range.end.min(length));
+        if length <= self.settings.whole_fetch_bytes {
+            chunks = 0..chunks_of(length);
+        }
+        self.read_ahead(entry, range, stream);
+        match self.filler.ensure(entry, chunks).await {
+            Ok(()) => Ok(None),
+            Err(Failed::Source(error)) => Err(error),
+            Err(Failed::NotKept(_)) => self.read_mixed(entry, range.clone()).await.map(Some),
+        }
+    }
+
+    fn read_ahead(&self, entry: &Arc<Entry>, range: &Range<u64>, stream: u64) {
+        let Ok(length) = entry.length() else { return };
+        if range.is_empty() || range.end > length {
+            return;
+        }
+        let ahead = entry
+            .fills
+            .streams
+            .lock()
+            .note(stream, range, length, self.filler.policy);
+        if let Some(ahead) = ahead {
+            self.filler.read_ahead(entry, ahead);
+        }
+    }
+
+    async fn forget_corrupt(&self, entry: &Arc<Entry>, chunk: u64) -> FsResult<()> {
+        self.store.counters.corrupt.inc();
+        let again = on_file(entry, "mend", move |entry| entry.forget_chunk(chunk)).await?;
+        let inode = entry.inode.get();
+        if again {
+            tracing::warn!(inode, chunk, "a cached chunk is damaged; fetching it again");
+            return Ok(());
+        }
+        tracing::error!(inode, chunk, "a chunk that has no other copy is damaged");
+        let why = format!(
+            "bytes at {} of inode {inode} are damaged and have no other copy",
+            chunk * CHUNK_BYTES
+        );
+        Err(FsError::new(ErrorKind::DataLost, why))
+    }
+
+    /// Reads what is here from here and the rest past the store, keeping nothing.
+    async fn read_mixed(&self, entry: &Arc<Entry>, range: Range<u64>) -> FsResult<Bytes> {
+        let length = local_length(entry)?;
+        let range = range.start.min(length)..range.end.min(length);
+        let mut out = BytesMut::with_capacity((range.end - range.start) as usize);
+        let mut at = range.start;
+        while at < range.end {
+            let missing = entry.missing(at / CHUNK_BYTES..chunks_of(range.end));
+            let (gap_start, gap_end) = missing.first().map_or((range.end, range.end), |run| {
+                (run.start * CHUNK_BYTES, run.end * CHUNK_BYTES)
+            });
+            let local = at..gap_start.clamp(at, range.end);
+            if !local.is_empty() {
+                let part = local.clone();
+                match on_file(entry, "read", move |entry| entry.read_local(part, false)).await? {
+                    Local::Data(bytes) if bytes.len() as u64 == local.end - local.start => {
+                        out.extend_from_slice(&bytes)
+                    }
+                    Local::Corrupt(chunk) => self.forget_corrupt(entry, chunk).await?,
+                    // Changed in between: look again.
+                    _ => {}
+                }
+                at = range.start + out.len() as u64;
+                continue;
+            }
+            let gap = at..gap_end.min(range.end);
+            let (source, source_bytes, _) = entry.source().ok_or_else(|| {
+                FsError::new(
+                    ErrorKind::DataLost,
+                    format!("a part of inode {} is nowhere", entry.inode),
+                )
+            })?;
+            let there = gap.start.min(source_bytes)..gap.end.min(source_bytes);
+            if !there.is_empty() {
+                out.extend_from_slice(&self.filler.read_past(&source, there).await?);
+            }
+            // What lies beyond the base is zeros.
+            out.resize((gap.end - range.start) as usize, 0);
+            at = gap.end;
+        }
+        Ok(out.freeze())
+    }
+}
+
+/// After a crash of the operating system every checksum is looked at once before a descriptor is handed out. False: some
+/// were wrong and are forgotten.
+fn trust(entry: &Entry, boot_id: &str) -> std::io::Result<bool> {
+    if entry.trusted(boot_id) {
+        return Ok(true);
+    }
+    let length = entry.length()?;
+    let mut at = 0;
+    while at < length {
+        let end = length.min(at + TRANSFER_BYTES_MAX);
+        match entry.read_local(at..end, false)? {
+            Local::Data(_) => at = end,
+            Local::Corrupt(chunk) => {
+                tracing::warn!(
+                    inode = entry.inode.get(),
+                    chunk,
+                    "a chunk did not survive the last crash"
+                );
+                entry.forget_chunk(chunk)?;
+                return Ok(false);
+            }
+            Local::Missing | Local::WouldBlock => return Ok(false),
+        }
+    }
+    entry.set_trusted(boot_id)?;
+    Ok(true)
+}
+
+fn local_length(entry: &Entry) -> FsResult<u64> {
+    let io = |error| FsError::from_io(format!("look at the local file of inode {}", entry.inode), &error);
+    entry.length().map_err(io)
+}
+
+fn no_source(inode: u64) -> FsError {
+    FsError::new(
+        ErrorKind::InvalidArgument,
+        format!("a read of inode {inode} without a source"),
+    )
+}
+
+fn not_here(inode: InodeId, source: &ReadSource) -> FsError {
+    let why = format!(
+        "version {} of inode {inode} is in no under-storage and not on this worker",
+        source.version
+    );
+    FsError::new(ErrorKind::DataLost, why)
+}

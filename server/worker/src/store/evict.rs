@@ -1,0 +1,171 @@
+//! Space: what is used, what may be, and which files go first when it runs short.
+//!
+//! Order of eviction is least recently used, exact while the process runs and by the data files' times after a start.
+//! What may be the only copy ([`super::View::pinned`]) never goes. Whole files go, by unlinking: who has one open reads
+//! on from its descriptor.
+
+use super::{Entry, Store};
+use alluxio_common::sync::Mutex;
+use alluxio_proto::InodeId;
+use lru::LruCache;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Files looked at in one search for space; more are pinned than evictable then, and the search gives up.
+const CANDIDATES_MAX: usize = 4096;
+/// Kept free in the file system whatever the quota says: others, and sidecars, need room too.
+const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// Of a small file system, this share instead.
+const FREE_SHARE: u64 = 32;
+
+/// Used bytes and order of eviction.
+#[derive(Debug)]
+pub(crate) struct Space {
+    pub quota_bytes: u64,
+    high_bytes: u64,
+    low_bytes: u64,
+    /// Free bytes of the file system below which nothing more is cached.
+    pub reserve_bytes: u64,
+    used_bytes: AtomicU64,
+    /// About 70 bytes for each file held.
+    order: Mutex<LruCache<InodeId, u64>>,
+}
+
+impl Space {
+    pub fn new(quota_bytes: u64, file_system_bytes: u64, high_ratio: f64, low_ratio: f64) -> Self {
+        let share = |ratio: f64| (quota_bytes as f64 * ratio) as u64;
+        Self {
+            quota_bytes,
+            high_bytes: share(high_ratio),
+            low_bytes: share(low_ratio),
+            reserve_bytes: FREE_BYTES_MIN.min(file_system_bytes / FREE_SHARE),
+            used_bytes: AtomicU64::new(0),
+            order: Mutex::new(LruCache::unbounded()),
+        }
+    }
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+    /// So many more bytes are held of `inode`.
+    pub fn charge(&self, entry: &Entry, bytes: u64) {
+        entry.charged.fetch_add(bytes, Ordering::Relaxed);
+        self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(held) = self.order.lock().get_mut(&entry.inode) {
+            *held += bytes;
+        }
+    }
+    /// Just so many bytes are held of `inode`, which is as good as used now if `touch`.
+    pub fn set(&self, inode: InodeId, bytes: u64, touch: bool) {
+        let mut order = self.order.lock();
+        let before = match touch {
+            true => order.put(inode, bytes),
+            false => match order.peek_mut(&inode) {
+                Some(held) => Some(std::mem::replace(held, bytes)),
+                None => {
+                    order.put(inode, bytes);
+                    order.demote(&inode);
+                    None
+                }
+            },
+        };
+        self.adjust(before.unwrap_or(0), bytes);
+    }
+    /// Nothing is held of `inode` any more.
+    pub fn forget(&self, inode: InodeId) {
+        if let Some(before) = self.order.lock().pop(&inode) {
+            self.adjust(before, 0);
+        }
+    }
+    /// It was used; noted once a second.
+    pub fn touch(&self, entry: &Entry) {
+        let now = now_s();
+        if entry.used_s.swap(now, Ordering::Relaxed) != now {
+            self.order.lock().promote(&entry.inode);
+        }
+    }
+    pub fn knows(&self, inode: InodeId) -> bool {
+        self.order.lock().contains(&inode)
+    }
+    fn adjust(&self, before: u64, after: u64) {
+        // Wrapping addition of a difference: never below zero, because every byte taken off was put on.
+        self.used_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+    }
+    /// The coldest files, coldest first.
+    fn coldest(&self, count: usize) -> Vec<InodeId> {
+        self.order
+            .lock()
+            .iter()
+            .rev()
+            .take(count)
+            .map(|(inode, _)| *inode)
+            .collect()
+    }
+}
+
+fn now_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+impl Store {
+    /// Sees to it that `bytes` more may be kept, evicting if need be. False: they may not. Blocks.
+    pub fn make_room(&self, bytes: u64) -> bool {
+        let fits =
+            |store: &Store| store.space.used_bytes() + bytes <= store.space.quota_bytes && !store.disk_is_short(bytes);
+        if fits(self) {
+            return true;
+        }
+        self.evict_until(|store| fits(store));
+        fits(self)
+    }
+
+    /// Evicts down to the low watermark if the high one is passed or the disk is short. Blocks.
+    pub fn evict_in_background(&self) {
+        if self.space.used_bytes() > self.space.high_bytes {
+            self.evict_until(|store| store.space.used_bytes() <= store.space.low_bytes);
+        }
+        if self.disk_is_short(0) {
+            self.evict_until(|store| !store.disk_is_short(0));
+        }
+    }
+
+    fn disk_is_short(&self, bytes: u64) -> bool {
+        match self.layout.free_bytes() {
+            Ok(free) => free < bytes.saturating_add(self.space.reserve_bytes),
+            Err(error) => {
+                tracing::warn!(%error, "ask the file system for its free space");
+                false
+            }
+        }
+    }
+
+    fn evict_until(&self, enough: impl Fn(&Store) -> bool) {
+        // One at a time, or several would evict for the same bytes.
+        let _one = self.evicting.lock();
+        for inode in self.space.coldest(CANDIDATES_MAX) {
+            if enough(self) {
+                return;
+            }
+            match self.load(inode) {
+                Ok(Some(entry)) => self.evict(&entry),
+                Ok(None) => self.space.forget(inode),
+                Err(error) => tracing::info!(%error, inode = inode.get(), "look at a file to evict"),
+            }
+        }
+    }
+
+    fn evict(&self, entry: &Arc<Entry>) {
+        // A writer that just begins has the turn, or finds it dead afterwards and begins anew.
+        let Ok(_turn) = entry.turn.try_lock() else { return };
+        let view = entry.view();
+        if view.pinned() || view.uploading || view.dead {
+            return;
+        }
+        match self.remove(entry) {
+            Ok(()) => self.counters.evicted.inc(),
+            Err(error) => tracing::warn!(%error, inode = entry.inode.get(), "evict a file"),
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! The loop with the master: registration, heartbeats that bring work, and what became of it.
+//!
+//! Two heartbeats run beside each other: a long poll that brings work, and one per interval that tells what is held. A
+//! poll is never cut short, because the work in its answer would be lost until the master gives it again.
+
+use crate::core::Core;
+use crate::options::WorkerOptions;
+use crate::report::Reports;
+use crate::store::{Identity, Store};
+use alluxio_common::retry::RetryPolicy;
+use alluxio_common::sync::Mutex;
+use alluxio_proto::master::*;
+use alluxio_proto::{ErrorKind, FsError, FsResult, MasterApi, WorkerId};
+use futures::FutureExt;
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long the master may hold a poll.
+const POLL_WAIT: Duration = Duration::from_secs(10);
+/// Longest pause between tries while the master is away.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Drops and recoveries at once; they are local and short.
+const LOCAL_TASKS_MAX: usize = 8;
+/// An answer to the master is tried for ever (until shutdown): the pauses end here and begin again.
+const ANSWER_RETRY: RetryPolicy = RetryPolicy {
+    base: Duration::from_millis(50),
+    max: PAUSE_MAX,
+    total: Duration::from_secs(u32::MAX as u64),
+};
+
+/// What the loop needs.
+pub(crate) struct MasterLoop {
+    core: Arc<Core>,
+    options: WorkerOptions,
+    reports: Arc<Reports>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+    worker_id: AtomicU64,
+    /// Uploads under way by intent, and recoveries by inode: the master may give them again.
+    running: Mutex<HashSet<(bool, u64)>>,
+    uploads: Arc<Semaphore>,
+    local: Arc<Semaphore>,
+    register_again: Notify,
+}
+
+impl MasterLoop {
+    pub fn new(
+        core: Arc<Core>,
+        options: WorkerOptions,
+        shutdown: CancellationToken,
+        tasks: TaskTracker,
+    ) -> FsResult<Arc<Self>> {
+        let identity = core.store.layout.identity()?;
+        core.clients.set_worker_id(identity.worker_id);
+        Ok(Arc::new(Self {
+            uploads: Arc::new(Semaphore::new(
+                core.settings.persist_parallelism.min(Semaphore::MAX_PERMITS),
+            )),
+            local: Arc::new(Semaphore::new(LOCAL_TASKS_MAX)),
+            reports: Arc::clone(&core.store.reports),
+            core,
+            options,
+            shutdown,
+            tasks,
+            worker_id: AtomicU64::new(identity.worker_id),
+            running: Mutex::new(HashSet::new()),
+            register_again: Notify::new(),
+        }))
+    }
+
+    pub fn worker_id(&self) -> Option<WorkerId> {
+        Some(self.worker_id.load(Ordering::Relaxed))
+            .filter(|id| *id != 0)
+            .map(WorkerId)
+    }
+
+    /// Registers once.
+    ///
+    /// # Errors
+    /// The master's; `InvalidArgument` if the folder belongs to another cluster.
+    pub async fn register(&self) -> FsResult<()> {
+        let layout = &self.core.store.layout;
+        let identity = layout.identity()?;
+        let mut address = self.options.address.clone();
+        address.worker_id = identity.worker_id;
+        let op = Op::RegisterWorker(RegisterWorker {
+            worker_id: identity.worker_id,
+            address: Some(address),
+            tiers: self.tiers(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cluster_id: identity.cluster_id.clone(),
+        });
+        let registered: Registered = call(&*self.options.master, op).await?;
+        if !identity.cluster_id.is_empty() && registered.cluster_id != identity.cluster_id {
+            let why = format!(
+                "worker folder {} belongs to cluster {}, the master is of cluster {}; give the worker another folder",
+                layout.root().display(),
+                identity.cluster_id,
+                registered.cluster_id
+            );
+            return Err(FsError::new(ErrorKind::InvalidArgument, why));
+        }
+        let now = Identity {
+            cluster_id: registered.cluster_id,
+            worker_id: registered.worker_id,
+        };
+        if now != identity {
+            layout.set_identity(&now)?;
+        }
+        self.worker_id.store(now.worker_id, Ordering::Relaxed);
+        self.core.clients.set_worker_id(now.worker_id);
+        tracing::info!(worker = now.worker_id, cluster = now.cluster_id, "registered");
+        Ok(())
+    }
+
+    /// Starts the loop. `registered`: the first registration is done.
+    pub fn start(self: &Arc<Self>, registered: bool) {
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let work = async {
+                if registered {
+                    this.after_registration();
+                } else {
+                    this.register_until_done().await;
+                }
+                tokio::join!(this.poll(), this.report(), this.keep_registered());
+            };
+            tokio::select! {
+                () = this.shutdown.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
+    async fn register_until_done(self: &Arc<Self>) {
+        let mut backoff = ANSWER_RETRY.start();
+        loop {
+            match self.register().await {
+                Ok(()) => return self.after_registration(),
+                Err(error) if error.is_retryable() => tracing::info!(%error, "register with the master; trying again"),
+                Err(error) => tracing::error!(%error, "the master refuses this worker; trying again"),
+            }
+            backoff.pause().await;
+        }
+    }
+
+    /// Tells all that is held, and clears up in the under-storages.
+    fn after_registration(self: &Arc<Self>) {
+        let (store, shutdown) = (Arc::clone(&self.core.store), self.shutdown.clone());
+        self.tasks.spawn_blocking(move || report_all(&store, &shutdown));
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = this.shutdown.cancelled() => {}
+                () = this.abort_stale_uploads() => {}
+            }
+        });
+    }
+
+    async fn abort_stale_uploads(&self) {
+        let Some(age) = self.core.settings.stale_upload_age else {
+            return;
+        };
+        let stores = match self.core.clients.refresh().await {
+            Ok(stores) => stores,
+            Err(error) => return tracing::info!(%error, "look for interrupted uploads"),
+        };
+        for ufs in stores {
+            match ufs.abort_stale_uploads(age).await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, ?ufs, "aborted interrupted uploads"),
+                // Best effort: the next start tries again.
+                Err(error) => tracing::info!(%error, ?ufs, "abort interrupted uploads"),
+            }
+        }
+    }
+
+    async fn keep_registered(self: &Arc<Self>) {
+        loop {
+            self.register_again.notified().await;
+            self.register_until_done().await;
+        }
+    }
+
+    async fn poll(self: &Arc<Self>) {
+        let mut backoff = ANSWER_RETRY.start();
+        loop {
+            // Without a free place there is nothing to ask for; what cannot wait comes with the reports.
+            let Ok(place) = self.uploads.acquire().await else {
+                return;
+            };
+            drop(place);
+            match self
+                .heartbeat(Vec::new(), POLL_WAIT, self.uploads.available_permits())
+                .await
+            {
+                Ok(()) => backoff = ANSWER_RETRY.start(),
+                Err(error) => {
+                    tracing::info!(%error, "ask the master for work; trying again");
+                    backoff.pause().await;
+                }
+            }
+        }
+    }
+
+    async fn report(self: &Arc<Self>) {
+        let mut ticks = tokio::time::interval(self.core.settings.heartbeat_interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            loop {
+                let report = self.reports.take();
+                if let Err(error) = self.heartbeat(report.clone(), Duration::ZERO, 0).await {
+                    self.reports.put_back(report);
+                    tracing::info!(%error, "report to the master; trying again");
+                    break;
+                }
+                if self.reports.is_empty() {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn heartbeat(self: &Arc<Self>, cached: Vec<CachedFile>, wait: Duration, capacity: usize) -> FsResult<()> {
+        let op = Op::WorkerHeartbeat(WorkerHeartbeat {
+            worker_id: self.worker_id.load(Ordering::Relaxed),
+            tiers: self.tiers(),
+            cached,
+            wait_ms: wait.as_millis() as u64,
+            capacity_tasks: u32::try_from(capacity).unwrap_or(u32::MAX),
+        });
+        let work: WorkerTasks = call(&*self.options.master, op).await?;
+        if work.reregister {
+            self.register_again.notify_one();
+            return Err(FsError::new(
+                ErrorKind::Unavailable,
+                "the master does not know this worker (any more)",
+            ));
+        }
+        for task in work.persist {
+            self.begin((true, task.intent), &self.uploads, |this| async move {
+                this.run_persist(task).await
+            });
+        }
+        for task in work.recover {
+            self.begin((false, task.inode), &self.local, |this| async move {
+                this.run_recover(task).await
+            });
+        }
+        for order in work.drop {
+            if let Err(error) = self.core.drop_by_order(&order).await {
+                tracing::warn!(%error, inode = order.inode, "drop a version as the master ordered");
+            }
+        }
+        Ok(())
+    }
+
+    fn begin<F>(self: &Arc<Self>, key: (bool, u64), places: &Arc<Semaphore>, work: impl FnOnce(Arc<Self>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if !self.running.lock().insert(key) {
+            return;
+        }
+        let (this, places) = (Arc::clone(self), Arc::clone(places));
+        let work = work(Arc::clone(self));
+        self.tasks.spawn(async move {
+            let work = async {
+                let _place = places.acquire().await;
+                if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+                    tracing::error!(?key, "a task of the master panicked");
+                }
+            };
+            tokio::select! {
+                () = this.shutdown.cancelled() => {}
+                () = work => {}
+            }
+            this.running.lock().remove(&key);
+        });
+    }
+
+    async fn run_persist(&self, task: PersistTask) {
+        let result = self.core.persist(&task).await;
+        if let Err(error) = &result {
+            tracing::info!(%error, intent = task.intent, inode = task.inode, "an upload failed");
+        }
+        let (fingerprint, error) = match result {
+            Ok(fingerprint) => (fingerprint, None),
+            Err(error) => (String::new(), Some(error.to_wire())),
+        };
+        self.answer(Op::PersistDone(PersistDone {
+            worker_id: self.worker_id.load(Ordering::Relaxed),
+            intent: task.intent,
+            inode: task.inode,
+            version: task.version,
+            mount_id: task.mount_id,
+            path: task.path,
+            fingerprint,
+            error,
+        }))
+        .await;
+    }
+
+    async fn run_recover(&self, task: RecoverTask) {
+        match self.core.recover(&task).await {
+            Ok(mut recovered) => {
+                recovered.worker_id = self.worker_id.load(Ordering::Relaxed);
+                self.answer(Op::Recovered(recovered)).await;
+            }
+            // No answer: the master gives it again, to this worker as it is then.
+            Err(error) => tracing::warn!(%error, inode = task.inode, "recover an open version"),
+        }
+    }
+
+    /// Tells the master, until it listens.
+    async fn answer(&self, op: Op) {
+        let mut backoff = ANSWER_RETRY.start();
+        loop {
+            let told: FsResult<Empty> = call(&*self.options.master, op.clone()).await;
+            match told {
+                Ok(Empty {}) => return,
+                Err(error) if error.is_retryable() => {
+                    backoff.pause().await;
+                }
+                Err(error) => return tracing::warn!(%error, "the master refuses the answer to a task"),
+            }
+        }
+    }
+
+    fn tiers(&self) -> Vec<ReportTier> {
+        let store = &self.core.store;
+        vec![ReportTier {
+            alias: self.core.settings.tier_alias.clone(),
+            path: store.layout.root().display().to_string(),
+            capacity_bytes: store.space.quota_bytes,
+            used_bytes: store.space.used_bytes(),
+        }]
+    }
+}
+
+/// Walks the store and reports each file, pausing while too much waits to be told.
+fn report_all(store: &Store, shutdown: &CancellationToken) {
+    store.scan(shutdown, |entry| {
+        while store.reports.is_full() && !shutdown.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let view = entry.view();
+        if !view.header.open && !view.dead {
+            store
+                .reports
+                .set(entry.inode, view.header.version, entry.present_bytes());
+        }
+    });
+    store.layout.set_held_bytes(store.space.used_bytes());
+}
+
+async fn call<T: FromReply>(master: &dyn MasterApi, op: Op) -> FsResult<T> {
+    let request = MasterRequest {
+        op: Some(op),
+        ..MasterRequest::default()
+    };
+    let reply = master.call(request).await?;
+    T::from_reply(reply).ok_or_else(|| FsError::new(ErrorKind::Internal, "the master answered with another message"))
+}

@@ -1,0 +1,384 @@
+//! The open version: OpenWrite, Write, SetLength, Allocate, SetTimes, StatOpen, SyncOpen.
+//!
+//! A writer's `version` may be any since the file was opened for writing: who committed in between moved it on, and the
+//! other writers of the one open version need not know.
+
+use crate::core::{Core, on_file, stale};
+use crate::fill::Failed;
+use crate::io::{self, FileStat};
+use crate::store::{Base, Entry, Header, Sealed, Stamp, View, blocking, chunks_of};
+use alluxio_proto::master::{ReadSource, WriteLease};
+use alluxio_proto::worker::*;
+use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId, WorkerResponse};
+use bytes::Bytes;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Rounds of an open that finds the entry removed under its hands.
+const ROUNDS_MAX: usize = 16;
+/// Largest offset of a file: what the local file system can hold as well.
+const FILE_BYTES_MAX: u64 = 1 << 43;
+
+impl Core {
+    /// See [`OpenWrite`].
+    pub async fn open_write(&self, request: OpenWrite) -> FsResult<WorkerResponse> {
+        let inode = InodeId(request.inode);
+        let lease = request.lease.ok_or_else(|| {
+            FsError::new(
+                ErrorKind::InvalidArgument,
+                format!("opening inode {inode} for writing without a lease"),
+            )
+        })?;
+        let entry = self.make_open(inode, &lease, request.truncate).await?;
+        if request.want_fd {
+            let length = io::stat(&entry.data).map_or(u64::MAX, |stat| stat.size);
+            if length <= self.settings.whole_fetch_bytes {
+                match self.filler.ensure(&entry, 0..chunks_of(length)).await {
+                    // Without all of it there is no descriptor, and the caller comes to us for every byte.
+                    Ok(()) | Err(Failed::NotKept(_)) => {}
+                    Err(Failed::Source(error)) => return Err(error),
+                }
+            }
+        }
+        let want_fd = request.want_fd;
+        let _turn = entry.turn.lock().await;
+        let (stat, complete, fd) = on_file(&entry, "open", move |entry| {
+            let complete = entry.complete()?;
+            let fd = match want_fd && complete {
+                true => {
+                    entry.set_writable_fd_out()?;
+                    Some(io::reopen(&entry.data, true)?)
+                }
+                false => None,
+            };
+            Ok((io::stat(&entry.data)?, complete, fd))
+        })
+        .await?;
+        Ok(WorkerResponse {
+            reply: WorkerReplyBody::OpenedFile(OpenedFile {
+                complete,
+                length: stat.size,
+                mtime_ns: stat.mtime_ns,
+            }),
+            data: Bytes::new(),
+            fd,
+        })
+    }
+
+    /// The entry, open as the lease says.
+    async fn make_open(&self, inode: InodeId, lease: &WriteLease, truncate: bool) -> FsResult<Arc<Entry>> {
+        for _ in 0..ROUNDS_MAX {
+            let Some(entry) = self.store.find(inode).await? else {
+                match self.create_open(inode, lease, truncate).await {
+                    Err(error) if error.kind == ErrorKind::Stale => continue,
+                    other => return other,
+                }
+            };
+            let turn = entry.turn.lock().await;
+            let view = entry.view();
+            if view.dead {
+                continue;
+            }
+            match Plan::of(&view, lease, truncate) {
+                Plan::Join if truncate => {
+                    on_file(&entry, "empty", |entry| entry.truncate_local()).await?;
+                    drop(turn);
+                    return Ok(entry);
+                }
+                Plan::Join => {
+                    drop(turn);
+                    return Ok(entry);
+                }
+                Plan::Relabel => {
+                    let lease = lease.clone();
+                    on_file(&entry, "open", move |entry| entry.open_in_place(&lease, truncate)).await?;
+                    drop(turn);
+                    self.store.reports.set(inode, view.header.version, 0);
+                    return Ok(entry);
+                }
+                Plan::Replace => {
+                    let (store, old) = (Arc::clone(&self.store), Arc::clone(&entry));
+                    let keep = view.pinned() && lease.base.as_ref().is_some_and(|base| base.ufs.is_none());
+                    blocking(move || match keep {
+                        true => store.put_aside(&old, "a version that is not in the under-storage is overtaken"),
+                        false => store.remove(&old),
+                    })
+                    .await?;
+                }
+                Plan::Refuse => return Err(stale(inode.get(), lease.version)),
+            }
+        }
+        let why = format!("inode {inode} is removed as fast as it is opened");
+        Err(FsError::new(ErrorKind::Busy, why))
+    }
+
+    async fn create_open(&self, inode: InodeId, lease: &WriteLease, truncate: bool) -> FsResult<Arc<Entry>> {
+        let base = lease.base.clone().filter(|base| base.length > 0 && !truncate);
+        let mut header = Header {
+            inode: inode.get(),
+            version: lease.version,
+            open: true,
+            open_since: lease.version,
+            whole: true,
+            ..Header::default()
+        };
+        if let Some(ReadSource { length, ufs, .. }) = &base {
+            let ufs = ufs.clone().filter(|ufs| ufs.length == *length).ok_or_else(|| {
+                let why = format!("the version of inode {inode} that is to be changed is not on this worker");
+                FsError::new(ErrorKind::DataLost, why)
+            })?;
+            header.whole = false;
+            header.length = *length;
+            header.base = Some(Base {
+                bytes: *length,
+                ufs: Some(ufs),
+            });
+        }
+        let store = Arc::clone(&self.store);
+        blocking(move || {
+            let entry = store.create(header)?;
+            if let Some(base) = base {
+                let io = |error| FsError::from_io(format!("make the local file of inode {inode}"), &error);
+                entry.set_unchanged(base.version, base.ufs).map_err(io)?;
+            }
+            Ok(entry)
+        })
+        .await
+    }
+
+    /// See [`Write`].
+    pub async fn write(&self, request: Write, data: Bytes) -> FsResult<Written> {
+        let length = data.len() as u64;
+        if length > TRANSFER_BYTES_MAX {
+            let why = format!("write of {length} bytes; at most {TRANSFER_BYTES_MAX} at a time");
+            return Err(FsError::new(ErrorKind::InvalidArgument, why));
+        }
+        let entry = self.open_entry(request.inode, request.version).await?;
+        let _turn = entry.turn.lock().await;
+        let stat = self.open_stat(&entry, request.version)?;
+        let offset = if request.append { stat.size } else { request.offset };
+        let end = checked_end(offset, length)?;
+        if length > 0 {
+            self.bring_edges(&entry, offset..end, stat.size).await?;
+            let store = Arc::clone(&self.store);
+            let written = Arc::clone(&entry);
+            blocking(move || {
+                // Whatever the quota says, what a program writes has the disk's own limit; the cache gives way.
+                store.make_room(length);
+                let doing = || format!("write {length} bytes at {offset} of inode {}", written.inode);
+                written
+                    .write_local(offset, &data)
+                    .map_err(|error| FsError::from_io(doing(), &error))
+            })
+            .await?;
+            self.store.space.charge(&entry, length);
+            self.counters.bytes_written.add(length);
+        }
+        Ok(Written {
+            offset,
+            length,
+            file_length: stat.size.max(if length > 0 { end } else { 0 }),
+        })
+    }
+
+    /// Fetches the chunks that `range` covers in part, as far as they are missing.
+    async fn bring_edges(&self, entry: &Arc<Entry>, range: Range<u64>, size: u64) -> FsResult<()> {
+        let (first, last) = (range.start / CHUNK_BYTES, (range.end - 1) / CHUNK_BYTES);
+        let mut edges = Vec::new();
+        if !range.start.is_multiple_of(CHUNK_BYTES) {
+            edges.push(first);
+        }
+        if range.end < ((last + 1) * CHUNK_BYTES).min(size) {
+            edges.push(last);
+        }
+        for chunk in edges {
+            let brought = self.filler.ensure(entry, chunk..chunk + 1).await;
+            brought.map_err(|failed| failed.into_error().context("fetch what a write covers in part"))?;
+        }
+        Ok(())
+    }
+
+    /// See [`SetLength`].
+    pub async fn set_length(&self, request: SetLength) -> FsResult<OpenStat> {
+        checked_end(request.length, 0)?;
+        let entry = self.open_entry(request.inode, request.version).await?;
+        let _turn = entry.turn.lock().await;
+        let stat = self.open_stat(&entry, request.version)?;
+        if stat.size != request.length {
+            on_file(&entry, "set the length of", move |entry| match request.length {
+                0 => entry.truncate_local(),
+                length => entry.set_length_local(length),
+            })
+            .await?;
+            self.store.measure(&entry);
+        }
+        self.stat_reply(&entry).await
+    }
+
+    /// See [`Allocate`]. Modes: 0, KEEP_SIZE, PUNCH_HOLE with KEEP_SIZE, ZERO_RANGE with or without KEEP_SIZE.
+    pub async fn allocate(&self, request: Allocate) -> FsResult<OpenStat> {
+        const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
+        const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP;
+        const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
+        const ZERO_KEEP: i32 = ZERO | KEEP;
+        let mode = i32::try_from(request.mode).unwrap_or(-1);
+        if !matches!(mode, 0 | KEEP | PUNCH | ZERO | ZERO_KEEP) {
+            let why = format!("fallocate mode {:#x} is not supported", request.mode);
+            return Err(FsError::new(ErrorKind::NotSupported, why));
+        }
+        if request.length == 0 {
+            return Err(FsError::new(ErrorKind::InvalidArgument, "fallocate of no bytes"));
+        }
+        let end = checked_end(request.offset, request.length)?;
+        let entry = self.open_entry(request.inode, request.version).await?;
+        let _turn = entry.turn.lock().await;
+        let stat = self.open_stat(&entry, request.version)?;
+        let within = request.offset..end.min(stat.size);
+        if mode & (PUNCH | ZERO) & !KEEP != 0 && !within.is_empty() {
+            self.bring_edges(&entry, within, stat.size).await?;
+        }
+        let (store, file) = (Arc::clone(&self.store), Arc::clone(&entry));
+        blocking(move || {
+            if mode & (PUNCH & !KEEP) == 0 {
+                store.make_room(request.length);
+            }
+            let doing = || format!("allocate {} bytes of inode {}", request.length, file.inode);
+            let done = file.allocate_local(mode, request.offset, request.length);
+            done.map_err(|error| FsError::from_io(doing(), &error))?;
+            store.measure(&file);
+            Ok(())
+        })
+        .await?;
+        self.stat_reply(&entry).await
+    }
+
+    /// See [`SetTimes`]. Counts as a change, so that a commit takes the time along.
+    pub async fn set_times(&self, request: SetTimes) -> FsResult<OpenStat> {
+        let entry = self.open_entry(request.inode, request.version).await?;
+        let _turn = entry.turn.lock().await;
+        self.open_stat(&entry, request.version)?;
+        on_file(&entry, "set times of", move |entry| {
+            io::set_mtime(&entry.data, request.mtime_ns)
+        })
+        .await?;
+        self.stat_reply(&entry).await
+    }
+
+    /// See [`StatOpen`].
+    pub async fn stat(&self, request: StatOpen) -> FsResult<OpenStat> {
+        let entry = self.open_entry(request.inode, request.version).await?;
+        self.stat_reply(&entry).await
+    }
+
+    /// See [`SyncOpen`].
+    pub async fn sync(&self, request: SyncOpen) -> FsResult<OpenStat> {
+        let entry = self.open_entry(request.inode, request.version).await?;
+        on_file(&entry, "sync", move |entry| entry.sync_open(!request.data_only)).await?;
+        self.stat_reply(&entry).await
+    }
+
+    /// What fstat says, if it is still open as `version` now that we have the turn.
+    pub fn open_stat(&self, entry: &Entry, version: u64) -> FsResult<FileStat> {
+        if !entry.view().open_as(version) {
+            return Err(stale(entry.inode.get(), version));
+        }
+        let io = |error| FsError::from_io(format!("look at the local file of inode {}", entry.inode), &error);
+        io::stat(&entry.data).map_err(io)
+    }
+
+    pub async fn stat_reply(&self, entry: &Arc<Entry>) -> FsResult<OpenStat> {
+        let fine_times = self.store.layout.fine_times;
+        let io = |error| FsError::from_io(format!("look at the local file of inode {}", entry.inode), &error);
+        let stat = io::stat(&entry.data).map_err(io)?;
+        let changed = entry.changed_since_seal(&stat, fine_times);
+        Ok(OpenStat {
+            length: stat.size,
+            mtime_ns: stat.mtime_ns,
+            changed,
+        })
+    }
+}
+
+/// What opening for writing does with the entry that is there.
+enum Plan {
+    /// It is open as that already.
+    Join,
+    /// Its content is the base (or does not matter): the same file becomes the open version.
+    Relabel,
+    /// Its content is not the base: begin anew.
+    Replace,
+    /// The lease is older than what is here.
+    Refuse,
+}
+
+impl Plan {
+    fn of(view: &View, lease: &WriteLease, truncate: bool) -> Self {
+        let header = &view.header;
+        if view.open_as(lease.version) {
+            return Plan::Join;
+        }
+        if lease.version < header.version {
+            return Plan::Refuse;
+        }
+        if truncate || (!header.open && header.version == lease.version) {
+            // Readers that have the file open see it emptied, as on a local file system.
+            return Plan::Relabel;
+        }
+        let Some(base) = &lease.base else { return Plan::Replace };
+        match header.open {
+            false if header.version == base.version => Plan::Relabel,
+            // Abandoned without a commit. Its base is in the under-storage: what was written is as if never. Otherwise the
+            // bytes are what a local file would have: as they were left.
+            true if view.serves(base.version) && base.ufs.is_none() => Plan::Relabel,
+            _ => Plan::Replace,
+        }
+    }
+}
+
+impl Entry {
+    /// Makes the open version of `lease` out of what is here, in the same data file. The caller has the turn.
+    fn open_in_place(&self, lease: &WriteLease, truncate: bool) -> std::io::Result<()> {
+        let view = self.view();
+        let complete = self.complete()?;
+        let stat = io::stat(&self.data)?;
+        let stamp = Stamp {
+            size: stat.size,
+            mtime_ns: stat.mtime_ns,
+            ctime_ns: stat.ctime_ns,
+            writes: view.writes,
+        };
+        self.begin_open(complete, (!view.header.open).then_some(stamp), lease.version)?;
+        if truncate {
+            self.truncate_local()?;
+        }
+        Ok(())
+    }
+
+    /// Takes note that the content now is that of `version`, in the under-storage at `ufs`.
+    fn set_unchanged(&self, version: u64, ufs: Option<alluxio_proto::types::UfsSource>) -> std::io::Result<()> {
+        let stat = io::stat(&self.data)?;
+        let writes = self.view().writes;
+        self.set_sealed(
+            Sealed {
+                version,
+                length: stat.size,
+                mtime_ns: stat.mtime_ns,
+                ufs,
+                stamp_size: stat.size,
+                stamp_mtime_ns: stat.mtime_ns,
+                stamp_ctime_ns: stat.ctime_ns,
+            },
+            writes,
+        )
+    }
+}
+
+fn checked_end(offset: u64, length: u64) -> FsResult<u64> {
+    offset
+        .checked_add(length)
+        .filter(|end| *end <= FILE_BYTES_MAX)
+        .ok_or_else(|| {
+            let why = format!("offset {offset} and length {length} are beyond {FILE_BYTES_MAX} bytes");
+            FsError::new(ErrorKind::FileTooLarge, why)
+        })
+}
