@@ -53,7 +53,35 @@ impl Core {
             let why = format!("version {} cannot follow {}", request.next, request.version);
             return Err(FsError::new(ErrorKind::InvalidArgument, why));
         }
-        self.seal_entry(&entry, request.version, request.next).await
+        if request.release && self.give_back(&entry).await? {
+            let stat = self.sealed_stat(&entry);
+            return Ok(stat);
+        }
+        let mut stat = self.seal_entry(&entry, request.version, request.next).await?;
+        stat.changed = request.release;
+        Ok(stat)
+    }
+
+    /// An open version that nobody changed goes back to the version it was made of; false if it was changed, or is new.
+    /// The caller has the turn.
+    async fn give_back(&self, entry: &Arc<Entry>) -> FsResult<bool> {
+        if self.stat_reply(entry).await?.changed {
+            return Ok(false);
+        }
+        let restored = on_file(entry, "give back", |entry| entry.restore_sealed()).await?;
+        if restored {
+            self.store.reports.set(entry.inode, entry.view().header.version, entry.present_bytes());
+        }
+        Ok(restored)
+    }
+
+    fn sealed_stat(&self, entry: &Entry) -> OpenStat {
+        let header = &entry.view().header;
+        OpenStat {
+            length: header.length,
+            mtime_ns: header.mtime_ns,
+            changed: false,
+        }
     }
 
     /// The caller has the turn.

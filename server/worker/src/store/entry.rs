@@ -7,7 +7,7 @@
 
 use super::bitmap::Bitmap;
 use super::layout::Layout;
-use super::sidecar::{Header, LoadError, Mark, Sealed, Sidecar};
+use super::sidecar::{Header, LoadError, Mark, Sidecar};
 use crate::fill::Fills;
 use crate::io::{self, FileStat};
 use alluxio_common::sync::Mutex;
