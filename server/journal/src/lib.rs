@@ -27,7 +27,7 @@ mod wal;
 use std::io::{self, Read};
 
 pub use error::JournalError;
-pub use folder::{format, is_formatted};
+pub use folder::{cluster_id, format, is_formatted};
 pub use journal::Journal;
 pub use options::{BatchLimits, JournalOptions, JournalStatus, NodeId};
 
