@@ -192,9 +192,11 @@ impl Work<'_, '_> {
             IntentKind::Persist | IntentKind::Symlink => uploaded(&mut inode, &intent, c.fingerprint),
             IntentKind::Mkdir => inode.persist_state = PersistState::Persisted as i32,
             IntentKind::Rename | IntentKind::SetAttr => {
-                let present = inode.ufs.as_ref().is_some_and(|ufs| ufs.present);
-                if intent.kind() == IntentKind::Rename && present && !c.skipped {
-                    forget_others(&mut inode);
+                // What the rename replaced is gone. What an upload may have left went along, so `uncertain` stays.
+                if let Some(ufs) = inode.ufs.as_mut().filter(|ufs| ufs.present && !c.skipped)
+                    && intent.kind() == IntentKind::Rename
+                {
+                    ufs.occupied.clear();
                 }
                 // The fingerprint of a folder says nothing of what is in it.
                 let tells = !c.fingerprint.is_empty() && !inode.is_dir();
