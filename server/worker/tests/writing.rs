@@ -87,7 +87,7 @@ async fn reopened_in_place_it_is_the_same_file_and_goes_back_if_nothing_changed(
         next: 0,
         release: true,
     };
-    assert!(!node.stat_call(release).await.unwrap().changed);
+    assert!(!node.stat_call(release.clone()).await.unwrap().changed);
     assert_eq!(node.read(5, &file, 0, 10).await.unwrap(), content.slice(..10));
     // Again, and now it is written to: readers of before see it, as on a local file system.
     let (_, writer2) = node.open_write(5, 6, Some(file.clone()), false, true).await.unwrap();
@@ -176,7 +176,7 @@ async fn append_allocate_times_and_sync() {
     };
     for (data, at) in [("one", 0), ("two", 3)] {
         match node
-            .call(append, Bytes::from_static(data.as_bytes()))
+            .call(append.clone(), Bytes::from_static(data.as_bytes()))
             .await
             .unwrap()
             .reply
@@ -220,7 +220,7 @@ async fn append_allocate_times_and_sync() {
         version: 1,
         mtime_ns: 1_500_000_000_123_456_789,
     };
-    assert_eq!(node.stat_call(times).await.unwrap().mtime_ns, times.mtime_ns);
+    assert_eq!(node.stat_call(times.clone()).await.unwrap().mtime_ns, times.mtime_ns);
     let sync = SyncOpen {
         inode: 5,
         version: 1,
