@@ -1,4 +1,5 @@
 //! Quota, eviction, and a disk that is really full.
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 mod harness;
 

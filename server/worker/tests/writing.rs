@@ -1,4 +1,5 @@
 //! The open version, sealing, uploads, recovery and drops.
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 mod harness;
 

@@ -1,5 +1,6 @@
 //! A worker on a real folder with an under-storage in memory and a master that only hands out tasks.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 use alluxio_common::config::Configuration;
 use alluxio_proto::master::*;
