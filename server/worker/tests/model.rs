@@ -181,7 +181,7 @@ impl Model {
         // The master keeps a file of no bytes without base.
         let opened = self
             .node
-            .open_write(INODE, self.version, Some(base), truncate, self.steps % 2 == 0)
+            .open_write(INODE, self.version, Some(base), truncate, self.steps.is_multiple_of(2))
             .await;
         let (opened, descriptor) = opened.unwrap();
         if truncate {
@@ -238,7 +238,14 @@ impl Model {
         };
         let length = self.bytes.len() as u64;
         let expected = &self.bytes[at.min(length) as usize..(at + n).min(length) as usize];
-        assert!(bytes.unwrap() == expected, "bytes at {at} of {length}");
+        let bytes = bytes.unwrap();
+        let differs = bytes.iter().zip(expected).position(|(a, b)| a != b);
+        assert!(
+            bytes == expected,
+            "{} bytes at {at} of {length}, open: {}, first difference at {differs:?}",
+            bytes.len(),
+            self.open
+        );
     }
 
     /// Uploads the committed version, if it still can be.
