@@ -128,8 +128,13 @@ mod tests {
 
     #[tokio::test]
     async fn retryable_errors_only_and_not_for_ever() {
+        // Time enough on the slowest machine; the third try comes after a few milliseconds.
+        let patient = RetryPolicy {
+            total: Duration::from_secs(60),
+            ..QUICK
+        };
         let calls = Cell::new(0);
-        let result = retry(QUICK, || async {
+        let result = retry(patient, || async {
             calls.set(calls.get() + 1);
             if calls.get() < 3 {
                 Err(FsError::new(ErrorKind::Unavailable, "no"))

@@ -12,7 +12,7 @@ use crate::object::generic::GenericClient;
 use crate::posix::PosixUfs;
 use crate::s3::S3Client;
 use crate::uri::{self, UfsUri};
-use crate::{UfsResult, UnderFileSystem};
+use crate::{UfsError, UfsErrorKind, UfsResult, UnderFileSystem};
 
 /// Opens the under-storage of `uri`. Options of the mount go before the configuration. Does no IO on the store:
 /// [`UnderFileSystem::probe`] does. `memory://` URIs open a new, empty store each time.
@@ -25,10 +25,10 @@ pub fn open(
     conf: &Configuration,
 ) -> UfsResult<Arc<dyn UnderFileSystem>> {
     let label = uri::normalize_uri(uri)?;
-    let mut conf = conf.clone();
-    for (key, value) in options {
-        conf.set(key, value);
-    }
+    let pairs = options.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let conf = conf
+        .with_mount_options(pairs)
+        .map_err(|error| UfsError::new(UfsErrorKind::Invalid, format!("options of {label}: {error}")))?;
     let objects =
         |client: Arc<dyn ObjectClient>, prefix| Arc::new(ObjectUfs::new(client, prefix, label.clone(), "object"));
     Ok(match uri::parse(uri)? {

@@ -1,5 +1,7 @@
 //! The conformance suite on stores that need no server, and what is special to the posix one.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The conformance suite and more on two real S3 servers.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod servers;
 
 use std::collections::BTreeSet;

@@ -19,6 +19,7 @@ mod connection;
 pub mod fd;
 mod frame;
 mod reader;
+mod requests;
 mod server;
 mod socket;
 mod writer;

@@ -307,7 +307,17 @@ impl ObjectClient for GenericClient {
             ..GetOptions::default()
         };
         let result = self.store.get_opts(&path_of(key)?, options).await;
-        let result = result.map_err(|error| told_apart(error, "get", key))?;
+        let result = match result {
+            Ok(result) => result,
+            Err(error) => {
+                let error = told_apart(error, "get", key);
+                // A range beyond the end has no error of its own.
+                if error.kind == UfsErrorKind::Unreachable && self.head(key).await?.length < range.end {
+                    return Err(UfsError::new(UfsErrorKind::Invalid, error.message));
+                }
+                return Err(error);
+            }
+        };
         let found = result.meta.e_tag.clone().unwrap_or_default();
         if !etag.is_empty() && found != etag {
             return Err(changed(key));

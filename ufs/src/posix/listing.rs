@@ -20,8 +20,9 @@ use super::root::{Root, TEMP_DIR};
 use crate::{PageToken, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult};
 
 /// Listings that are remembered at a time.
-const SNAPSHOTS_MAX: usize = 16;
-/// Larger directories are read again for each page. With 16 of them: at most 128 MiB, and only while they are listed.
+const SNAPSHOTS_MAX: usize = 8;
+/// Larger directories are read again for each page. With 8 of them: at most 64 MiB, and only of listings
+/// that go on, or were given up half-way.
 const SNAPSHOT_BYTES_MAX: usize = 8 << 20;
 /// What a name costs beyond its bytes.
 const NAME_OVERHEAD_BYTES: usize = 16;
@@ -98,13 +99,13 @@ impl Root {
         };
         let start = position.map_or(0, |(_, last)| names.partition_point(|name| **name <= last[..]));
         let mut page = UfsPage::default();
-        let mut last = None;
+        let mut last: &[u8] = &[];
         for name in &names[start..] {
             if page.entries.len() == limit {
-                page.next = last.map(|last: &Box<[u8]>| encode(self.snapshots.keep(names.clone()), last));
+                page.next = Some(encode(self.snapshots.keep(names.clone()), last));
                 break;
             }
-            last = Some(name);
+            last = name;
             match self.status_at(&directory, OsStr::from_bytes(name)) {
                 Ok(status) => page.entries.push(status),
                 // Gone since the names were read.

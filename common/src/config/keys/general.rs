@@ -86,15 +86,6 @@ keys! {
         doc: "User that commands and gateways act for; empty: the user of the process.",
     };
 
-    /// `alluxio.security.group.mapping.cache.timeout`.
-    pub const GROUP_CACHE_TIMEOUT: Key = Key {
-        name: "alluxio.security.group.mapping.cache.timeout",
-        default: "1min",
-        kind: Kind::Duration,
-        scope: Scope::All,
-        doc: "How long names of users and groups are remembered before the system is asked again.",
-    };
-
     /// `alluxio.user.network.rpc.keepalive.time`.
     pub const KEEPALIVE: Key = Key {
         name: "alluxio.user.network.rpc.keepalive.time",

@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
         Arc,
@@ -48,6 +49,8 @@ pub(crate) struct Applier<S: StateMachine> {
     applied: Mutex<Applied>,
     /// Who waits for the outcomes of a batch, by the batch's tag.
     waiters: Mutex<HashMap<u64, Vec<Waiter<S>>>>,
+    /// The last entry applied; to be read without waiting for an `apply` under way.
+    applied_index: AtomicU64,
     commands_since_snapshot: AtomicU64,
     /// The last entry in the newest snapshot.
     snapshot_index: AtomicU64,
@@ -118,6 +121,7 @@ impl<S: StateMachine> Applier<S> {
         Ok(Self {
             state,
             snapshots,
+            applied_index: AtomicU64::new(index_of(applied.log_id.as_ref())),
             applied: Mutex::new(applied),
             waiters: Mutex::default(),
             commands_since_snapshot: AtomicU64::new(0),
@@ -136,7 +140,7 @@ impl<S: StateMachine> Applier<S> {
 
     /// The last entry applied; 0 for none.
     pub fn applied_index(&self) -> u64 {
-        index_of(self.applied.lock().log_id.as_ref())
+        self.applied_index.load(Ordering::Acquire)
     }
 
     /// The last entry applied, as consensus names it.
@@ -193,12 +197,17 @@ impl<S: StateMachine> Applier<S> {
 
     fn apply_chunk(&self, applied: &mut Applied, chunk: Chunk<S>) -> io::Result<()> {
         let count = chunk.commands.len();
-        let outcomes = self.state.apply(&chunk.after.position(), chunk.commands)?;
+        let (position, commands) = (chunk.after.position(), chunk.commands);
+        // A panic would end the task that applies and leave its callers waiting for ever.
+        let outcomes = catch_unwind(AssertUnwindSafe(|| self.state.apply(&position, commands)))
+            .map_err(|_| io::Error::other("the state machine panicked"))??;
         if outcomes.len() != count {
             let text = format!("{} outcomes of {count} commands", outcomes.len());
             return Err(io::Error::other(text));
         }
         *applied = chunk.after;
+        self.applied_index
+            .store(index_of(applied.log_id.as_ref()), Ordering::Release);
         self.commands_since_snapshot.fetch_add(count as u64, Ordering::Relaxed);
         self.answer(&chunk.batches, outcomes);
         Ok(())
@@ -229,6 +238,8 @@ impl<S: StateMachine> Applier<S> {
         self.state
             .restore(&snapshot.position, &mut SnapshotReader::open(&snapshot.path)?)?;
         *applied = restored;
+        self.applied_index
+            .store(index_of(applied.log_id.as_ref()), Ordering::Release);
         self.snapshot_index.fetch_max(snapshot.index, Ordering::Relaxed);
         Ok(())
     }
@@ -236,10 +247,10 @@ impl<S: StateMachine> Applier<S> {
     /// Writes a snapshot of the state as it is now, and makes the state machine's own store durable. Entries go on
     /// being applied meanwhile. With nothing new since the newest snapshot, that one is the answer.
     pub fn take_snapshot(&self) -> io::Result<Option<SnapshotInfo>> {
+        let newest = self.snapshots.newest()?;
         let (mut view, applied, commands) = {
             let applied = self.applied.lock();
             let index = index_of(applied.log_id.as_ref());
-            let newest = self.snapshots.newest()?;
             if index == 0 || newest.as_ref().is_some_and(|newest| newest.index >= index) {
                 return Ok(newest);
             }
@@ -291,8 +302,12 @@ pub(crate) struct StateMachineAdapter<S: StateMachine>(pub Arc<Applier<S>>);
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotFile(pub PathBuf);
 
-/// Builds snapshots for openraft; usually there is one already, which our own task has written.
-pub(crate) struct SnapshotBuilder<S: StateMachine>(Arc<Applier<S>>);
+/// Hands snapshots to openraft; usually there is one already, which our own task has written.
+pub(crate) struct SnapshotBuilder<S: StateMachine> {
+    applier: Arc<Applier<S>>,
+    /// Whether one that is not the newest possible will do.
+    any: bool,
+}
 
 fn describe(info: SnapshotInfo) -> io::Result<Snapshot> {
     let applied = Applied::parse(&info.position)?;
@@ -309,11 +324,10 @@ impl<S: StateMachine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<S> {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let existing = self.0.snapshots.newest()?;
-        let info = match existing {
-            Some(info) => Some(info),
-            None => {
-                let applier = self.0.clone();
+        let info = match self.applier.snapshots.newest()? {
+            Some(info) if self.any => Some(info),
+            _ => {
+                let applier = self.applier.clone();
                 tokio::task::spawn_blocking(move || applier.take_snapshot()).await??
             }
         };
@@ -353,8 +367,18 @@ impl<S: StateMachine> RaftStateMachine<TypeConfig> for StateMachineAdapter<S> {
         Ok(())
     }
 
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder<S>> {
+        Some(SnapshotBuilder {
+            applier: self.0.clone(),
+            any: !force,
+        })
+    }
+
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<S> {
-        SnapshotBuilder(self.0.clone())
+        SnapshotBuilder {
+            applier: self.0.clone(),
+            any: false,
+        }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {

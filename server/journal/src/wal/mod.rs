@@ -1,6 +1,7 @@
 //! The log on disk: numbered entries in segment files, appended, cut at the end, dropped at the front.
 //!
-//! One thread writes ([`writer`]); whatever was submitted while it was busy goes to disk with one write and one sync.
+//! One thread at a time writes ([`writer`]): one of its own, where whatever was submitted while it was busy goes to
+//! disk with one write and one sync; or, for a caller that batches by itself and has nothing else to do, the caller's.
 //! An entry can be read from the moment it was submitted. Entries are opaque, and so is consensus: this is a file
 //! format with an index in memory.
 //!
@@ -35,7 +36,7 @@ use bytes::Bytes;
 pub(crate) use record::{PAYLOAD_BYTES_MAX, Record};
 use segment::Segment;
 pub(crate) use writer::OnDone;
-use writer::Op;
+use writer::{Op, Writer};
 
 use crate::{JournalError, error::Result};
 
@@ -56,11 +57,15 @@ pub(crate) struct Position {
 pub(crate) struct WalOptions {
     pub dir: PathBuf,
     pub segment_bytes_max: u64,
+    /// Whether an append is written on its caller's thread, which saves two changes of threads, but lets the caller
+    /// do nothing else meanwhile. Otherwise by a thread that joins what several callers appended.
+    pub inline: bool,
 }
 
 /// The open log. Dropping it ends the writer after what was submitted.
 pub(crate) struct Wal {
     shared: Arc<Shared>,
+    writer: Arc<Mutex<Writer>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -90,6 +95,8 @@ struct Index {
     /// The last entry in a segment.
     last_written: Position,
     purged: Position,
+    /// The first entry that can be read, if there is any.
+    first: u64,
     /// Everything up to here is on disk.
     durable_index: u64,
     /// Allocated bytes that are free in the last segment and the spare.
@@ -120,15 +127,17 @@ impl Wal {
             wake: Condvar::new(),
             failed: OnceLock::new(),
         });
+        let writer = Arc::new(Mutex::new(Writer::new(shared.clone())));
         let thread = std::thread::Builder::new()
             .name("journal-writer".into())
             .spawn({
-                let shared = shared.clone();
-                move || writer::run(&shared)
+                let (shared, writer) = (shared.clone(), writer.clone());
+                move || writer::run(&shared, &writer)
             })
             .map_err(JournalError::io("start the journal's writer thread"))?;
         Ok(Self {
             shared,
+            writer,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -148,7 +157,11 @@ impl Wal {
                 index.push(record.clone())?;
             }
         }
-        self.shared.submit(Op::Append { records, done });
+        let op = Op::Append { records, done };
+        match self.shared.options.inline {
+            true => self.writer.lock().execute([op]),
+            false => self.shared.submit(op),
+        }
         Ok(())
     }
 
@@ -226,7 +239,7 @@ impl WalReader {
         self.0.index.lock().room_bytes >= bytes
     }
 
-    /// The entries of `range` that exist, from its start on, up to about `bytes_max` but at least one.
+    /// The entries of `range` that exist, the first ones up to about `bytes_max` but at least one.
     pub fn read(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Record>> {
         Self::read_shared(&self.0, range, bytes_max)
     }
@@ -234,7 +247,7 @@ impl WalReader {
     fn read_shared(shared: &Shared, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Record>> {
         let mut records = Vec::new();
         let mut bytes = 0;
-        let mut at = range.start;
+        let mut at = range.start.max(shared.index.lock().first);
         while at < range.end && bytes < bytes_max {
             let step = shared.index.lock().find(at..range.end);
             match step {
@@ -324,6 +337,7 @@ impl Index {
             cache_bytes: 0,
             last: recovered.last,
             last_written: recovered.last,
+            first: purged.index + 1,
             purged,
             durable_index: recovered.last.index,
         }
@@ -337,6 +351,9 @@ impl Index {
                 record.index, self.last.index
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        if self.last.index == 0 {
+            self.first = record.index;
         }
         self.last = Position {
             term: record.term,
@@ -373,7 +390,7 @@ impl Index {
     /// Where to read the first entries of `range`.
     fn find(&self, range: Range<u64>) -> Step {
         let next = self.last.index + 1;
-        if range.start <= self.purged.index || range.start >= next {
+        if range.start < self.first || range.start >= next {
             return Step::Absent;
         }
         if let Some(first) = self.cache.front().map(|record| record.index)

@@ -18,6 +18,7 @@ fn open_known(dir: &Path, known_index: u64) -> Result<Wal> {
     let options = WalOptions {
         dir: dir.to_owned(),
         segment_bytes_max: SEGMENT_BYTES,
+        inline: false,
     };
     Wal::open(options, known_index)
 }
@@ -416,7 +417,7 @@ fn run(wal: Wal, dir: &Path, model: &mut Model, step: &Step) -> Wal {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn agrees_with_a_vector(steps in prop::collection::vec(step(), 1..40)) {

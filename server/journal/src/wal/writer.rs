@@ -6,7 +6,7 @@
 
 use std::{io, os::unix::fs::FileExt, sync::Arc};
 
-use alluxio_common::crashsafe;
+use alluxio_common::{crashsafe, sync::Mutex};
 
 use super::{
     Position, Record, Shared, record, recover,
@@ -32,12 +32,7 @@ pub(crate) enum Op {
 }
 
 /// Works until the log is closed.
-pub(super) fn run(shared: &Shared) {
-    let mut writer = Writer {
-        shared,
-        spare: None,
-        buffer: Vec::new(),
-    };
+pub(super) fn run(shared: &Shared, writer: &Mutex<Writer>) {
     loop {
         let ops = {
             let mut queue = shared.queue.lock();
@@ -49,12 +44,13 @@ pub(super) fn run(shared: &Shared) {
             }
             std::mem::take(&mut queue.ops)
         };
-        writer.execute(ops);
+        writer.lock().execute(ops);
     }
 }
 
-struct Writer<'a> {
-    shared: &'a Shared,
+/// Does the writing; whoever holds its lock is the one thread that writes.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
     spare: Option<Spare>,
     buffer: Vec<u8>,
 }
@@ -71,8 +67,17 @@ struct Tail {
     last: Position,
 }
 
-impl Writer<'_> {
-    fn execute(&mut self, ops: impl IntoIterator<Item = Op>) {
+impl Writer {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            spare: None,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Does what was submitted, in order.
+    pub fn execute(&mut self, ops: impl IntoIterator<Item = Op>) {
         let (mut records, mut waiting) = (Vec::new(), Vec::new());
         for op in ops {
             match op {
@@ -206,14 +211,17 @@ impl Writer<'_> {
         let header = {
             let index = self.shared.index.lock();
             // A segment that is empty and too small is replaced by a larger one of the same name.
-            let replaced = index.segments.back().filter(|last| last.header.first_index == first.index);
+            let replaced = index
+                .segments
+                .back()
+                .filter(|last| last.header.first_index == first.index);
             Header::new(first.index, prev_term, replaced.is_some_and(|last| last.header.reset))
         };
         self.add_segment(header, HEADER_BYTES + first.disk_bytes() as u64)
     }
 
     fn add_segment(&mut self, header: Header, bytes_min: u64) -> io::Result<Tail> {
-        let options = &self.shared.options;
+        let options = self.shared.options.clone();
         let spare = match self.spare.take() {
             Some(spare) if spare.capacity >= bytes_min => spare,
             _ => Spare::create(&options.dir, bytes_min.max(options.segment_bytes_max))?,
@@ -258,9 +266,9 @@ impl Writer<'_> {
     fn allocate(&mut self, bytes: u64) -> io::Result<()> {
         // The old spare is the same file.
         self.spare = None;
-        self.spare = Some(Spare::create(&self.shared.options.dir, bytes)?);
+        let created = Spare::create(&self.shared.options.dir, bytes).map(|spare| self.spare = Some(spare));
         self.count_room(&mut self.shared.index.lock());
-        Ok(())
+        created
     }
 
     fn reserve(&mut self, bytes: u64) -> io::Result<()> {
@@ -279,7 +287,10 @@ impl Writer<'_> {
     }
 
     fn truncate(&mut self, after: u64) -> io::Result<()> {
-        let dir = &self.shared.options.dir;
+        if after >= self.shared.index.lock().last.index {
+            return Ok(());
+        }
+        let dir = &self.shared.options.dir.clone();
         let last = self.position_of(after)?;
         recover::begin_truncation(dir, after)?;
         loop {
@@ -322,7 +333,7 @@ impl Writer<'_> {
         if index == purged.index {
             return Ok(purged);
         }
-        let found = super::WalReader::read_shared(self.shared, index..index + 1, record::HEADER_BYTES)?;
+        let found = super::WalReader::read_shared(&self.shared, index..index + 1, record::HEADER_BYTES)?;
         match found.first() {
             Some(record) => Ok(Position {
                 term: record.term,
@@ -341,6 +352,7 @@ impl Writer<'_> {
             let mut index = self.shared.index.lock();
             if upto.index > index.purged.index {
                 index.purged = upto;
+                index.first = index.first.max(upto.index + 1);
             }
         }
         self.remove_segments(|index| {
@@ -355,6 +367,7 @@ impl Writer<'_> {
             index.cut_cache(0);
             (index.last, index.last_written, index.purged) = (upto, upto, upto);
             index.durable_index = upto.index;
+            index.first = upto.index + 1;
         }
         self.add_segment(Header::new(upto.index + 1, upto.term, true), 0)?;
         self.remove_segments(|index| index.segments.len() > 1)

@@ -1,0 +1,470 @@
+//! The journal as its users see it, on real files: what is acknowledged survives, what is damaged is refused.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, BufRead, Read, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use alluxio_common::sync::Mutex;
+use alluxio_journal::{Journal, JournalError, JournalOptions, NodeId, StateMachine};
+use tempfile::TempDir;
+
+/// Adds `by` to the counter `name`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Add {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint64, tag = "2")]
+    by: u64,
+}
+
+fn add(name: impl Into<String>) -> Add {
+    Add {
+        name: name.into(),
+        by: 1,
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct State {
+    counters: BTreeMap<String, u64>,
+    position: Option<Vec<u8>>,
+}
+
+/// A name that makes the state machine panic.
+const POISON: &str = "poison";
+
+/// Counters. Kept by a test over a restart it plays a store on disk, dropped it plays one in memory.
+#[derive(Debug, Default)]
+struct Counters {
+    state: Mutex<State>,
+    /// From now on the store is broken.
+    broken: AtomicBool,
+}
+
+impl Counters {
+    fn get(&self, name: &str) -> u64 {
+        self.state.lock().counters.get(name).copied().unwrap_or(0)
+    }
+
+    fn total(&self) -> u64 {
+        self.state.lock().counters.values().sum()
+    }
+}
+
+impl StateMachine for Counters {
+    type Command = Add;
+    type Outcome = u64;
+
+    fn apply(&self, position: &[u8], commands: Vec<Add>) -> io::Result<Vec<u64>> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the store is broken"));
+        }
+        let mut state = self.state.lock();
+        assert!(commands.iter().all(|add| add.name != POISON), "poisoned");
+        state.position = Some(position.to_vec());
+        Ok(commands
+            .into_iter()
+            .map(|add| {
+                let counter = state.counters.entry(add.name).or_default();
+                *counter += add.by;
+                *counter
+            })
+            .collect())
+    }
+
+    fn position(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.state.lock().position.clone())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn snapshot(&self) -> io::Result<Box<dyn Read + Send>> {
+        let lines: String = self
+            .state
+            .lock()
+            .counters
+            .iter()
+            .map(|(name, n)| format!("{name} {n}\n"))
+            .collect();
+        Ok(Box::new(io::Cursor::new(lines)))
+    }
+
+    fn restore(&self, position: &[u8], snapshot: &mut dyn Read) -> io::Result<()> {
+        let mut text = String::new();
+        snapshot.read_to_string(&mut text)?;
+        let counters = text.lines().map(|line| {
+            let (name, count) = line.split_once(' ').unwrap();
+            (name.to_owned(), count.parse().unwrap())
+        });
+        *self.state.lock() = State {
+            counters: counters.collect(),
+            position: Some(position.to_vec()),
+        };
+        Ok(())
+    }
+}
+
+fn options(dir: &Path) -> JournalOptions {
+    JournalOptions {
+        segment_bytes_max: 64 << 10,
+        ..JournalOptions::new(dir.join("journal"), "test", NodeId(1))
+    }
+}
+
+async fn open(dir: &Path) -> Journal<Counters> {
+    Journal::open(options(dir), Arc::default()).await.unwrap()
+}
+
+async fn try_open(dir: &Path, state: &Arc<Counters>) -> Result<(), JournalError> {
+    Journal::open(options(dir), state.clone()).await.map(drop)
+}
+
+/// Proposes `count` additions to one counter from 16 tasks.
+async fn add_many(journal: &Journal<Counters>, name: &'static str, count: u64) {
+    let tasks = (0..16_u64).map(|task| {
+        let journal = journal.clone();
+        tokio::spawn(async move {
+            for _ in (task..count).step_by(16) {
+                journal.propose(add(name)).await.unwrap();
+            }
+        })
+    });
+    futures::future::try_join_all(tasks).await.unwrap();
+}
+
+fn files(dir: &Path, kind: &str) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(dir.join("journal").join(kind))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    files.sort();
+    files
+}
+
+/// Everything below the journal's folder but the lock, which every attempt touches.
+fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for folder in ["", "log", "snapshots"] {
+        for path in files(dir, folder) {
+            if path.is_file() && path.file_name().unwrap() != "lock" {
+                found.insert(path.clone(), fs::read(path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+fn scratch() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[tokio::test]
+async fn every_caller_gets_its_own_outcome_and_batches_form() {
+    let dir = scratch();
+    let journal = open(dir.path()).await;
+    let callers = (0..500).map(|_| journal.propose(add("a")));
+    let mut outcomes = futures::future::try_join_all(callers).await.unwrap();
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, (1..=500).collect::<Vec<_>>());
+    let status = journal.status();
+    assert!(
+        status.is_leader && status.failed.is_none() && status.leader_id == Some(1),
+        "{status:?}"
+    );
+    assert!(
+        status.last_index < 100,
+        "500 proposals at once must share entries: {status:?}"
+    );
+    assert_eq!(status.applied_index, status.last_index);
+    journal.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_in_memory_is_rebuilt_and_one_on_disk_goes_on() {
+    let dir = scratch();
+    let on_disk = Arc::new(Counters::default());
+    let journal = Journal::open(options(dir.path()), on_disk.clone()).await.unwrap();
+    add_many(&journal, "a", 300).await;
+    journal.shutdown().await.unwrap();
+
+    let journal = Journal::open(options(dir.path()), on_disk.clone()).await.unwrap();
+    assert_eq!(on_disk.get("a"), 300, "nothing is applied twice");
+    assert_eq!(journal.propose(add("a")).await.unwrap(), 301);
+    let term = journal.status().term;
+    journal.shutdown().await.unwrap();
+
+    let journal = open(dir.path()).await;
+    assert_eq!(journal.state().get("a"), 301);
+    assert!(journal.status().term > term);
+    journal.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn snapshots_drop_the_log_and_restore_the_state() {
+    let dir = scratch();
+    let journal = open(dir.path()).await;
+    // Long enough that each round fills segments.
+    let name = "a".repeat(500);
+    for round in 1..=4 {
+        // One at a time, so that there are many entries.
+        for _ in 0..300 {
+            journal.propose(add(&name)).await.unwrap();
+        }
+        let index = journal.checkpoint().await.unwrap();
+        let status = journal.status();
+        assert_eq!((status.snapshot_index, status.commands_since_snapshot), (index, 0));
+        assert_eq!(
+            journal.checkpoint().await.unwrap(),
+            index,
+            "nothing new, so the same one again"
+        );
+        assert_eq!(files(dir.path(), "snapshots").len(), 2.min(round));
+    }
+    let first = journal.status().first_index.unwrap();
+    assert!(
+        first > 600,
+        "the log before the older snapshot is dropped, but begins at {first}"
+    );
+    add_many(&journal, "b", 100).await;
+    journal.shutdown().await.unwrap();
+
+    let journal = open(dir.path()).await;
+    assert_eq!((journal.state().get(&name), journal.state().get("b")), (1200, 100));
+    journal.shutdown().await.unwrap();
+
+    // The newest snapshot is damaged: the older one and the log from there on do as well.
+    let newest = files(dir.path(), "snapshots").pop().unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    bytes[26] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    let journal = open(dir.path()).await;
+    assert_eq!((journal.state().get(&name), journal.state().get("b")), (1200, 100));
+    journal.shutdown().await.unwrap();
+
+    // Without any, the log alone is not enough, and nothing is made up.
+    fs::remove_dir_all(dir.path().join("journal/snapshots")).unwrap();
+    let error = try_open(dir.path(), &Arc::default()).await.unwrap_err();
+    assert!(matches!(error, JournalError::Incomplete { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_snapshot_is_taken_when_enough_was_applied() {
+    let dir = scratch();
+    let options = JournalOptions {
+        snapshot_entries_max: 200,
+        ..options(dir.path())
+    };
+    let journal = Journal::open(options, Arc::new(Counters::default())).await.unwrap();
+    add_many(&journal, "a", 250).await;
+    let began = Instant::now();
+    while journal.status().snapshot_index == 0 {
+        assert!(began.elapsed().as_secs() < 10, "{:?}", journal.status());
+        tokio::task::yield_now().await;
+    }
+    journal.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_of_the_log_is_refused_and_nothing_changes() {
+    let dir = scratch();
+    let journal = open(dir.path()).await;
+    for _ in 0..50 {
+        journal.propose(add("a")).await.unwrap();
+    }
+    journal.shutdown().await.unwrap();
+    let log = files(dir.path(), "log").remove(0);
+    let good = fs::read(&log).unwrap();
+    let mut bad = good.clone();
+    bad[4096 + 1000] ^= 0x04;
+    fs::write(&log, &bad).unwrap();
+    let before = content(dir.path());
+    let error = try_open(dir.path(), &Arc::default()).await.unwrap_err();
+    assert!(
+        matches!(&error, JournalError::Corrupt { file, .. } if *file == log),
+        "{error}"
+    );
+    let text = error.to_string();
+    assert!(
+        text.contains("offset") && text.contains("log index") && text.contains("snapshots/"),
+        "{text}"
+    );
+    assert!(content(dir.path()) == before);
+    assert_eq!(error.errno(), libc::EIO);
+
+    fs::write(&log, good).unwrap();
+    let journal = open(dir.path()).await;
+    assert_eq!(journal.state().get("a"), 50);
+    journal.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_is_behind_the_state_is_refused() {
+    let dir = scratch();
+    let state = Arc::new(Counters::default());
+    let journal = Journal::open(options(dir.path()), state.clone()).await.unwrap();
+    journal.propose(add("a")).await.unwrap();
+    journal.checkpoint().await.unwrap();
+    journal.shutdown().await.unwrap();
+    fs::remove_dir_all(dir.path().join("journal/log")).unwrap();
+    for state in [state, Arc::default()] {
+        let error = try_open(dir.path(), &state).await.unwrap_err();
+        assert!(matches!(error, JournalError::Incomplete { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn only_one_at_a_time_and_only_its_own_cluster() {
+    let dir = scratch();
+    let journal = open(dir.path()).await;
+    let error = try_open(dir.path(), &Arc::default()).await.unwrap_err();
+    assert!(
+        matches!(error, JournalError::Locked { pid: Some(pid), .. } if pid == std::process::id()),
+        "{error}"
+    );
+    journal.shutdown().await.unwrap();
+    journal.shutdown().await.unwrap();
+    assert!(matches!(journal.propose(add("a")).await, Err(JournalError::ShutDown)));
+    assert!(matches!(journal.checkpoint().await, Err(JournalError::ShutDown)));
+
+    let other = JournalOptions {
+        cluster_id: "another".into(),
+        ..options(dir.path())
+    };
+    let error = Journal::open(other.clone(), Arc::new(Counters::default()))
+        .await
+        .map(drop)
+        .unwrap_err();
+    assert!(matches!(error, JournalError::WrongCluster { .. }), "{error}");
+    alluxio_journal::format(&other.dir, &other.cluster_id).unwrap();
+    let journal = Journal::open(other, Arc::new(Counters::default())).await.unwrap();
+    assert_eq!(journal.status().first_index, Some(1));
+    journal.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_command_that_is_too_large_is_refused_and_a_large_one_is_not() {
+    let dir = scratch();
+    let journal = open(dir.path()).await;
+    let error = journal.propose(add("x".repeat(17 << 20))).await.unwrap_err();
+    assert!(matches!(error, JournalError::TooLarge { .. }), "{error}");
+    assert_eq!(journal.propose(add("y".repeat(3 << 20))).await.unwrap(), 1);
+    journal.shutdown().await.unwrap();
+    let journal = open(dir.path()).await;
+    assert_eq!(journal.state().total(), 1);
+    journal.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broken_store_stops_the_journal_and_says_so() {
+    let dir = scratch();
+    let journal = open(dir.path()).await;
+    journal.state().broken.store(true, Ordering::Relaxed);
+    let error = journal.propose(add("a")).await.unwrap_err();
+    assert!(
+        matches!(error, JournalError::Failed { .. }) && error.is_retryable(),
+        "{error}"
+    );
+    let reason = journal.failed().await.to_string();
+    assert!(reason.contains("the store is broken"), "{reason}");
+    assert!(!journal.status().is_leader && journal.status().failed.is_some());
+    assert!(matches!(
+        journal.propose(add("a")).await,
+        Err(JournalError::Failed { .. })
+    ));
+    journal.shutdown().await.unwrap();
+    // It was committed, only not applied.
+    let journal = open(dir.path()).await;
+    assert!(journal.state().get("a") >= 1);
+    journal.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_of_the_state_machine_is_a_failure_and_no_hang() {
+    let dir = scratch();
+    let journal = open(dir.path()).await;
+    let error = journal.propose(add(POISON)).await.unwrap_err();
+    assert!(matches!(error, JournalError::Failed { .. }), "{error}");
+    assert!(journal.failed().await.to_string().contains("panicked"));
+    journal.shutdown().await.unwrap();
+}
+
+/// The variable that makes this binary the victim of the test below, and names its folder.
+const VICTIM: &str = "ALLUXIO_JOURNAL_TEST_VICTIM";
+
+/// Not a test of its own: what the killed process does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn victim() {
+    let Some(dir) = std::env::var_os(VICTIM) else { return };
+    let journal = open(Path::new(&dir)).await;
+    let tasks = (0..4).map(|task| {
+        let journal = journal.clone();
+        tokio::spawn(async move {
+            let name = format!("task{task}");
+            loop {
+                let count = journal.propose(add(&name)).await.unwrap();
+                // One write, so that lines do not mix.
+                io::stderr()
+                    .write_all(format!("acknowledged {name} {count}\n").as_bytes())
+                    .unwrap();
+                if count % 40 == 0 && task == 0 {
+                    journal.checkpoint().await.unwrap();
+                }
+            }
+        })
+    });
+    futures::future::try_join_all(tasks).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_9() {
+    let dir = scratch();
+    let mut acknowledged = BTreeMap::<String, u64>::new();
+    for round in 1..=5 {
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args(["victim", "--exact", "--nocapture"])
+            .env(VICTIM, dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = io::BufReader::new(victim.stderr.take().unwrap()).lines();
+        let mut note = |line: io::Result<String>| {
+            let line = line.unwrap();
+            // The last line may be cut off by the kill.
+            let mut words = line.split(' ').skip_while(|word| *word != "acknowledged").skip(1);
+            if let (Some(name), Some(Ok(count))) = (words.next(), words.next().map(str::parse)) {
+                acknowledged.insert(name.to_owned(), count);
+            }
+        };
+        for line in lines.by_ref().take(37 * round) {
+            note(line);
+        }
+        victim.kill().unwrap();
+        lines.for_each(note);
+        assert!(!victim.wait().unwrap().success());
+
+        let journal = open(dir.path()).await;
+        assert!(acknowledged.len() == 4 || round < 3, "{acknowledged:?}");
+        for (name, count) in &acknowledged {
+            let found = journal.state().get(name);
+            assert!(
+                found >= *count,
+                "round {round}: {name} was acknowledged up to {count} but is {found}"
+            );
+        }
+        journal.shutdown().await.unwrap();
+    }
+}
