@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// to the next version.
 const ROUNDS_MAX: usize = 3;
 
+/// Files of this size begin to be synced while they are checksummed; smaller ones are synced once, with their sidecar.
+const EARLY_SYNC_BYTES: u64 = 1024 * 1024;
+
 impl Core {
     /// See [`Seal`]. Asked again after a lost answer, it answers again.
     pub async fn seal(&self, request: Seal) -> FsResult<OpenStat> {
@@ -45,6 +48,10 @@ impl Core {
                 mtime_ns,
                 changed,
             });
+        }
+        if request.release && !header.open && header.version < request.version {
+            // Given back before, and the answer got lost.
+            return Ok(self.sealed_stat(&entry));
         }
         if !header.open || header.version != request.version {
             return Err(stale(request.inode, request.version));
@@ -91,7 +98,7 @@ impl Core {
         let sync = self.settings.sync_on_close;
         // The disk works while the processor does.
         let syncing = on_file(entry, "sync", move |entry| {
-            match sync && io::stat(&entry.data)?.size > 0 {
+            match sync && io::stat(&entry.data)?.size >= EARLY_SYNC_BYTES {
                 true => entry.data.sync_data(),
                 false => Ok(()),
             }

@@ -113,7 +113,7 @@ impl Core {
     }
 
     async fn create_open(&self, inode: InodeId, lease: &WriteLease, truncate: bool) -> FsResult<Arc<Entry>> {
-        let base = lease.base.clone().filter(|base| base.length > 0 && !truncate);
+        let base = lease.base.clone().filter(|_| !truncate);
         let mut header = Header {
             inode: inode.get(),
             version: lease.version,
@@ -122,7 +122,7 @@ impl Core {
             whole: true,
             ..Header::default()
         };
-        if let Some(ReadSource { length, ufs, .. }) = &base {
+        if let Some(ReadSource { length, ufs, .. }) = base.as_ref().filter(|base| base.length > 0) {
             let ufs = ufs.clone().filter(|ufs| ufs.length == *length).ok_or_else(|| {
                 let why = format!("the version of inode {inode} that is to be changed is not on this worker");
                 FsError::new(ErrorKind::DataLost, why)
@@ -233,7 +233,8 @@ impl Core {
         let entry = self.open_entry(request.inode, request.version).await?;
         let _turn = entry.turn.lock().await;
         let stat = self.open_stat(&entry, request.version)?;
-        let within = request.offset..end.min(stat.size);
+        let keeps_size = mode & KEEP != 0;
+        let within = request.offset..if keeps_size { end.min(stat.size) } else { end };
         if mode & (PUNCH | ZERO) & !KEEP != 0 && !within.is_empty() {
             self.bring_edges(&entry, within, stat.size).await?;
         }

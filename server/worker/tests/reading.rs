@@ -1,4 +1,5 @@
 //! Reading what the under-storage has: what is fetched, how often, and what happens when it changes or breaks.
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 mod harness;
 

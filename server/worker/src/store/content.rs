@@ -276,12 +276,14 @@ impl Entry {
         let zeroing = mode & (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE) != 0;
         let grows = mode & libc::FALLOC_FL_KEEP_SIZE == 0 && end > size;
         if zeroing {
-            let changed = offset.min(size)..if grows { end } else { end.min(size) };
+            // Nothing beyond the end changes if the end stays.
+            let changed = offset..if grows { end } else { end.min(size) };
+            if changed.is_empty() {
+                return Ok(());
+            }
             self.begin_change(changed.clone(), size)?;
             match io::allocate(&self.data, mode, offset, length) {
-                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                    self.write_zeros(offset..if grows { end } else { end.min(size) })?;
-                }
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => self.write_zeros(changed.clone())?,
                 other => other?,
             }
             self.end_change(changed);

@@ -401,21 +401,30 @@ impl Entry {
         Ok(())
     }
 
-    /// Makes data, sidecar and names durable.
+    /// Makes data, sidecar and names durable: all at once, so that a journaling file system commits once for them.
     pub fn sync(&self, stat: &FileStat, metadata: bool) -> IoResult<()> {
-        match metadata {
-            true => self.data.sync_all()?,
-            false if stat.size > 0 => self.data.sync_data()?,
-            false => {}
-        }
-        self.sidecar.sync()?;
-        if !self.names_synced.load(Ordering::Acquire) {
+        let sync_names = || {
+            if self.names_synced.load(Ordering::Acquire) {
+                return Ok(());
+            }
             if let Some(dir) = self.paths.0.parent() {
                 alluxio_common::crashsafe::sync_dir(dir)?;
             }
             self.names_synced.store(true, Ordering::Release);
-        }
-        Ok(())
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let sidecar = scope.spawn(|| self.sidecar.sync());
+            let data = match metadata {
+                true => self.data.sync_all(),
+                false if stat.size > 0 => self.data.sync_data(),
+                false => Ok(()),
+            };
+            let sidecar = sidecar
+                .join()
+                .unwrap_or_else(|_| Err(std::io::Error::other("a sync panicked")));
+            data.and(sidecar).and_then(|()| sync_names())
+        })
     }
 
     /// Whether the content needs no check before a descriptor is handed out.

@@ -56,9 +56,19 @@ impl Layout {
             let why = format!("{}: another worker uses it ({errno})", doing("take the lock"));
             FsError::new(ErrorKind::Busy, why)
         })?;
+        let data = root.join("data");
+        crashsafe::create_dir_all(&data).map_err(io("make folders"))?;
+        let mut made = false;
         for shard in 0..SHARDS {
-            let dir = root.join("data").join(format!("{shard:02x}"));
-            crashsafe::create_dir_all(&dir).map_err(io("make folders"))?;
+            match std::fs::create_dir(data.join(format!("{shard:02x}"))) {
+                Ok(()) => made = true,
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(io("make folders")(error)),
+            }
+        }
+        if made {
+            // Once for all of them: each sync costs as much as a file's.
+            crashsafe::sync_dir(&data).map_err(io("sync folders"))?;
         }
         crashsafe::create_dir_all(&root.join("lost+found")).map_err(io("make folders"))?;
         crashsafe::remove_leftovers(root).map_err(io("remove leftovers"))?;

@@ -1,5 +1,6 @@
 //! A worker on a real folder with an under-storage in memory and a master that only hands out tasks.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 use alluxio_common::config::Configuration;
 use alluxio_proto::master::*;
@@ -9,8 +10,7 @@ use alluxio_proto::worker::{
 };
 use alluxio_proto::{ErrorKind, FsError, FsResult, MasterApi, WatchStream, WorkerApi, WorkerResponse};
 use alluxio_ufs::fault::FaultyUfs;
-use alluxio_ufs::{BytesSource, Expect, UfsAttributes, UnderFileSystem};
-use alluxio_ufs::{Semantics, memory};
+use alluxio_ufs::{BytesSource, Expect, Semantics, UfsAttributes, UnderFileSystem, memory};
 use alluxio_worker::{Worker, WorkerOptions};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -328,11 +328,12 @@ impl Node {
         }
     }
     pub async fn seal(&self, inode: u64, version: u64, next: u64) -> FsResult<OpenStat> {
+        let release = false;
         self.stat_call(Seal {
             inode,
             version,
             next,
-            release: false,
+            release,
         })
         .await
     }
