@@ -109,7 +109,8 @@ fn no_master(masters: &[String], error: &FsError) -> FsError {
     FsError::new(error.kind, what)
 }
 
-fn client_options(conf: &Configuration) -> ClientOptions {
+/// Limits of connections, as configured.
+pub fn client_options(conf: &Configuration) -> ClientOptions {
     let mut options = ClientOptions::default();
     let set = |field: &mut Duration, key| {
         if let Some(duration) = conf.duration(key) {

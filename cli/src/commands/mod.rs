@@ -7,6 +7,7 @@ mod fsadmin;
 mod fuse;
 mod get_conf;
 
+pub use connect::{caller, client_options, configured_masters};
 pub use format::format;
 pub use fs::fs;
 pub use fsadmin::fsadmin;
