@@ -10,6 +10,7 @@ pub mod args;
 mod commands;
 mod logging;
 mod output;
+pub mod roles;
 
 use alluxio_common::config::{Configuration, Sources};
 use args::Command;
@@ -27,6 +28,13 @@ const STATUS_PIPE: u8 = 128 + 13;
 
 /// Runs the program with its arguments, its name first, and returns the exit status.
 pub fn run(arguments: Vec<OsString>) -> u8 {
+    // mount(8) calls us by another name, and wants a fork before any thread is started.
+    if arguments
+        .first()
+        .is_some_and(|name| alluxio_fuse::mount::is_helper_name(name))
+    {
+        return u8::try_from(roles::helper(arguments.into_iter().skip(1))).unwrap_or(STATUS_FAILED);
+    }
     let cli = match args::parse(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -41,10 +49,9 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
 fn dispatch(command: Command, sources: &Sources) -> Done {
     let mut out = Out::stdout();
     let done = match command {
-        // Roles are wired here: see the module `roles`.
-        Command::Local(_) | Command::Master | Command::Worker => {
-            Err(CommandError::failed("this role is not linked in"))
-        }
+        Command::Local(args) => role(sources, |conf| roles::local(conf, &args)),
+        Command::Master => role(sources, |conf| roles::master(conf).map(|()| 0)),
+        Command::Worker => role(sources, |conf| roles::worker(conf).map(|()| 0)),
         Command::Version => commands::version(&mut out),
         Command::GetConf(args) => commands::get_conf(&load(sources, Warnings::All)?, &args, &mut out),
         Command::Format(args) => commands::format(&load(sources, Warnings::All)?, &args, &mut out),
@@ -56,6 +63,16 @@ fn dispatch(command: Command, sources: &Sources) -> Done {
     let flushed = out.flush();
     done?;
     Ok(flushed?)
+}
+
+/// Runs what serves, with logging; its status is the process's.
+fn role(sources: &Sources, run: impl FnOnce(&Configuration) -> alluxio_proto::FsResult<u8>) -> Done {
+    let conf = load(sources, Warnings::All)?;
+    logging::start("info");
+    match run(&conf)? {
+        0 => Ok(()),
+        status => Err(CommandError::Status(status)),
+    }
 }
 
 /// Which oddities of the configuration a call tells.

@@ -181,6 +181,11 @@ fn nobody_to_ask() {
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
 
+/// The property that puts state under a folder.
+fn work(dir: &Path) -> String {
+    format!("alluxio.work.dir={}", dir.display())
+}
+
 /// Makes state of ours, as far as `format` looks at it.
 fn state(work: &Path) {
     for (folder, file) in [

@@ -225,6 +225,8 @@ async fn nobody_there() {
             "it says where: {error}"
         );
     }
+    let secure = ufs_at(&format!("https://127.0.0.1:{port}"), &[]);
+    assert_eq!(secure.probe().await.unwrap_err().kind, UfsErrorKind::Unreachable);
     let nowhere = ufs_at("http://no-such-host.invalid", &[]);
     assert_eq!(nowhere.probe().await.unwrap_err().kind, UfsErrorKind::Unreachable);
 }
@@ -453,4 +455,18 @@ async fn keys_go_over_the_wire_exactly() {
     );
     assert_eq!(seen[0].headers["x-amz-content-sha256"].len(), 64, "the body is signed");
     assert!(!seen[0].headers.contains_key("x-amz-rename-source"));
+}
+
+#[tokio::test]
+async fn options_that_make_no_sense_are_refused() {
+    let conf = Configuration::default();
+    let options = BTreeMap::from([("alluxio.underfs.s3.socket.timeout".to_owned(), "soon".to_owned())]);
+    let error = open("s3://bucket", &options, &conf).unwrap_err();
+    assert_eq!(error.kind, UfsErrorKind::Invalid, "{error}");
+    assert!(error.message.contains("alluxio.underfs.s3.socket.timeout"), "{error}");
+    let half = BTreeMap::from([("s3a.accessKeyId".to_owned(), "key".to_owned())]);
+    assert_eq!(
+        open("s3://bucket", &half, &conf).unwrap_err().kind,
+        UfsErrorKind::Invalid
+    );
 }

@@ -109,7 +109,7 @@ fn no_master(masters: &[String], error: &FsError) -> FsError {
     FsError::new(error.kind, what)
 }
 
-/// Limits of connections, as configured.
+/// How this process calls others.
 pub fn client_options(conf: &Configuration) -> ClientOptions {
     let mut options = ClientOptions::default();
     let set = |field: &mut Duration, key| {

@@ -1,6 +1,6 @@
 //! `alluxio fuse …`: what needs no cluster. `fuse mount` is a role.
 
-use super::{CommandError, Done};
+use super::Done;
 use crate::args::{Format, FuseCommand};
 use crate::output::Out;
 use alluxio_common::config::Configuration;
@@ -10,10 +10,13 @@ use serde_json::json;
 use std::path::Path;
 
 /// Runs one command.
-pub fn fuse(_conf: &Configuration, command: FuseCommand, out: &mut Out) -> Done {
+pub fn fuse(conf: &Configuration, command: FuseCommand, out: &mut Out) -> Done {
     crate::logging::start("warn");
     match command {
-        FuseCommand::Mount { .. } => Err(CommandError::failed("mount: this role is not linked in")),
+        FuseCommand::Mount { options, path, dir } => {
+            let options = mount::MountOptions::parse(&options.join(","))?;
+            Ok(crate::roles::mount(conf, &options, &path, &dir)?)
+        }
         FuseCommand::Umount { lazy, dir } => umount(&dir, lazy, out),
         FuseCommand::List { format } => list(format, out),
         FuseCommand::InstallHelper => install_helper(out),

@@ -10,13 +10,13 @@ use std::{
 };
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     JournalError, JournalOptions, StateMachine,
     error::Result,
     node::known_snapshot,
     raft::{Applier, Raft, index_of, raft_index_of},
-    wal::WalReader,
 };
 
 /// After a snapshot that failed, the next is not tried before this, unless it is asked for.
@@ -49,7 +49,7 @@ impl Trigger {
     }
 
     /// Asks for a snapshot if there is a reason.
-    pub fn check<S: StateMachine>(&mut self, applier: &Applier<S>, _log: &WalReader) {
+    pub fn check<S: StateMachine>(&mut self, applier: &Applier<S>) {
         if applier.commands_since_snapshot() < self.commands_max
             || self.not_before.is_some_and(|at| Instant::now() < at)
         {
@@ -62,13 +62,14 @@ impl Trigger {
     }
 }
 
-/// Takes snapshots as they are asked for, one at a time.
+/// Takes snapshots as they are asked for, one at a time, until it is stopped; then ends the one under way first.
 pub(crate) async fn run<S: StateMachine>(
     raft: Raft<S>,
     applier: Arc<Applier<S>>,
     mut wanted: mpsc::Receiver<Checkpoint>,
+    stop: CancellationToken,
 ) {
-    while let Some(checkpoint) = wanted.recv().await {
+    while let Some(Some(checkpoint)) = stop.run_until_cancelled(wanted.recv()).await {
         let result = take(&raft, &applier).await;
         match (checkpoint, result) {
             // A caller that gave up does not hear of it.

@@ -129,6 +129,14 @@ pub fn is_formatted(dir: &Path) -> bool {
     dir.join(FORMAT).is_file()
 }
 
+/// The cluster that a journal folder belongs to; `None` if there is no journal yet.
+///
+/// # Errors
+/// As for [`crate::Journal::open`]: the folder's format file is damaged or of a newer version.
+pub fn cluster_id(dir: &Path) -> Result<Option<String>> {
+    Ok(read_format(dir)?.map(|format| format.cluster_id))
+}
+
 /// A folder without a format file may hold nothing but `ours`.
 fn refuse_foreign(dir: &Path, ours: &[&str]) -> Result<()> {
     let entries = match fs::read_dir(dir) {

@@ -187,10 +187,10 @@ impl<S: StateMachine> Journal<S> {
         })
     }
 
-    /// See [`format`].
+    /// See [`format()`].
     ///
     /// # Errors
-    /// See [`format`].
+    /// See [`format()`].
     pub fn format(dir: &Path, cluster_id: &str) -> Result<()> {
         format(dir, cluster_id)
     }

@@ -27,9 +27,12 @@ mod wal;
 use std::io::{self, Read};
 
 pub use error::JournalError;
-pub use folder::{format, is_formatted};
+pub use folder::{cluster_id, format, is_formatted};
 pub use journal::Journal;
 pub use options::{BatchLimits, JournalOptions, JournalStatus, NodeId};
+
+/// What to add to a log filter: consensus reports each of its steps at INFO, which is of no interest to an operator.
+pub const LOG_DIRECTIVE: &str = "openraft=warn";
 
 /// What the log drives. `apply` is deterministic: no clock, no random number, no IO but to its own store.
 pub trait StateMachine: Send + Sync + 'static {

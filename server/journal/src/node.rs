@@ -115,7 +115,12 @@ async fn live<S: StateMachine>(start: Start<S>) -> (oneshot::Sender<Result<()>>,
         checkpoints: checkpoints.clone(),
     };
     tokio::spawn(watch_failure(member.raft.clone(), failed));
-    let checkpointer = tokio::spawn(checkpoint::run(member.raft.clone(), member.applier.clone(), wanted));
+    let checkpointer = tokio::spawn(checkpoint::run(
+        member.raft.clone(),
+        member.applier.clone(),
+        wanted,
+        stop.clone(),
+    ));
     if ready.send(Ok(running)).is_err() {
         stop.cancel();
     }
@@ -128,7 +133,10 @@ async fn live<S: StateMachine>(start: Start<S>) -> (oneshot::Sender<Result<()>>,
     );
     proposer.run(proposals, stop).await;
     member.applier.cancel_snapshot();
-    checkpointer.abort();
+    // The folder must not be released while a snapshot is being written there.
+    if checkpointer.await.is_err() {
+        tracing::error!("the task that takes snapshots panicked");
+    }
     (ended, member.close().await)
 }
 

@@ -62,7 +62,7 @@ impl<S: StateMachine> Proposer<S> {
 
     /// Works until it is stopped; then takes no new proposals, and ends when the ones that it has are done.
     pub async fn run(mut self, mut proposals: mpsc::Receiver<Proposal<S>>, stop: CancellationToken) {
-        self.trigger.check(&self.applier, self.log.reader());
+        self.trigger.check(&self.applier);
         loop {
             let first = match self.left_over.take() {
                 Some(left_over) => Some(left_over),
@@ -78,7 +78,7 @@ impl<S: StateMachine> Proposer<S> {
             let Some(first) = first else { return };
             let batch = self.collect(first, &mut proposals);
             self.commit(batch).await;
-            self.trigger.check(&self.applier, self.log.reader());
+            self.trigger.check(&self.applier);
         }
     }
 

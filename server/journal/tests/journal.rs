@@ -41,6 +41,9 @@ struct State {
     position: Option<Vec<u8>>,
 }
 
+/// A name that makes the state machine panic.
+const POISON: &str = "poison";
+
 /// Counters. Kept by a test over a restart it plays a store on disk, dropped it plays one in memory.
 #[derive(Debug, Default)]
 struct Counters {
@@ -68,6 +71,7 @@ impl StateMachine for Counters {
             return Err(io::Error::other("the store is broken"));
         }
         let mut state = self.state.lock();
+        assert!(commands.iter().all(|add| add.name != POISON), "poisoned");
         state.position = Some(position.to_vec());
         Ok(commands
             .into_iter()
@@ -384,6 +388,16 @@ async fn a_broken_store_stops_the_journal_and_says_so() {
     // It was committed, only not applied.
     let journal = open(dir.path()).await;
     assert!(journal.state().get("a") >= 1);
+    journal.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_of_the_state_machine_is_a_failure_and_no_hang() {
+    let dir = scratch();
+    let journal = open(dir.path()).await;
+    let error = journal.propose(add(POISON)).await.unwrap_err();
+    assert!(matches!(error, JournalError::Failed { .. }), "{error}");
+    assert!(journal.failed().await.to_string().contains("panicked"));
     journal.shutdown().await.unwrap();
 }
 

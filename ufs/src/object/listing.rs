@@ -267,3 +267,105 @@ fn get_entries(from: &mut Bytes) -> Option<Vec<UfsStatus>> {
     }
     Some(entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::super::client::{Limits, ObjectClient};
+    use super::super::memory::MemoryObjects;
+    use super::*;
+    use crate::Expect;
+
+    /// What a folder holds: names of files and folders, a folder going before a file; and the names that are none.
+    fn naive(keys: &[String]) -> (BTreeMap<String, FileKind>, u64) {
+        let mut names = BTreeMap::new();
+        let mut skipped = std::collections::BTreeSet::new();
+        for key in keys {
+            let Some(rest) = key.strip_prefix("d/").filter(|rest| !rest.is_empty()) else {
+                continue;
+            };
+            let (name, kind) = match rest.split_once('/') {
+                Some((name, _)) => (name, FileKind::Directory),
+                None => (rest, FileKind::File),
+            };
+            if !path::is_valid_name(name.as_bytes()) {
+                skipped.insert((name.to_owned(), kind as i32));
+                continue;
+            }
+            let there = names.entry(name.to_owned()).or_insert(kind);
+            if kind == FileKind::Directory {
+                *there = kind;
+            }
+        }
+        (names, skipped.len() as u64)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn any_keys_in_any_pages(
+            // What sorts before, at and after the slash.
+            keys in prop::collection::vec("d/[a!./0]{0,5}", 1..40),
+            limit in 1usize..12,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let (listed, skipped) = runtime.block_on(async {
+                let client = Arc::new(MemoryObjects::new(Limits::default()));
+                for key in &keys {
+                    client.put(key, Bytes::new(), &Expect::Any, &Vec::new()).await.unwrap();
+                }
+                let ufs = ObjectUfs::new(client, String::new(), "test".to_owned(), "memory");
+                let (mut listed, mut skipped, mut token) = (Vec::new(), 0, None);
+                loop {
+                    let page = ufs.list_page(b"d", token, limit).await.unwrap();
+                    assert!(page.entries.len() <= limit);
+                    listed.extend(page.entries.into_iter().map(|entry| (entry.name, entry.kind)));
+                    skipped += page.skipped;
+                    token = page.next;
+                    if token.is_none() {
+                        return (listed, skipped);
+                    }
+                }
+            });
+            let (names, left_out) = naive(&keys);
+            prop_assert_eq!(skipped, left_out);
+            let slashed = |name: &Bytes| [&name[..], b"/"].concat();
+            prop_assert!(listed.is_sorted_by_key(|(name, _)| slashed(name)), "in the order that is promised");
+            prop_assert_eq!(listed.len(), names.len(), "each name once");
+            for (name, kind) in listed {
+                prop_assert_eq!(names.get(std::str::from_utf8(&name).unwrap()), Some(&kind));
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_come_back_and_garbage_is_refused() {
+        let file = |name: &'static str| UfsStatus {
+            name: Bytes::from(name),
+            kind: FileKind::File,
+            length: 7,
+            mtime_ns: -3,
+            fingerprint: "e".to_owned(),
+            mode: None,
+            owner: None,
+            group: None,
+            symlink_target: None,
+        };
+        let cursor = Cursor {
+            ready: VecDeque::from([ObjectUfs::directory_status(b"a", UfsAttributes::default())]),
+            held: vec![file("b"), file("b!")],
+            last: Bytes::from_static(b"a"),
+            store_token: Some("token".to_owned()),
+            finished: false,
+        };
+        let encoded = cursor.encode();
+        assert_eq!(Cursor::decode(encoded.clone()), Some(cursor));
+        for end in 0..encoded.len() {
+            assert_eq!(Cursor::decode(encoded.slice(..end)), None, "cut at {end}");
+        }
+    }
+}

@@ -20,8 +20,9 @@ use super::root::{Root, TEMP_DIR};
 use crate::{PageToken, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult};
 
 /// Listings that are remembered at a time.
-const SNAPSHOTS_MAX: usize = 16;
-/// Larger directories are read again for each page. With 16 of them: at most 128 MiB, and only while they are listed.
+const SNAPSHOTS_MAX: usize = 8;
+/// Larger directories are read again for each page. With 8 of them: at most 64 MiB, and only of listings
+/// that go on, or were given up half-way.
 const SNAPSHOT_BYTES_MAX: usize = 8 << 20;
 /// What a name costs beyond its bytes.
 const NAME_OVERHEAD_BYTES: usize = 16;

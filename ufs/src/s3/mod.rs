@@ -409,7 +409,8 @@ fn quoted(etag: &str) -> String {
 }
 
 fn unquoted(etag: &str) -> String {
-    etag.trim().trim_matches('"').to_owned()
+    let etag = etag.trim();
+    etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"').to_owned()
 }
 
 fn etag_of(headers: &HeaderMap) -> Option<String> {

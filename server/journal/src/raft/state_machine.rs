@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
         Arc,
@@ -48,6 +49,8 @@ pub(crate) struct Applier<S: StateMachine> {
     applied: Mutex<Applied>,
     /// Who waits for the outcomes of a batch, by the batch's tag.
     waiters: Mutex<HashMap<u64, Vec<Waiter<S>>>>,
+    /// The last entry applied; to be read without waiting for an `apply` under way.
+    applied_index: AtomicU64,
     commands_since_snapshot: AtomicU64,
     /// The last entry in the newest snapshot.
     snapshot_index: AtomicU64,
@@ -118,6 +121,7 @@ impl<S: StateMachine> Applier<S> {
         Ok(Self {
             state,
             snapshots,
+            applied_index: AtomicU64::new(index_of(applied.log_id.as_ref())),
             applied: Mutex::new(applied),
             waiters: Mutex::default(),
             commands_since_snapshot: AtomicU64::new(0),
@@ -136,7 +140,7 @@ impl<S: StateMachine> Applier<S> {
 
     /// The last entry applied; 0 for none.
     pub fn applied_index(&self) -> u64 {
-        index_of(self.applied.lock().log_id.as_ref())
+        self.applied_index.load(Ordering::Acquire)
     }
 
     /// The last entry applied, as consensus names it.
@@ -193,12 +197,17 @@ impl<S: StateMachine> Applier<S> {
 
     fn apply_chunk(&self, applied: &mut Applied, chunk: Chunk<S>) -> io::Result<()> {
         let count = chunk.commands.len();
-        let outcomes = self.state.apply(&chunk.after.position(), chunk.commands)?;
+        let (position, commands) = (chunk.after.position(), chunk.commands);
+        // A panic would end the task that applies and leave its callers waiting for ever.
+        let outcomes = catch_unwind(AssertUnwindSafe(|| self.state.apply(&position, commands)))
+            .map_err(|_| io::Error::other("the state machine panicked"))??;
         if outcomes.len() != count {
             let text = format!("{} outcomes of {count} commands", outcomes.len());
             return Err(io::Error::other(text));
         }
         *applied = chunk.after;
+        self.applied_index
+            .store(index_of(applied.log_id.as_ref()), Ordering::Release);
         self.commands_since_snapshot.fetch_add(count as u64, Ordering::Relaxed);
         self.answer(&chunk.batches, outcomes);
         Ok(())
@@ -229,6 +238,8 @@ impl<S: StateMachine> Applier<S> {
         self.state
             .restore(&snapshot.position, &mut SnapshotReader::open(&snapshot.path)?)?;
         *applied = restored;
+        self.applied_index
+            .store(index_of(applied.log_id.as_ref()), Ordering::Release);
         self.snapshot_index.fetch_max(snapshot.index, Ordering::Relaxed);
         Ok(())
     }
@@ -236,10 +247,10 @@ impl<S: StateMachine> Applier<S> {
     /// Writes a snapshot of the state as it is now, and makes the state machine's own store durable. Entries go on
     /// being applied meanwhile. With nothing new since the newest snapshot, that one is the answer.
     pub fn take_snapshot(&self) -> io::Result<Option<SnapshotInfo>> {
+        let newest = self.snapshots.newest()?;
         let (mut view, applied, commands) = {
             let applied = self.applied.lock();
             let index = index_of(applied.log_id.as_ref());
-            let newest = self.snapshots.newest()?;
             if index == 0 || newest.as_ref().is_some_and(|newest| newest.index >= index) {
                 return Ok(newest);
             }

@@ -417,7 +417,7 @@ fn run(wal: Wal, dir: &Path, model: &mut Model, step: &Step) -> Wal {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn agrees_with_a_vector(steps in prop::collection::vec(step(), 1..40)) {

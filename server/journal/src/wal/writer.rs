@@ -266,9 +266,9 @@ impl Writer {
     fn allocate(&mut self, bytes: u64) -> io::Result<()> {
         // The old spare is the same file.
         self.spare = None;
-        self.spare = Some(Spare::create(&self.shared.options.dir, bytes)?);
+        let created = Spare::create(&self.shared.options.dir, bytes).map(|spare| self.spare = Some(spare));
         self.count_room(&mut self.shared.index.lock());
-        Ok(())
+        created
     }
 
     fn reserve(&mut self, bytes: u64) -> io::Result<()> {

@@ -128,7 +128,9 @@ impl Core {
         if intent.started || !intent.kind().is_late_bound() || self.queue.is_expedited(IntentId(intent.id)) {
             return Ok(None);
         }
-        let ripe_ns = intent.created_ns.saturating_add(self.settings.persist_wait.as_nanos() as i64);
+        let ripe_ns = intent
+            .created_ns
+            .saturating_add(self.settings.persist_wait.as_nanos() as i64);
         if let Ok(left_ns) = u64::try_from(ripe_ns.saturating_sub(now_ns())) {
             if left_ns > 0 {
                 return Ok(Some(Instant::now() + Duration::from_nanos(left_ns)));
@@ -158,7 +160,9 @@ impl Core {
     async fn execute(self: &Arc<Self>, id: IntentId, mount: MountId) {
         let limit = self.limits.of(mount);
         let Ok(_permit) = limit.acquire().await else { return };
-        let Some(intent) = self.start_intent(id, None).await else { return };
+        let Some(intent) = self.start_intent(id, None).await else {
+            return;
+        };
         let done = match self.change(&intent).await {
             Ok(change) => self.intent_done(&intent, change.fingerprint, change.skipped).await,
             Err(error) => self.intent_failed(id, &intent, error).await,
@@ -170,7 +174,11 @@ impl Core {
     }
 
     /// Starts an intent; `None` if it is not to be executed now.
-    pub(super) async fn start_intent(self: &Arc<Self>, id: IntentId, replace_foreign: Option<String>) -> Option<Intent> {
+    pub(super) async fn start_intent(
+        self: &Arc<Self>,
+        id: IntentId,
+        replace_foreign: Option<String>,
+    ) -> Option<Intent> {
         let started = IntentStarted {
             intent: id.get(),
             replace_foreign,
@@ -193,7 +201,12 @@ impl Core {
     }
 
     /// Confirms an intent. A persist may live on under its id, for a version that was committed meanwhile.
-    pub(super) async fn intent_done(self: &Arc<Self>, intent: &Intent, fingerprint: String, skipped: bool) -> FsResult<()> {
+    pub(super) async fn intent_done(
+        self: &Arc<Self>,
+        intent: &Intent,
+        fingerprint: String,
+        skipped: bool,
+    ) -> FsResult<()> {
         let id = IntentId(intent.id);
         self.propose_own(IntentDone {
             intent: intent.id,
@@ -221,7 +234,8 @@ impl Core {
             &format!("{:?} of {:?}", intent.kind(), show(&intent.path)),
             &error,
         );
-        self.queue.set_permanent(id, is_permanent(&error).then(|| error.clone()));
+        self.queue
+            .set_permanent(id, is_permanent(&error).then(|| error.clone()));
         self.propose_own(IntentFailed {
             intent: id.get(),
             error: Some(error.to_wire()),
@@ -282,7 +296,10 @@ impl Core {
             IntentKind::Symlink => symlink(ufs, intent, self.inode_of(intent)?.as_deref()).await,
         };
         let change = change.map_err(FsError::from)?;
-        if matches!(intent.kind(), IntentKind::Delete | IntentKind::Rename | IntentKind::Rmdir | IntentKind::DeleteTree) {
+        if matches!(
+            intent.kind(),
+            IntentKind::Delete | IntentKind::Rename | IntentKind::Rmdir | IntentKind::DeleteTree
+        ) {
             self.keep_empty_dir(ufs, InodeId(intent.dir)).await?;
         }
         Ok(change)
@@ -301,11 +318,15 @@ impl Core {
         if ufs.capabilities().real_directories {
             return Ok(());
         }
-        let Ok(inode) = self.state.inode(dir) else { return Ok(()) };
+        let Ok(inode) = self.state.inode(dir) else {
+            return Ok(());
+        };
         if inode.entries > 0 || inode.parent == 0 || !inode.children_loaded || !Self::is_backed(&inode) {
             return Ok(());
         }
-        let Ok(at) = self.state.ufs_path(dir) else { return Ok(()) };
+        let Ok(at) = self.state.ufs_path(dir) else {
+            return Ok(());
+        };
         if at.path.is_empty() {
             return Ok(());
         }
@@ -349,9 +370,11 @@ async fn status_if_any(ufs: &dyn UnderFileSystem, path: &[u8]) -> UfsResult<Opti
 }
 
 async fn upload_nothing(ufs: &dyn UnderFileSystem, intent: &Intent, inode: Option<&Inode>) -> UfsResult<Change> {
-    let source = BytesSource::new(Bytes::new());
+    let source = BytesSource(Bytes::new());
     // What is there is replaced: the namespace says that this name is an empty file.
-    let written = ufs.write(&intent.path, &source, &Expect::Any, &attributes(inode)).await?;
+    let written = ufs
+        .write(&intent.path, &source, &Expect::Any, &attributes(inode))
+        .await?;
     Ok(Change::of(written))
 }
 
@@ -360,7 +383,8 @@ async fn delete(ufs: &dyn UnderFileSystem, intent: &Intent) -> UfsResult<Change>
     let Some(there) = status_if_any(ufs, &intent.path).await? else {
         return Ok(Change::skipped());
     };
-    let ours = there.kind != FileKind::Directory && (intent.expect.contains(&there.fingerprint) || is_our_length(intent, &there));
+    let ours = there.kind != FileKind::Directory
+        && (intent.expect.contains(&there.fingerprint) || is_our_length(intent, &there));
     if !ours {
         tracing::info!(path = %show(&intent.path), "not deleted: the object is another one now");
         return Ok(Change::skipped());
@@ -511,7 +535,9 @@ async fn set_attributes(ufs: &dyn UnderFileSystem, intent: &Intent, inode: Optio
 }
 
 async fn symlink(ufs: &dyn UnderFileSystem, intent: &Intent, inode: Option<&Inode>) -> UfsResult<Change> {
-    let Some(inode) = inode else { return Ok(Change::skipped()) };
+    let Some(inode) = inode else {
+        return Ok(Change::skipped());
+    };
     match ufs.symlink(&intent.path, &inode.symlink_target).await {
         Ok(()) => {}
         Err(error) if error.kind == UfsErrorKind::AlreadyExists => {

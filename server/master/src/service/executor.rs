@@ -97,6 +97,7 @@ impl IntentQueue {
     }
 
     /// The worker that has it, if one has.
+    #[cfg(test)]
     pub fn offered_to(&self, id: IntentId) -> Option<WorkerId> {
         match self.inner.lock().slots.get(&id) {
             Some(Phase::Offered(worker)) => Some(*worker),
@@ -108,7 +109,10 @@ impl IntentQueue {
     pub fn withdraw(&self, worker: WorkerId) {
         let now = Instant::now();
         let mut inner = self.inner.lock();
-        let had = inner.slots.iter().filter(|(_, phase)| **phase == Phase::Offered(worker));
+        let had = inner
+            .slots
+            .iter()
+            .filter(|(_, phase)| **phase == Phase::Offered(worker));
         let had: Vec<IntentId> = had.map(|(id, _)| *id).collect();
         for id in had {
             inner.wait(id, now);
@@ -189,6 +193,11 @@ impl IntentQueue {
     pub fn first_permanent(&self, last: IntentId) -> Option<FsError> {
         let inner = self.inner.lock();
         inner.permanent.range(..=last).next().map(|(_, error)| error.clone())
+    }
+
+    /// No room for more.
+    pub fn is_full(&self) -> bool {
+        self.inner.lock().slots.len() >= QUEUE_MAX
     }
 
     /// How many such failures there are.

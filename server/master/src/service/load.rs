@@ -255,7 +255,7 @@ impl Core {
             };
             let entry = self.entry_of(status, Some(name));
             match self.load_entries(dir, generation, vec![entry], false).await {
-                Err(error) if error.kind == ErrorKind::Stale => continue,
+                Err(error) if is_outdated(&error) => continue,
                 Err(error) => return Err(error),
                 Ok(()) => {}
             }
@@ -275,7 +275,8 @@ impl Core {
             return Ok(());
         }
         let (core, id) = (self.clone(), dir.inode_id());
-        self.look_once(Look::Load(id), async move { core.load_dir(id).await }).await
+        self.look_once(Look::Load(id), async move { core.load_dir(id).await })
+            .await
     }
 
     async fn load_dir(self: Arc<Self>, dir: InodeId) -> FsResult<()> {
@@ -290,13 +291,16 @@ impl Core {
             let page = self.list_page(ufs.as_ref(), &at, &token).await?;
             let next = page.next;
             let entries = page.entries.into_iter().map(|status| self.entry_of(status, None));
-            match self.load_entries(dir, generation, entries.collect(), next.is_none()).await {
+            match self
+                .load_entries(dir, generation, entries.collect(), next.is_none())
+                .await
+            {
                 Ok(()) => stale = 0,
-                Err(error) if error.kind == ErrorKind::Stale && stale < STALE_TRIES_MAX => {
+                Err(error) if is_outdated(&error) && stale < STALE_TRIES_MAX => {
                     stale += 1;
                     continue;
                 }
-                Err(error) if error.kind == ErrorKind::Stale => return Err(too_restless(dir)),
+                Err(error) if is_outdated(&error) => return Err(too_restless(dir)),
                 Err(error) => return Err(error),
             }
             if next.is_none() {
@@ -385,7 +389,10 @@ impl Core {
 
     /// The error of a look at `at`, with what was being done.
     pub(super) fn ufs_error(&self, at: &UfsLocation, doing: &str, error: UfsError) -> FsError {
-        let uri = self.state.mount(at.mount).map_or_else(String::new, |mount| mount.uri().to_owned());
+        let uri = self
+            .state
+            .mount(at.mount)
+            .map_or_else(String::new, |mount| mount.uri().to_owned());
         let mut error = FsError::from(error);
         // That the store says so of a folder whose name we know tells nothing of the name that was asked for.
         if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) {
@@ -393,6 +400,11 @@ impl Core {
         }
         error.context(format!("{doing} {uri}/{}", show(&at.path)))
     }
+}
+
+/// Whether the state refused what was seen because something moved meanwhile.
+pub(super) fn is_outdated(error: &FsError) -> bool {
+    matches!(error.kind, ErrorKind::Stale | ErrorKind::Busy)
 }
 
 /// Whether the store said that there is no such name.

@@ -4,9 +4,9 @@
 //! take the watchers' events or the new intents with it. They are volatile and cheap; nothing here waits.
 
 use alluxio_journal::StateMachine;
+use alluxio_proto::IntentId;
 use alluxio_proto::WorkerId;
 use alluxio_proto::master::{CachedFile, RecoverTask};
-use alluxio_proto::IntentId;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

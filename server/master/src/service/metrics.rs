@@ -86,6 +86,8 @@ impl MasterMetrics {
         gauge("Master.ActiveWorkers", |_, workers, _| workers.live_count() as u64);
         gauge("Cluster.CapacityTotal", |_, workers, _| workers.space().0);
         gauge("Cluster.CapacityUsed", |_, workers, _| workers.space().1);
-        gauge("Master.PersistFailuresPermanent", |_, _, queue| queue.permanent_count() as u64);
+        gauge("Master.PersistFailuresPermanent", |_, _, queue| {
+            queue.permanent_count() as u64
+        });
     }
 }

@@ -64,7 +64,6 @@ pub struct MasterService {
 }
 
 /// What all parts of the service share.
-#[derive(Debug)]
 struct Core {
     settings: settings::Settings,
     state: Arc<State>,
@@ -86,6 +85,14 @@ struct Core {
     tasks: TaskTracker,
     started_ms: u64,
     started: Instant,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One request: who asks, and when.

@@ -4,8 +4,8 @@
 //! look is not the last word on a *retry* of a change that was done already: the retry cache in the state is asked first.
 
 use alluxio_proto::master::{
-    Counted, Create, Delete, DirPage, Empty, GetAttr, LinkTarget, Lookup, Mkdir, Mknod, Opened, ReadDir, ReadLink, Rename,
-    ResolvePath, Rmdir, SetAttr, Symlink, Unlink,
+    Counted, Create, Delete, DirPage, Empty, GetAttr, LinkTarget, Lookup, Mkdir, Mknod, Opened, ReadDir, ReadLink,
+    Rename, ResolvePath, Rmdir, SetAttr, Symlink, Unlink,
 };
 use alluxio_proto::types::{Attr, Caller, Entry, FileKind};
 use alluxio_proto::{ErrorKind, FsResult, InodeId, PATH_BYTES_MAX};
@@ -42,7 +42,9 @@ impl Core {
         match self.ufs.sync_interval(inode.mount()) {
             SyncInterval::Never => CACHE_OURS_MS,
             SyncInterval::Every(Duration::ZERO) => 0,
-            SyncInterval::Every(every) => u64::try_from(every.as_millis()).unwrap_or(CACHE_OURS_MS).max(CACHE_MIN_MS),
+            SyncInterval::Every(every) => u64::try_from(every.as_millis())
+                .unwrap_or(CACHE_OURS_MS)
+                .max(CACHE_MIN_MS),
         }
     }
 
@@ -91,13 +93,21 @@ impl Core {
         let mut at = self.state.inode(InodeId::ROOT)?;
         for name in components(path) {
             if !at.is_dir() {
-                return error(ErrorKind::NotADirectory, format!("{}: a component is no directory", show(path)));
+                return error(
+                    ErrorKind::NotADirectory,
+                    format!("{}: a component is no directory", show(path)),
+                );
             }
             check_access(ctx, &at, EXECUTE)?;
             let name = Bytes::copy_from_slice(name);
             at = match self.find(at.inode_id(), &name).await? {
                 Some(inode) => inode,
-                None => return error(ErrorKind::NotFound, format!("{}: no such file or directory", show(path))),
+                None => {
+                    return error(
+                        ErrorKind::NotFound,
+                        format!("{}: no such file or directory", show(path)),
+                    );
+                }
             };
         }
         Ok(at)
@@ -107,7 +117,10 @@ impl Core {
     pub(super) async fn resolve_parent(self: &Arc<Self>, ctx: &Ctx, path: &[u8]) -> FsResult<(Arc<Inode>, Bytes)> {
         check_path(path)?;
         let Some(name) = components(path).last() else {
-            return error(ErrorKind::InvalidArgument, "the root of the namespace has no name that could be changed");
+            return error(
+                ErrorKind::InvalidArgument,
+                "the root of the namespace has no name that could be changed",
+            );
         };
         let end = path.len() - path.iter().rev().take_while(|byte| **byte == b'/').count() - name.len();
         let parent = if end == 0 { &b"/"[..] } else { &path[..end] };
@@ -163,7 +176,10 @@ impl Core {
     pub(super) fn read_link(&self, op: ReadLink) -> FsResult<LinkTarget> {
         let inode = self.state.inode(InodeId(op.inode))?;
         if inode.kind() != FileKind::Symlink {
-            return error(ErrorKind::InvalidArgument, format!("inode {} is no symbolic link", op.inode));
+            return error(
+                ErrorKind::InvalidArgument,
+                format!("inode {} is no symbolic link", op.inode),
+            );
         }
         Ok(LinkTarget {
             target: inode.symlink_target.clone(),
@@ -183,7 +199,9 @@ impl Core {
 
     /// A name is refused before it is made if its under-storage could not hold it.
     fn check_storable(&self, parent: u64, name: &[u8]) -> FsResult<()> {
-        let Ok(at) = self.state.ufs_path_of_name(InodeId(parent), name) else { return Ok(()) };
+        let Ok(at) = self.state.ufs_path_of_name(InodeId(parent), name) else {
+            return Ok(());
+        };
         self.ufs.of(at.mount)?.check_path(&at.path).map_err(Into::into)
     }
 
@@ -203,7 +221,11 @@ impl Core {
                     mode: op.mode,
                     open: op.open,
                     write_type: op.write_type,
-                    block_bytes: if op.block_bytes == 0 { self.settings.block_bytes } else { op.block_bytes },
+                    block_bytes: if op.block_bytes == 0 {
+                        self.settings.block_bytes
+                    } else {
+                        op.block_bytes
+                    },
                     home_worker: home,
                 },
             )
@@ -237,7 +259,11 @@ impl Core {
         self.loader.forget_absent(InodeId(op.parent), &op.name);
         let attr = self.attr_applied(made)?;
         // What we have just made needs no look as soon as it is in the under-storage.
-        self.looked(InodeId(attr.inode), alluxio_proto::MountId(attr.mount_id), Duration::ZERO);
+        self.looked(
+            InodeId(attr.inode),
+            alluxio_proto::MountId(attr.mount_id),
+            Duration::ZERO,
+        );
         Ok(attr)
     }
 
@@ -333,7 +359,10 @@ impl Core {
         let inode = match self.find(parent, &name).await? {
             Some(inode) => inode,
             None if ctx.op_id == 0 => {
-                return error(ErrorKind::NotFound, format!("{}: no such file or directory", show(&op.path)));
+                return error(
+                    ErrorKind::NotFound,
+                    format!("{}: no such file or directory", show(&op.path)),
+                );
             }
             // Perhaps the retry of what was done already: the state knows.
             None => {
@@ -395,7 +424,10 @@ impl Core {
             })
             .await?;
         if !applied.refused.is_empty() {
-            return error(ErrorKind::Busy, format!("{:?} is in use, or changes of it are under way", show(&inode.name)));
+            return error(
+                ErrorKind::Busy,
+                format!("{:?} is in use, or changes of it are under way", show(&inode.name)),
+            );
         }
         self.loader.forget(parent);
         self.metrics.paths_deleted.inc();
@@ -408,8 +440,16 @@ impl Core {
             mode: op.mode,
             owner: op.owner,
             group: op.group,
-            atime_ns: if op.times_now { op.atime_ns.map(|_| ctx.now_ns) } else { op.atime_ns },
-            mtime_ns: if op.times_now { op.mtime_ns.map(|_| ctx.now_ns) } else { op.mtime_ns },
+            atime_ns: if op.times_now {
+                op.atime_ns.map(|_| ctx.now_ns)
+            } else {
+                op.atime_ns
+            },
+            mtime_ns: if op.times_now {
+                op.mtime_ns.map(|_| ctx.now_ns)
+            } else {
+                op.mtime_ns
+            },
             pinned: op.pinned,
             times_now: op.times_now,
         };

@@ -20,7 +20,12 @@ impl Core {
         match inode.kind() {
             FileKind::File => {}
             FileKind::Directory => return error(ErrorKind::IsADirectory, format!("inode {id} is a directory")),
-            kind => return error(ErrorKind::InvalidArgument, format!("inode {id} is no regular file but a {kind:?}")),
+            kind => {
+                return error(
+                    ErrorKind::InvalidArgument,
+                    format!("inode {id} is no regular file but a {kind:?}"),
+                );
+            }
         }
         if op.read || !op.write {
             check_readable(ctx, &inode)?;
@@ -37,7 +42,10 @@ impl Core {
         }
         let _gate = self.gate(id).read().await;
         if !self.sessions.open_read(ctx.session, id) {
-            return error(ErrorKind::Stale, format!("session {} has ended; open a new one", ctx.session));
+            return error(
+                ErrorKind::Stale,
+                format!("session {} has ended; open a new one", ctx.session),
+            );
         }
         // Read after the opening was noted: whoever unlinks it from now on keeps it for us.
         self.opened_for_reading(ctx, id).inspect_err(|_| {
@@ -48,7 +56,10 @@ impl Core {
     fn opened_for_reading(&self, ctx: &Ctx, id: InodeId) -> FsResult<Opened> {
         let inode = self.state.inode(id)?;
         if inode.persist_state() == PersistState::Lost {
-            return error(ErrorKind::DataLost, format!("the only copy of file {id} is gone; truncate or remove it"));
+            return error(
+                ErrorKind::DataLost,
+                format!("the only copy of file {id} is gone; truncate or remove it"),
+            );
         }
         self.opened(ctx, &inode)
     }
@@ -76,7 +87,9 @@ impl Core {
             return None;
         }
         let holders = inode.locations.iter().filter(|at| at.version == inode.version);
-        holders.max_by_key(|at| (self.workers.is_live(WorkerId(at.worker)), at.bytes)).map(|at| at.worker)
+        holders
+            .max_by_key(|at| (self.workers.is_live(WorkerId(at.worker)), at.bytes))
+            .map(|at| at.worker)
     }
 
     /// The worker that is to have the local file of what this caller writes.
@@ -121,7 +134,12 @@ impl Core {
     /// How to read the committed version of this record.
     fn source(&self, host: &str, inode: &Inode) -> FsResult<ReadSource> {
         let ufs = self.ufs_source(inode)?;
-        let holders: Vec<_> = inode.locations.iter().filter(|at| at.version == inode.version).copied().collect();
+        let holders: Vec<_> = inode
+            .locations
+            .iter()
+            .filter(|at| at.version == inode.version)
+            .copied()
+            .collect();
         let workers = self.workers.readers(host, inode.inode_id(), &holders, ufs.is_some());
         Ok(ReadSource {
             version: inode.version,
@@ -133,7 +151,11 @@ impl Core {
 
     /// Where the under-storage has exactly this record's version.
     fn ufs_source(&self, inode: &Inode) -> FsResult<Option<UfsSource>> {
-        let Some(binding) = inode.ufs.as_ref().filter(|ufs| ufs.present && ufs.version == inode.version) else {
+        let Some(binding) = inode
+            .ufs
+            .as_ref()
+            .filter(|ufs| ufs.present && ufs.version == inode.version)
+        else {
             return Ok(None);
         };
         let source = self.state.ufs_source(inode.inode_id())?;
@@ -214,11 +236,18 @@ impl Core {
         for _ in 0..REREAD_MAX {
             let inode = self.state.inode(id)?;
             let source = self.state.ufs_source(id)?;
-            let bound = inode.ufs.as_ref().filter(|ufs| ufs.present).map(|ufs| ufs.fingerprint.as_str());
+            let bound = inode
+                .ufs
+                .as_ref()
+                .filter(|ufs| ufs.present)
+                .map(|ufs| ufs.fingerprint.as_str());
             if source.as_ref().map(|source| source.fingerprint.as_str()) == bound {
                 return Ok((inode, source));
             }
         }
-        error(ErrorKind::Unavailable, format!("inode {id} changes too fast to be read; try again"))
+        error(
+            ErrorKind::Unavailable,
+            format!("inode {id} changes too fast to be read; try again"),
+        )
     }
 }

@@ -100,7 +100,9 @@ impl Sessions {
         let mut table = self.0.lock();
         let Table { live, readers } = &mut *table;
         let Some(live) = live.get_mut(&id) else { return false };
-        let Some(count) = live.reads.get_mut(&inode) else { return false };
+        let Some(count) = live.reads.get_mut(&inode) else {
+            return false;
+        };
         *count -= 1;
         if *count > 0 {
             return false;
@@ -137,7 +139,10 @@ impl Sessions {
     /// Sessions of which nothing was heard for so long.
     pub fn silent_for(&self, timeout: Duration) -> Vec<SessionId> {
         let table = self.0.lock();
-        let silent = table.live.iter().filter(|(_, live)| live.last_seen.elapsed() >= timeout);
+        let silent = table
+            .live
+            .iter()
+            .filter(|(_, live)| live.last_seen.elapsed() >= timeout);
         silent.map(|(id, _)| *id).collect()
     }
 }
@@ -156,7 +161,8 @@ impl Core {
         let wanted = SessionId(op.resume);
         let resumed = wanted.get() != 0 && self.sessions.touch(wanted);
         let session = if resumed {
-            self.sessions.assert_reads(wanted, op.open_inodes.iter().copied().map(InodeId));
+            self.sessions
+                .assert_reads(wanted, op.open_inodes.iter().copied().map(InodeId));
             self.release_unclaimed(wanted).await?;
             wanted
         } else {

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Makes the client of an under-storage from its URI and the options of its mount. Does no IO.
-pub type UfsOpener =
-    Arc<dyn Fn(&str, &BTreeMap<String, String>) -> UfsResult<Arc<dyn UnderFileSystem>> + Send + Sync>;
+pub type UfsOpener = Arc<dyn Fn(&str, &BTreeMap<String, String>) -> UfsResult<Arc<dyn UnderFileSystem>> + Send + Sync>;
 
 /// Where the metadata store keeps its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +48,11 @@ impl MasterOptions {
         let dir = PathBuf::from(conf.string(&keys::master::METASTORE_DIR));
         Self {
             journal_dir: conf.string(&keys::master::JOURNAL_FOLDER).into(),
-            metastore: if on_disk { MetastoreKind::Disk(dir) } else { MetastoreKind::Heap },
+            metastore: if on_disk {
+                MetastoreKind::Disk(dir)
+            } else {
+                MetastoreKind::Heap
+            },
             metrics: Metrics::new(),
             ufs_opener: Arc::new(move |uri, options| alluxio_ufs::open(uri, options, &conf_of_ufs)),
             own_dirs: Vec::new(),

@@ -4,17 +4,16 @@
 //! times the duration of its last listing. New names are loaded, other objects become new versions, names that a *complete*
 //! listing lacks go. A look that fails changes nothing: what is known is served on, and the trouble is logged.
 
-use alluxio_proto::master::UfsChanged as UfsChangedRequest;
 use alluxio_proto::master::Opened;
-use alluxio_proto::types::FileKind;
-use alluxio_proto::{ErrorKind, FsResult, InodeId};
+use alluxio_proto::master::UfsChanged as UfsChangedRequest;
+use alluxio_proto::{FsResult, InodeId};
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::load::{Look, PAGE_ENTRIES, STALE_TRIES_MAX, is_absent};
+use super::load::{Look, PAGE_ENTRIES, STALE_TRIES_MAX, is_absent, is_outdated};
 use super::{Core, Ctx};
 use crate::state::command::{ApplySync, SyncChange, SyncRemoval, UfsChanged, UfsEntry};
 use crate::state::{Inode, UfsLocation};
@@ -27,6 +26,8 @@ const WHOLE_DIR_ENTRIES_MAX: u64 = PAGE_ENTRIES as u64;
 struct Difference {
     new: Vec<UfsEntry>,
     changed: Vec<SyncChange>,
+    /// Names that mean something of another kind now: the old one goes, the new one is loaded.
+    replaced: Vec<SyncRemoval>,
 }
 
 /// Names that a listing has shown, at 8 bytes each. Two names with one hash keep a name that should go until the next look,
@@ -53,7 +54,11 @@ impl Seen {
 
 impl Core {
     /// A known name whose time has come: the store is asked, about all of a small directory or about this file.
-    pub(super) async fn refresh_name(self: &Arc<Self>, inode: Arc<Inode>, name: &Bytes) -> FsResult<Option<Arc<Inode>>> {
+    pub(super) async fn refresh_name(
+        self: &Arc<Self>,
+        inode: Arc<Inode>,
+        name: &Bytes,
+    ) -> FsResult<Option<Arc<Inode>>> {
         let parent = inode.parent_id();
         self.refresh_inode(&inode).await?;
         // Looked up anew: the name may be gone, or mean another inode.
@@ -108,7 +113,7 @@ impl Core {
         for _ in 0..STALE_TRIES_MAX {
             let started = Instant::now();
             match self.try_sync_dir(dir).await {
-                Err(error) if error.kind == ErrorKind::Stale => continue,
+                Err(error) if is_outdated(&error) => continue,
                 Err(error) => return Err(error),
                 Ok(at) => {
                     self.looked(dir, at.mount, started.elapsed());
@@ -136,6 +141,10 @@ impl Core {
             }
             let entries = page.entries.into_iter().map(|status| self.entry_of(status, None));
             let difference = self.compare(dir, entries)?;
+            if !difference.replaced.is_empty() {
+                self.apply_sync(dir, generation, Vec::new(), difference.replaced)
+                    .await?;
+            }
             if !difference.new.is_empty() {
                 self.load_entries(dir, generation, difference.new, false).await?;
             }
@@ -161,12 +170,18 @@ impl Core {
             if known.mount_id != self.state.inode(dir)?.mount_id || !Self::is_backed(&known) {
                 continue;
             }
-            let both_dirs = known.is_dir() && entry.kind() == FileKind::Directory;
-            let same = known.kind() == entry.kind() && known.fingerprint() == entry.fingerprint;
-            if !both_dirs && !same {
+            let expected_fingerprint = known.fingerprint().to_owned();
+            if known.kind() != entry.kind() {
+                difference.replaced.push(SyncRemoval {
+                    name: entry.name.clone(),
+                    expected_fingerprint,
+                    keep_for: self.sessions.readers(known.inode_id()),
+                });
+                difference.new.push(entry);
+            } else if !known.is_dir() && expected_fingerprint != entry.fingerprint {
                 difference.changed.push(SyncChange {
-                    expected_fingerprint: known.fingerprint().to_owned(),
                     entry: Some(entry),
+                    expected_fingerprint,
                 });
             }
         }
@@ -253,7 +268,7 @@ impl Core {
                 keep_for: self.sessions.readers(id),
             };
             match self.propose_own(changed).await {
-                Err(error) if error.kind == ErrorKind::Stale => continue,
+                Err(error) if is_outdated(&error) => continue,
                 Err(error) => return Err(error),
                 Ok(_) => {
                     self.metrics.sync_paths_changed.inc();

@@ -98,7 +98,10 @@ impl UfsRegistry {
         let due = warned.get(&mount).is_none_or(|last| last.elapsed() >= WARN_EVERY);
         if due {
             warned.insert(mount, Instant::now());
-            let uri = self.state.mount(mount).map_or_else(String::new, |mount| mount.uri().to_owned());
+            let uri = self
+                .state
+                .mount(mount)
+                .map_or_else(String::new, |mount| mount.uri().to_owned());
             tracing::warn!(%mount, uri, %error, "{doing} failed; what is known is served on");
         }
     }
@@ -123,7 +126,9 @@ impl UfsRegistry {
 
 impl std::fmt::Debug for UfsRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UfsRegistry").field("open", &self.open.read().len()).finish()
+        f.debug_struct("UfsRegistry")
+            .field("open", &self.open.read().len())
+            .finish()
     }
 }
 
@@ -144,7 +149,9 @@ fn local_path(uri: &str) -> Option<PathBuf> {
         bytes.push(decoded.unwrap_or(*first));
         rest = if decoded.is_some() { &tail[2..] } else { tail };
     }
-    Some(PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes)))
+    Some(PathBuf::from(
+        <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes),
+    ))
 }
 
 /// With links resolved as far as the path exists: a folder to be made later counts by where it would be.

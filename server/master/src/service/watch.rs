@@ -152,7 +152,10 @@ impl Subscription {
             if !items.is_empty() {
                 return Ok(WatchBatch { items });
             }
-            if tokio::time::timeout_at(deadline, self.queue.wake.notified()).await.is_err() {
+            if tokio::time::timeout_at(deadline, self.queue.wake.notified())
+                .await
+                .is_err()
+            {
                 return Ok(WatchBatch::default());
             }
         }

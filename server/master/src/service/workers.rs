@@ -124,9 +124,7 @@ impl Workers {
         true
     }
 
-    /// An upload that a worker does not seem to have is given again after so long.
-const LOST_AFTER: Duration = Duration::from_secs(3);
-/// Reports of one worker that are not in the state yet.
+    /// Reports of one worker that are not in the state yet.
     pub fn waiting_reports(&self, id: WorkerId) -> usize {
         self.table.lock().get(&id).map_or(0, |known| known.reports.len())
     }
@@ -161,11 +159,15 @@ const LOST_AFTER: Duration = Duration::from_secs(3);
     /// Work that waits for a worker, `uploads_max` uploads at most.
     pub fn take_tasks(&self, id: WorkerId, uploads_max: usize) -> Tasks {
         let mut table = self.table.lock();
-        let Some(known) = table.get_mut(&id) else { return Tasks::default() };
+        let Some(known) = table.get_mut(&id) else {
+            return Tasks::default();
+        };
         let uploads = known.uploads.len().min(uploads_max);
         known.uploads_max = known.uploads_max.max(uploads_max);
         let now = Instant::now();
-        known.fetched.extend(known.uploads.iter().take(uploads).map(|id| (*id, now)));
+        known
+            .fetched
+            .extend(known.uploads.iter().take(uploads).map(|id| (*id, now)));
         let drops = known.drops.len().min(TASKS_PER_ANSWER_MAX);
         let recoveries = known.recoveries.len().min(TASKS_PER_ANSWER_MAX);
         Tasks {
@@ -186,7 +188,9 @@ const LOST_AFTER: Duration = Duration::from_secs(3);
     /// carried them was lost. A worker that has one all the same does it once, as it knows intents by their ids.
     pub fn take_lost_uploads(&self, id: WorkerId, asks_for: usize) -> Vec<IntentId> {
         let mut table = self.table.lock();
-        let Some(known) = table.get_mut(&id) else { return Vec::new() };
+        let Some(known) = table.get_mut(&id) else {
+            return Vec::new();
+        };
         if asks_for == 0 || asks_for < known.uploads_max {
             return Vec::new();
         }
@@ -250,7 +254,13 @@ const LOST_AFTER: Duration = Duration::from_secs(3);
     pub fn take_uploads_of_lost(&self) -> Vec<(WorkerId, Vec<IntentId>)> {
         let mut table = self.table.lock();
         let lost = table.iter_mut().filter(|(_, known)| !self.is_fresh(known));
-        let all = |known: &mut Known| known.uploads.drain(..).chain(known.fetched.drain().map(|(id, _)| id)).collect();
+        let all = |known: &mut Known| {
+            known
+                .uploads
+                .drain(..)
+                .chain(known.fetched.drain().map(|(id, _)| id))
+                .collect()
+        };
         lost.map(|(id, known)| (*id, all(known))).collect()
     }
 
@@ -279,11 +289,19 @@ const LOST_AFTER: Duration = Duration::from_secs(3);
         let held = |id: &WorkerId| holders.iter().find(|at| at.worker == id.get()).map_or(0, |at| at.bytes);
         live.sort_by_key(|(id, known)| {
             let near = same_host(&known.address.host, host);
-            (held(id) == 0, !near, std::cmp::Reverse(held(id)), std::cmp::Reverse(weight(inode, **id)))
+            (
+                held(id) == 0,
+                !near,
+                std::cmp::Reverse(held(id)),
+                std::cmp::Reverse(weight(inode, **id)),
+            )
         });
         let holding = live.iter().filter(|(id, _)| held(id) > 0).count();
         let count = holding + usize::from(can_fetch);
-        live.into_iter().take(count).map(|(_, known)| known.address.clone()).collect()
+        live.into_iter()
+            .take(count)
+            .map(|(_, known)| known.address.clone())
+            .collect()
     }
 
     /// Bytes of all live workers: capacity, in use.
@@ -309,7 +327,9 @@ const LOST_AFTER: Duration = Duration::from_secs(3);
         let each = table.values().map(|known| ReportWorker {
             address: Some(known.address.clone()),
             live: self.is_fresh(known),
-            last_contact_ms: known.last_seen.map_or(u64::MAX, |seen| seen.elapsed().as_millis() as u64),
+            last_contact_ms: known
+                .last_seen
+                .map_or(u64::MAX, |seen| seen.elapsed().as_millis() as u64),
             capacity_bytes: known.sum(|tier| tier.capacity_bytes),
             used_bytes: known.sum(|tier| tier.used_bytes),
             start_ms: u64::try_from(known.registered_ns / 1_000_000).unwrap_or(0),
@@ -373,7 +393,11 @@ mod tests {
     #[test]
     fn readers_go_to_holders_first() {
         let workers = workers(&[("a", 1), ("b", 1), ("c", 1)]);
-        let at = |worker, bytes| CachedAt { worker, version: 1, bytes };
+        let at = |worker, bytes| CachedAt {
+            worker,
+            version: 1,
+            bytes,
+        };
         let file = InodeId(9);
         assert_eq!(ids(&workers.readers("a", file, &[at(2, 5), at(3, 9)], true)), [3, 2, 1]);
         assert_eq!(ids(&workers.readers("b", file, &[at(2, 5), at(3, 9)], false)), [2, 3]);
@@ -389,7 +413,10 @@ mod tests {
         assert!(workers.offer(WorkerId(1), IntentId(4)) && workers.offer(WorkerId(1), IntentId(5)));
         assert!(!workers.offer(WorkerId(2), IntentId(6)));
         assert_eq!(workers.take_tasks(WorkerId(1), 1).uploads, [IntentId(4)]);
-        let record = WorkerRecord { id: 1, ..Default::default() };
+        let record = WorkerRecord {
+            id: 1,
+            ..Default::default()
+        };
         assert_eq!(workers.insert(&record, Vec::new(), true), [IntentId(5), IntentId(4)]);
         assert!(workers.take_tasks(WorkerId(1), 9).is_empty());
     }

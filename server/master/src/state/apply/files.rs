@@ -7,7 +7,7 @@ use super::Work;
 use super::access::WRITE;
 use crate::state::command::{CloseWrite, Commit, MarkDurable, OpenWrite, Recovered, SetAttr};
 use crate::state::fault::{Outcomes, refuse};
-use crate::state::inode::{Inode, OpenVersion, Writer};
+use crate::state::inode::{CachedAt, Inode, OpenVersion, Writer};
 use crate::state::records::{Freed, RecoverItem};
 use crate::state::tables::{self, HELD_WRITE};
 use crate::state::view::View;
@@ -99,7 +99,12 @@ impl Work<'_, '_> {
         inode.ctime_ns = self.now_ns;
         inode.write_type = open.write_type;
         self.free_version(inode, old, Some(open.home_worker));
-        inode.locations.retain(|at| at.worker == open.home_worker);
+        // The home has just sealed it, whole; its next report says the same.
+        inode.locations = vec![CachedAt {
+            worker: open.home_worker,
+            version: open.version,
+            bytes: length,
+        }];
         if stays_open {
             inode.version_high = inode.version_high.max(open.version + 1);
             open.version += 1;
