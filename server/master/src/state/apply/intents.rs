@@ -260,7 +260,11 @@ impl Work<'_, '_> {
     /// An upload ended and nobody knows whether its object is there: whoever has the path now must reckon with it. (Deletes
     /// behind it know its length already.)
     fn leave_uncertain(&mut self, upload: &Intent, inode: Option<Arc<Inode>>) -> Outcomes<Option<Inode>> {
-        let heir = if upload.heir != 0 { self.tx.inode_opt(InodeId(upload.heir))? } else { None };
+        let heir = if upload.heir != 0 {
+            self.tx.inode_opt(InodeId(upload.heir))?
+        } else {
+            None
+        };
         let own = inode.map(|inode| (*inode).clone());
         if !upload.started || upload.kind() != IntentKind::Persist {
             return Ok(own);
@@ -323,7 +327,9 @@ impl Work<'_, '_> {
                 Some(late) => self.drop_intent(late),
                 None => {}
             }
-            let Some(path) = self.tx.natural_path(&inode)? else { return Ok(()) };
+            let Some(path) = self.tx.natural_path(&inode)? else {
+                return Ok(());
+            };
             self.new_fixed_intent(Intent {
                 kind: IntentKind::Mkdir as i32,
                 mount_id: inode.mount_id,
