@@ -29,7 +29,7 @@ pub async fn mount(shell: &mut Shell<'_>, args: &MountArgs) -> Done {
         .fs
         .change(Op::Mount(mount))
         .await
-        .map_err(|error| error.context(format!("mount {uri} at {path}")))?;
+        .map_err(|error| about(error, &format!("mount {uri} at"), &path))?;
     shell.out.line(format!("Mounted {} at {path}", mounted.uri))?;
     shell.finish().await
 }
