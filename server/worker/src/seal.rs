@@ -224,6 +224,9 @@ impl Core {
             return Ok(recovered);
         }
         if !view.open_as(task.version) {
+            if !header.open {
+                recovered.kept_version = header.version;
+            }
             return Ok(recovered);
         }
         if task.discard {

@@ -143,7 +143,8 @@ impl Object {
     fn length(&self) -> u64 {
         match self {
             Object::File(tag) => length(Some(*tag)),
-            _ => 0,
+            Object::Link => 1,
+            Object::Dir => 0,
         }
     }
 }
@@ -178,6 +179,8 @@ struct World {
     opens: Vec<(u64, bool)>,
     running: Vec<Running>,
     seen: Vec<Seen>,
+    /// Every command so far.
+    log: Vec<Command>,
 }
 
 fn split(path: &str) -> (&str, &str) {
@@ -204,6 +207,7 @@ impl World {
             opens: Vec::new(),
             running: Vec::new(),
             seen: Vec::new(),
+            log: Vec::new(),
         };
         let root = MountSpec {
             stores_symlinks: true,
@@ -246,6 +250,7 @@ impl World {
         self.position += 1;
         let mut command = Command::system(self.position as i64, body);
         command.session = self.session;
+        self.log.push(command.clone());
         let position = self.position.to_be_bytes();
         self.state.apply(&position, vec![command]).unwrap().remove(0).result
     }
@@ -440,6 +445,7 @@ impl World {
                 found: true,
                 length: length(Some(tag)),
                 mtime_ns: 1,
+                kept_version: 0,
             });
             self.set_content(inode, tag);
         }
@@ -961,8 +967,16 @@ fn heap_state() -> State {
     State::open(Arc::new(HeapStore::default()), StateOptions { cache_entries: 32 }).unwrap()
 }
 
+/// Few enough for every run of the tests, unless `PROPTEST_CASES` asks for more.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(2_000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn random_operations_agree_with_the_model(ops in prop::collection::vec(op(), 1..60)) {
@@ -972,5 +986,39 @@ proptest! {
             world.check_names();
         }
         world.check_end();
+    }
+}
+
+/// The rows of a state, without what depends on the store.
+fn bytes_of(state: &State) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut state.snapshot().unwrap(), &mut bytes).unwrap();
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_store_and_a_restored_snapshot_agree(ops in prop::collection::vec(op(), 20..80)) {
+        let mut world = World::new(heap_state());
+        for op in ops {
+            world.run(op);
+        }
+        let bytes = bytes_of(&world.state);
+        for kind in crate::metastore::StoreKind::ALL {
+            let dir = tempfile::tempdir().unwrap();
+            let store = crate::metastore::open(kind, dir.path(), 1 << 20).unwrap();
+            let state = State::open(store, StateOptions { cache_entries: 32 }).unwrap();
+            // In one batch: commands of a batch must see each other just as those of other batches.
+            state.apply(b"end", world.log.clone()).unwrap();
+            prop_assert!(bytes_of(&state) == bytes, "{} differs", kind.name());
+            // And back.
+            let other = heap_state();
+            other.restore(b"end", &mut &bytes[..]).unwrap();
+            prop_assert!(bytes_of(&other) == bytes);
+            prop_assert_eq!(other.position().unwrap().unwrap(), b"end");
+            prop_assert_eq!(other.counters(), state.counters());
+        }
     }
 }
