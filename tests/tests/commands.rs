@@ -84,9 +84,12 @@ fn names_and_contents() {
 fn md5(text: &str) -> String {
     let dir = tools::scratch("md5-");
     let path = dir.path().join("f");
-    std::fs::write(&path, text).unwrap();
-    let output = std::process::Command::new("md5sum").arg(&path).output().unwrap();
-    String::from_utf8(output.stdout).unwrap()[..32].to_owned()
+    std::fs::write(&path, text).expect("write");
+    let output = std::process::Command::new("md5sum")
+        .arg(&path)
+        .output()
+        .expect("run md5sum");
+    String::from_utf8(output.stdout).expect("UTF-8")[..32].to_owned()
 }
 
 #[test]
@@ -219,7 +222,11 @@ fn copies_of_trees() {
 #[track_caller]
 fn same(a: &Path, b: &Path) {
     let mut diff = std::process::Command::new("diff");
-    let output = diff.args(["-r", "--no-dereference"]).args([a, b]).output().unwrap();
+    let output = diff
+        .args(["-r", "--no-dereference"])
+        .args([a, b])
+        .output()
+        .expect("run diff");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
@@ -267,7 +274,7 @@ fn owners_modes_and_mounts() {
 fn mode(local: &Local, path: &str) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(local.mount().join(path))
-        .unwrap()
+        .expect("look up")
         .permissions()
         .mode()
         & 0o7777
