@@ -21,12 +21,6 @@ impl Out {
         Self { to, terminal }
     }
 
-    /// Somewhere else.
-    #[cfg(test)]
-    pub fn to(to: Box<dyn Write>) -> Self {
-        Self { to, terminal: false }
-    }
-
     /// One line.
     pub fn line(&mut self, line: impl AsRef<str>) -> io::Result<()> {
         self.raw_line(line.as_ref().as_bytes())
@@ -126,9 +120,7 @@ pub fn format_time(time: &DateTime<FixedOffset>, pattern: &str) -> String {
     let mut rest = pattern;
     while let Some(letter) = rest.chars().next() {
         if let Some(quoted) = rest.strip_prefix('\'') {
-            let end = quoted.find('\'').unwrap_or(quoted.len());
-            out.push_str(if end == 0 { "'" } else { &quoted[..end] });
-            rest = quoted.get(end + 1..).unwrap_or_default();
+            rest = push_quoted(&mut out, quoted);
             continue;
         }
         let count = rest.chars().take_while(|c| *c == letter).count();
@@ -140,6 +132,27 @@ pub fn format_time(time: &DateTime<FixedOffset>, pattern: &str) -> String {
         }
     }
     out
+}
+
+/// Text up to the closing apostrophe; two of them are one, also outside of quotes. Returns what follows.
+fn push_quoted<'a>(out: &mut String, quoted: &'a str) -> &'a str {
+    if let Some(rest) = quoted.strip_prefix('\'') {
+        out.push('\'');
+        return rest;
+    }
+    let mut rest = quoted;
+    while let Some((text, after)) = rest.split_once('\'') {
+        out.push_str(text);
+        match after.strip_prefix('\'') {
+            Some(more) => {
+                out.push('\'');
+                rest = more;
+            }
+            None => return after,
+        }
+    }
+    out.push_str(rest);
+    ""
 }
 
 fn strftime(letter: char, count: usize) -> Option<&'static str> {
@@ -214,7 +227,8 @@ mod tests {
             ("MM-dd-yyyy HH:mm:ss:SSS", "11-21-2026 10:05:09:042"),
             ("yyyy-MM-dd'T'HH:mm:ssXXX", "2026-11-21T10:05:09+01:00"),
             ("d MMM yy, h 'o''clock' a", "21 Nov 26, 10 o'clock AM"),
-            ("%Y 'open", "%2026 open"),
+            ("%Y 'open", "%Y open"),
+            ("yyyy''MM", "2026'11"),
         ] {
             assert_eq!(format_time(&time, pattern), shown);
         }

@@ -3,7 +3,7 @@
 //! Where `-h` means "human readable", help is `--help` only, as in Alluxio.
 
 use super::Format;
-use clap::{ArgAction, Args, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgGroup, Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// What is done to files. A PATH is `/path` or `alluxio://host:port/path`; `*` stands for any text within a name.
@@ -354,7 +354,7 @@ pub struct DuArgs {
 
 /// `test`.
 #[derive(Args, Debug)]
-#[group(id = "question", required = true, multiple = false, args = ["directory", "exists", "file", "filled", "empty"])]
+#[command(group(ArgGroup::new("question").required(true).args(["directory", "exists", "file", "filled", "empty"])))]
 pub struct TestArgs {
     /// It is a folder.
     #[arg(short = 'd')]

@@ -322,7 +322,10 @@ pub fn one_line(error: &clap::Error) -> String {
     let mut usage = None;
     for line in text.lines().map(str::trim) {
         if let Some(tip) = line.strip_prefix("tip: ") {
-            tips.push(tip);
+            // How to pass what looks like a flag as a value is not what somebody who mistyped one asks.
+            if !tip.starts_with("to pass ") {
+                tips.push(tip);
+            }
         } else if let Some(line) = line.strip_prefix("Usage: ") {
             usage = Some(line);
         } else if !line.is_empty() && usage.is_none() && !line.starts_with("For more information") {

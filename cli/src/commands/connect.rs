@@ -72,15 +72,16 @@ pub fn configured_masters(conf: &Configuration) -> Vec<String> {
 }
 
 async fn connect(conf: &Configuration, masters: &[String]) -> Result<FileSystem, FsError> {
-    let options = client_options(conf);
+    let mut options = client_options(conf);
+    // The first call connects, for so long; later ones are repeated by the client above.
+    options.reconnect.total = FIRST_ANSWER;
     let addresses = masters.iter().cloned().map(Address::Tcp).collect();
     let mut master = RemoteMaster::new(addresses, options.clone()).client();
     if let Some(total) = conf.duration(&keys::user::RPC_RETRY_MAX) {
         master = master.with_retry_total(total);
     }
     let caller = caller(conf);
-    let probe = master.clone().with_retry_total(FIRST_ANSWER);
-    let found: Result<Attr, FsError> = probe.read(&caller, Op::GetAttr(GetAttr { inode: ROOT })).await;
+    let found: Result<Attr, FsError> = master.once(&caller, Op::GetAttr(GetAttr { inode: ROOT })).await;
     match found {
         Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Timeout) => {
             return Err(no_master(masters, &error));

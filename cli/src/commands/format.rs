@@ -8,7 +8,7 @@ use alluxio_common::config::{Configuration, Key, keys};
 use alluxio_common::crashsafe;
 use alluxio_proto::{ErrorKind, FsError};
 use nix::fcntl::{Flock, FlockArg};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -20,8 +20,18 @@ const LOCK: &str = "lock";
 struct Store {
     what: &'static str,
     key: &'static Key,
-    /// Names that it may hold. Others mean that it is not the folder it should be.
+    /// Names that it may hold, `*.x` for all that end so. Others mean that it is not the folder it should be.
     names: &'static [&'static str],
+}
+
+impl Store {
+    fn knows(&self, name: &OsStr) -> bool {
+        let known = |pattern: &&str| match pattern.strip_prefix('*') {
+            Some(end) => name.as_encoded_bytes().ends_with(end.as_bytes()),
+            None => name == *pattern,
+        };
+        self.names.iter().any(known) || crashsafe::is_temporary(name)
+    }
 }
 
 /// In the order of removal: the journal goes last, since a journal without what is derived from it still makes sense, and
@@ -30,16 +40,7 @@ const STORES: [Store; 3] = [
     Store {
         what: "metadata",
         key: &keys::master::METASTORE_DIR,
-        names: &[
-            "fjall",
-            "redb",
-            "keyspaces",
-            "journals",
-            "partitions",
-            "version",
-            "0.jnl",
-            "metastore.redb",
-        ],
+        names: &["keyspaces", "version", "*.jnl", "namespace.redb"],
     },
     Store {
         what: "cached data",
@@ -101,7 +102,7 @@ impl Opened {
         let mut entries = Vec::new();
         for name in listed.into_iter().map(|entry| entry.file_name()) {
             let kept = name == LOCK || name == "lost+found";
-            if !kept && !store.names.iter().any(|known| name == *known) && !crashsafe::is_temporary(&name) {
+            if !kept && !store.knows(&name) {
                 let why = format!(
                     "{doing}: {} is not ours, so the folder may be another one; see {}",
                     dir.join(&name).display(),

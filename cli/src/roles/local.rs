@@ -86,7 +86,7 @@ impl Folders {
         } else {
             data.join("journal")
         };
-        let formatted = std::fs::read_dir(&journal).is_ok_and(|mut entries| entries.next().is_some());
+        let formatted = alluxio_journal::is_formatted(&journal);
         Ok(Folders { mount, data, formatted })
     }
 

@@ -6,6 +6,14 @@ use alluxio_proto::types::{Attr, WorkerAddress};
 use alluxio_proto::worker::{Load, OpenRead, Read, TRANSFER_BYTES_MAX, WorkerRequest};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerResponse};
 use bytes::Bytes;
+use std::time::Duration;
+
+/// How often a reader follows writers of its file within one read before it gives up: with the pauses below, 6 s.
+const REOPENS_MAX: usize = 16;
+/// First pause before asking again; it doubles. The worker learns that a writer is done before the master has it on disk.
+const REOPEN_PAUSE: Duration = Duration::from_millis(10);
+/// Longest pause.
+const REOPEN_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// A file open for reading: one committed version, or the version that is being written.
 pub struct FileReader {
@@ -25,12 +33,7 @@ pub struct FileReader {
 
 impl FileReader {
     pub(super) async fn open(fs: FileSystem, path: String, inode: u64) -> FsResult<Self> {
-        let opened: Opened = fs
-            .change(Op::Open(Open {
-                inode,
-                read: true,
-                ..Default::default()
-            }))
+        let opened = ask_open(&fs, inode)
             .await
             .map_err(|error| error.context(format!("open {path}")))?;
         let stream = rand::random::<u64>() | 1;
@@ -48,8 +51,39 @@ impl FileReader {
         Ok(reader)
     }
 
-    /// Takes over what the master said of the file.
-    async fn adopt(&mut self, opened: Opened) -> FsResult<()> {
+    /// Takes over what the master said of the file; asks again if its open version ended in between.
+    async fn adopt(&mut self, mut opened: Opened) -> FsResult<()> {
+        for pause in pauses() {
+            match self.try_adopt(opened).await {
+                Err(error) if self.ended(&error) => {
+                    tokio::time::sleep(pause).await;
+                    opened = self.open_again().await?;
+                }
+                other => return other,
+            }
+        }
+        Err(self.restless())
+    }
+
+    /// Whether the version that was open for writing is open no more: its writer committed, or gave it up.
+    fn ended(&self, error: &FsError) -> bool {
+        self.open_version && error.kind == ErrorKind::Stale
+    }
+
+    fn restless(&self) -> FsError {
+        let why = format!("read {}: it is written again and again; try later", self.path);
+        FsError::new(ErrorKind::Stale, why)
+    }
+
+    /// A second opening in place of the first, which is closed only then: an unlinked file lives as long as it is open.
+    async fn open_again(&self) -> FsResult<Opened> {
+        let doing = |error: FsError| error.context(format!("read {}", self.path));
+        let opened = ask_open(&self.fs, self.attr.inode).await.map_err(doing)?;
+        close(&self.fs, self.attr.inode).await.map_err(doing)?;
+        Ok(opened)
+    }
+
+    async fn try_adopt(&mut self, opened: Opened) -> FsResult<()> {
         self.attr = opened.attr.unwrap_or_default();
         if let Some(lease) = opened.write {
             self.open_version = true;
@@ -89,20 +123,34 @@ impl FileReader {
     /// # Errors
     /// `Stale` if the file became another one after a part of it was read; those of worker and under-storage when no worker can serve.
     pub async fn read_at(&mut self, offset: u64, length: u64) -> FsResult<Bytes> {
-        let length = length.min(TRANSFER_BYTES_MAX).min(self.length().saturating_sub(offset));
-        if length == 0 {
-            return Ok(Bytes::new());
+        for _ in 0..REOPENS_MAX {
+            let length = length.min(TRANSFER_BYTES_MAX).min(self.length().saturating_sub(offset));
+            if length == 0 {
+                return Ok(Bytes::new());
+            }
+            match self.try_read(offset, length).await {
+                Err(error) if error.kind == ErrorKind::VersionMismatch => self.reopen(error).await?,
+                Err(error) if self.ended(&error) => self.rejoin().await?,
+                other => return other,
+            }
         }
-        match self.try_read(offset, length).await {
-            Err(error) if error.kind == ErrorKind::VersionMismatch => self.reopen(error).await?,
-            other => return other,
+        Err(self.restless())
+    }
+
+    /// The version that was open for writing became the committed one, or gave way to the next open one.
+    async fn rejoin(&mut self) -> FsResult<()> {
+        let before = self.source.version;
+        let opened = self.open_again().await?;
+        self.adopt(opened).await?;
+        // What was read is what was committed then, unless somebody wrote the file anew.
+        if self.started && !self.open_version && self.source.version > before {
+            let why = format!(
+                "read {}: it was written anew while it was read; read it again from the start",
+                self.path
+            );
+            return Err(FsError::new(ErrorKind::Stale, why));
         }
-        let length = length.min(self.length().saturating_sub(offset));
-        if length == 0 {
-            Ok(Bytes::new())
-        } else {
-            self.try_read(offset, length).await
-        }
+        Ok(())
     }
 
     async fn try_read(&mut self, offset: u64, length: u64) -> FsResult<Bytes> {
@@ -208,14 +256,30 @@ impl FileReader {
     /// # Errors
     /// Those of the master.
     pub async fn close(self) -> FsResult<()> {
-        let Empty {} = self
-            .fs
-            .change(Op::Close(Close {
-                inode: self.attr.inode,
-                write: false,
-                abandon: false,
-            }))
-            .await?;
-        Ok(())
+        close(&self.fs, self.attr.inode).await
     }
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    let doubled = |pause: &Duration| Some((*pause * 2).min(REOPEN_PAUSE_MAX));
+    std::iter::successors(Some(REOPEN_PAUSE), doubled).take(REOPENS_MAX)
+}
+
+async fn ask_open(fs: &FileSystem, inode: u64) -> FsResult<Opened> {
+    let open = Open {
+        inode,
+        read: true,
+        ..Default::default()
+    };
+    fs.change(Op::Open(open)).await
+}
+
+async fn close(fs: &FileSystem, inode: u64) -> FsResult<()> {
+    let close = Close {
+        inode,
+        write: false,
+        abandon: false,
+    };
+    let Empty {} = fs.change(Op::Close(close)).await?;
+    Ok(())
 }

@@ -24,7 +24,7 @@ pub(crate) struct UfsClients {
     opener: UfsOpener,
     worker_id: AtomicU64,
     clients: RwLock<HashMap<u64, Opened>>,
-    /// When the table was last fetched; one fetch at a time.
+    /// When the last fetch of the table began; one fetch at a time.
     refreshed: Mutex<Option<Instant>>,
 }
 
@@ -51,10 +51,16 @@ impl UfsClients {
         if let Some(ufs) = self.known(mount_id) {
             return Ok(ufs);
         }
+        let asked = Instant::now();
         let mut refreshed = self.refreshed.lock().await;
-        if self.known(mount_id).is_none() && refreshed.is_none_or(|at| at.elapsed() >= REFRESH_PAUSE) {
+        // A table from before the question may be older than the mount; one that came while we waited for our turn is not.
+        if self.known(mount_id).is_none() && refreshed.is_none_or(|at| at < asked) {
+            if let Some(at) = *refreshed {
+                tokio::time::sleep(REFRESH_PAUSE.saturating_sub(at.elapsed())).await;
+            }
+            let begun = Instant::now();
             self.fetch().await?;
-            *refreshed = Some(Instant::now());
+            *refreshed = Some(begun);
         }
         self.known(mount_id).ok_or_else(|| {
             let why = format!("the master has no mount {mount_id}, or its under-storage cannot be opened");
@@ -68,8 +74,9 @@ impl UfsClients {
     /// The master's.
     pub async fn refresh(&self) -> FsResult<Vec<Arc<dyn UnderFileSystem>>> {
         let mut refreshed = self.refreshed.lock().await;
+        let begun = Instant::now();
         self.fetch().await?;
-        *refreshed = Some(Instant::now());
+        *refreshed = Some(begun);
         Ok(self.clients.read().values().map(|(_, ufs)| Arc::clone(ufs)).collect())
     }
 

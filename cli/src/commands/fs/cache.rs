@@ -17,10 +17,7 @@ pub async fn persist(shell: &mut Shell<'_>, timeout_ms: u64) -> Done {
     for path in shell.expanded("persist").await? {
         // 0 is the master's default, and nobody who types 0 means twenty minutes.
         match shell.fs.persist(&path, true, timeout_ms.max(1)).await {
-            Ok(counted) => shell.out.line(format!(
-                "persisted {path}: {} file(s) in the under-storage, {} bytes",
-                counted.files, counted.bytes
-            ))?,
+            Ok(_) => shell.out.line(format!("persisted {path}"))?,
             Err(error) => shell.note(Err(about(error, "persist", &path).into()))?,
         }
     }
@@ -75,12 +72,11 @@ async fn load_tree(shell: &mut Shell<'_>, path: &str, inode: u64, limit: usize) 
         let next = walk.next().await;
         let ended = next.is_none();
         match next {
-            Some(Ok(item)) if item.attr.kind() == FileKind::File && item.attr.cached_bytes < item.attr.size => {
-                match utf8_path(&item) {
-                    Ok(path) => running.push(load_file(shell.fs.clone(), path)),
-                    Err(error) => shell.note(Err(error.into()))?,
-                }
-            }
+            // Also what the master believes to be there: a worker may be about to drop it.
+            Some(Ok(item)) if item.attr.kind() == FileKind::File && item.attr.size > 0 => match utf8_path(&item) {
+                Ok(path) => running.push(load_file(shell.fs.clone(), path)),
+                Err(error) => shell.note(Err(error.into()))?,
+            },
             Some(Ok(_)) | None => {}
             Some(Err(error)) => shell.note(Err(error.into()))?,
         }

@@ -29,8 +29,13 @@ async fn make_folder(shell: &Shell<'_>, path: &str, parents: bool) -> Result<(),
             shell.fs.mkdir(above, mode, true, write_type).await?;
         }
     }
-    shell.fs.mkdir(path, mode, parents, write_type).await?;
-    Ok(())
+    match shell.fs.mkdir(path, mode, parents, write_type).await {
+        Err(error) if error.kind == ErrorKind::AlreadyExists && !parents => {
+            let why = format!("make folder {path}: it exists; -p makes that no error");
+            Err(FsError::new(ErrorKind::AlreadyExists, why))
+        }
+        made => made.map(drop),
+    }
 }
 
 /// Makes empty files; of what exists the times become now.

@@ -1,6 +1,7 @@
 //! `ls`: Alluxio's columns.
 
 use super::Shell;
+use super::contents::about;
 use super::walk::{Item, Walk};
 use crate::args::Format;
 use crate::args::fs::{LsArgs, SortField, Timestamp};
@@ -34,7 +35,7 @@ async fn one(shell: &mut Shell<'_>, args: &LsArgs, path: &str, pattern: &str) ->
         .fs
         .ask(Op::ResolvePath(resolve))
         .await
-        .map_err(|error| error.context(format!("list {path}")))?;
+        .map_err(|error| about(error, "list", path))?;
     if args.directory || attr.kind() != FileKind::Directory {
         let path = path.as_bytes().to_vec();
         return print(shell, args, &Item { path, attr }, pattern);

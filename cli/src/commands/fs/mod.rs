@@ -94,11 +94,8 @@ impl<'a> Shell<'a> {
     async fn expanded(&mut self, doing: &str) -> Result<Vec<String>, CommandError> {
         let mut all = Vec::new();
         for pattern in std::mem::take(&mut self.paths) {
-            let found = self
-                .fs
-                .glob(&pattern)
-                .await
-                .map_err(|error| error.context(format!("{doing} {pattern}")));
+            let found = self.fs.glob(&pattern).await;
+            let found = found.map_err(|error| contents::about(error, doing, &pattern));
             match found {
                 Ok(found) if found.is_empty() => {
                     let why = format!("{doing} {pattern}: nothing matches");

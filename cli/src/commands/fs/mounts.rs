@@ -4,9 +4,14 @@ use super::Shell;
 use super::contents::about;
 use crate::args::Format;
 use crate::args::fs::MountArgs;
-use crate::commands::{CommandError, Done, fsadmin};
+use crate::commands::{CommandError, Done, caller, fsadmin};
 use alluxio_proto::master::{Empty, GetMounts, Mount, MountInfo, MountTable, Op, Unmount};
 use alluxio_proto::types::Property;
+use std::time::Duration;
+
+/// How long mounting is tried again: what cannot be reached now is more likely misspelt than about to come up, and a person
+/// looks on.
+const RETRY_TOTAL: Duration = Duration::from_secs(5);
 
 /// Mounts an under-storage, or prints what is mounted.
 pub async fn mount(shell: &mut Shell<'_>, args: &MountArgs) -> Done {
@@ -25,11 +30,11 @@ pub async fn mount(shell: &mut Shell<'_>, args: &MountArgs) -> Done {
             .map(|text| property(text))
             .collect::<Result<_, _>>()?,
     };
-    let mounted: MountInfo = shell
-        .fs
-        .change(Op::Mount(mount))
+    let master = shell.fs.master().clone().with_retry_total(RETRY_TOTAL);
+    let mounted: MountInfo = master
+        .change(&caller(shell.conf), Op::Mount(mount))
         .await
-        .map_err(|error| error.context(format!("mount {uri} at {path}")))?;
+        .map_err(|error| about(error, &format!("mount {uri} at"), &path))?;
     shell.out.line(format!("Mounted {} at {path}", mounted.uri))?;
     shell.finish().await
 }

@@ -61,7 +61,7 @@ keys! {
     /// `alluxio.worker.tieredstore.level0.dirs.path`.
     pub const WORKER_TIER0_PATH: Key = Key {
         name: "alluxio.worker.tieredstore.level0.dirs.path",
-        default: "${alluxio.work.dir}/worker",
+        default: "${alluxio.work.dir}/cache",
         kind: Kind::Text,
         scope: Scope::Worker,
         doc: "Folder of the worker's data. It belongs to one worker of one cluster.",

@@ -3,9 +3,9 @@
 use super::Manner;
 use super::file::FileCopier;
 use super::place::Place;
+use crate::commands::fs::Shell;
 use crate::commands::fs::cache::utf8_path;
 use crate::commands::fs::walk::{Item, Walk};
-use crate::commands::fs::{FOLDER_MODE, Shell};
 use crate::commands::{CommandError, Done};
 use crate::output::text;
 use alluxio_client::fs::split;
@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -33,7 +33,6 @@ pub struct Copier {
     files: FileCopier,
     manner: Manner,
     write_type: WriteType,
-    folder_mode: u32,
     running: FuturesUnordered<BoxFuture<'static, FsResult<()>>>,
     /// With `preserve`, in the order they were met.
     folders: Vec<(Place, Meta)>,
@@ -73,7 +72,6 @@ impl Copier {
             files,
             manner,
             write_type: shell.write_type(),
-            folder_mode: shell.new_mode(FOLDER_MODE),
             running: FuturesUnordered::new(),
             folders: Vec::new(),
             copied: 0,
@@ -231,15 +229,14 @@ impl Copier {
     }
 
     async fn folder(&mut self, target: &Place, meta: Meta) -> FsResult<()> {
+        // The owner keeps the right to put files in.
+        let mode = (meta.mode & 0o777 | 0o700) & !self.files.umask;
         match target {
             Place::Alluxio(path) if path == "/" => {}
             Place::Alluxio(path) => {
-                self.files
-                    .fs
-                    .mkdir(path, self.folder_mode, true, self.write_type)
-                    .await?;
+                self.files.fs.mkdir(path, mode, true, self.write_type).await?;
             }
-            Place::Local(path) => match std::fs::create_dir(path) {
+            Place::Local(path) => match std::fs::DirBuilder::new().mode(mode).create(path) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
                 made => made.map_err(|error| FsError::from_io(format!("make folder {target}"), &error))?,
             },
