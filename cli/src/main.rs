@@ -1,2 +1,7 @@
-//! The `alluxio` binary.
-fn main() {}
+//! The `alluxio` binary: wires, and nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(alluxio::run(std::env::args_os().collect()))
+}

@@ -869,6 +869,9 @@ pub struct Recovered {
     /// Last change of data.
     #[prost(int64, tag = "6")]
     pub mtime_ns: i64,
+    /// If not found: the version that the home has instead, sealed; 0 if none.
+    #[prost(uint64, tag = "7")]
+    pub kept_version: u64,
 }
 
 /// A conditional read failed: the object is another one, or gone. The answer comes after the sync.

@@ -144,6 +144,11 @@ impl Local {
         &self.builder.data
     }
 
+    /// What the daemon printed.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// The daemon.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -300,8 +300,18 @@ fn dots_in_uris() {
 #[test]
 fn objects_that_change_between_listing_and_reading() {
     let server = Versity::start();
+    let scratch = tools::scratch("body-");
+    let put = |key: &str, bytes: &[u8]| {
+        let body = scratch.path().join("body");
+        std::fs::write(&body, bytes).unwrap();
+        let code = format!(
+            "s3.put_object(Bucket='bucket', Key='{key}', Body=open('{}', 'rb').read())",
+            body.display()
+        );
+        alluxio_tests::s3::boto3(&server.endpoint(), &code);
+    };
     for name in ["gone", "replaced"] {
-        std::fs::write(server.bucket("bucket").join(name), tree::contents(1, 200_000)).unwrap();
+        put(name, &tree::contents(1, 200_000));
     }
     let local = LocalBuilder::new()
         .ufs("s3://bucket")
@@ -313,8 +323,8 @@ fn objects_that_change_between_listing_and_reading() {
         std::fs::metadata(local.mount().join("replaced")).unwrap().len(),
         200_000
     );
-    std::fs::remove_file(server.bucket("bucket").join("gone")).unwrap();
-    std::fs::write(server.bucket("bucket").join("replaced"), tree::contents(2, 100_000)).unwrap();
+    alluxio_tests::s3::boto3(&server.endpoint(), "s3.delete_object(Bucket='bucket', Key='gone')");
+    put("replaced", &tree::contents(2, 100_000));
     let error = std::fs::read(local.mount().join("gone"))
         .unwrap_err()
         .raw_os_error()

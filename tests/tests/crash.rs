@@ -60,7 +60,7 @@ fn what_was_closed_survives_twenty_kills() {
             let index: usize = name[1..].parse().unwrap();
             closed.insert(format!("r{round}/{name}"), index);
             let found = std::fs::read(local.mount().join(format!("r{round}/{name}")))
-                .unwrap_or_else(|error| panic!("round {round}: {name} was closed: {error}"));
+                .unwrap_or_else(|error| panic!("round {round}: {name} was closed: {error}\n{}", local.log()));
             assert!(
                 found == std::fs::read(source.join(name)).unwrap(),
                 "round {round}: {name} was closed and is not whole ({} bytes)",

@@ -88,7 +88,19 @@ fn objects_of_other_clients_appear() {
     let names = sh(&format!("ls {}/before", local.mount().display()), SHORT).ok();
     assert_eq!(names, "100%\na b\n");
 
-    put("before/later", 3);
+    let put_by_client = |key: &str, seed: u64| {
+        let file = tools::scratch("body-");
+        std::fs::write(file.path().join("body"), tree::contents(seed, 300_000)).unwrap();
+        let body = file.path().join("body");
+        boto3(
+            &server.endpoint(),
+            &format!(
+                "s3.put_object(Bucket='bucket', Key='{key}', Body=open('{}', 'rb').read())",
+                body.display()
+            ),
+        );
+    };
+    put_by_client("before/later", 3);
     put("new/dir/file", 4);
     boto3(
         &server.endpoint(),
@@ -109,7 +121,7 @@ fn objects_of_other_clients_appear() {
     assert_eq!(read("before/by-boto").unwrap(), vec![b'x'; 70_000]);
 
     // Replaced behind our back: the new bytes, never a mixture.
-    put("before/later", 9);
+    put_by_client("before/later", 9);
     alluxio_tests::wait::until("the replaced object is read", Duration::from_secs(10), || {
         read("before/later").is_ok_and(|bytes| {
             assert!(
@@ -120,7 +132,10 @@ fn objects_of_other_clients_appear() {
         })
     });
     // Deleted behind our back.
-    std::fs::remove_file(server.bucket("bucket").join("before/later")).unwrap();
+    boto3(
+        &server.endpoint(),
+        "s3.delete_object(Bucket='bucket', Key='before/later')",
+    );
     alluxio_tests::wait::until("the deleted object is gone", Duration::from_secs(10), || {
         read("before/later").is_err()
     });

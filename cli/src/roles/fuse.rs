@@ -21,8 +21,22 @@ const FIRST_ANSWER: Duration = Duration::from_secs(20);
 /// Of starting.
 pub fn mount(conf: &Configuration, options: &MountOptions, path: &str, dir: &Path) -> FsResult<()> {
     let uri = AlluxioUri::parse(path)?;
-    let source = if uri.masters.is_empty() { format!("alluxio:{}", uri.path) } else { path.to_owned() };
-    serve(conf, &uri, &MountRequest { path: &uri.path, dir, source: &source, options }, notify_ready)
+    let source = if uri.masters.is_empty() {
+        format!("alluxio:{}", uri.path)
+    } else {
+        path.to_owned()
+    };
+    serve(
+        conf,
+        &uri,
+        &MountRequest {
+            path: &uri.path,
+            dir,
+            source: &source,
+            options,
+        },
+        notify_ready,
+    )
 }
 
 /// The mount helper: `mount -t alluxio SOURCE DIR -o OPTIONS`. Returns the exit status.
@@ -31,10 +45,16 @@ pub fn helper(arguments: impl IntoIterator<Item = OsString>) -> i32 {
 }
 
 fn serve_helper(request: &HelperRequest, readiness: &mut Readiness) -> FsResult<()> {
-    let invalid = |error: alluxio_common::config::ConfigError| FsError::new(ErrorKind::InvalidArgument, error.to_string());
+    let invalid =
+        |error: alluxio_common::config::ConfigError| FsError::new(ErrorKind::InvalidArgument, error.to_string());
     let conf = Configuration::load(&Sources::from_environment()).map_err(invalid)?;
     crate::logging::start(if request.verbose { "info" } else { "warn" });
-    let mount = MountRequest { path: &request.uri.path, dir: &request.dir, source: &request.source, options: &request.options };
+    let mount = MountRequest {
+        path: &request.uri.path,
+        dir: &request.dir,
+        source: &request.source,
+        options: &request.options,
+    };
     serve(&conf, &request.uri, &mount, || {
         if let Err(error) = readiness.ready() {
             tracing::info!(%error, "tell mount(8) that the mount serves");
@@ -68,10 +88,21 @@ fn serve(conf: &Configuration, uri: &AlluxioUri, request: &MountRequest<'_>, rea
 async fn reach(master: &MasterClient, uri: &AlluxioUri, conf: &Configuration) -> FsResult<()> {
     use alluxio_proto::master::{GetAttr, Op};
     let caller = crate::commands::caller(conf);
-    let answer: FsResult<alluxio_proto::types::Attr> = master.read(&caller, Op::GetAttr(GetAttr { inode: alluxio_proto::InodeId::ROOT.get() })).await;
+    let answer: FsResult<alluxio_proto::types::Attr> = master
+        .read(
+            &caller,
+            Op::GetAttr(GetAttr {
+                inode: alluxio_proto::InodeId::ROOT.get(),
+            }),
+        )
+        .await;
     match answer {
         Err(error) if error.is_retryable() => {
-            let masters = if uri.masters.is_empty() { crate::commands::configured_masters(conf) } else { uri.masters.clone() };
+            let masters = if uri.masters.is_empty() {
+                crate::commands::configured_masters(conf)
+            } else {
+                uri.masters.clone()
+            };
             Err(error.context(format!("reach the master at {}; is one running?", masters.join(" or "))))
         }
         _ => Ok(()),

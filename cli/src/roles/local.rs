@@ -45,7 +45,15 @@ pub fn local(conf: &Configuration, args: &LocalArgs) -> FsResult<u8> {
         } else {
             node.run_command(&args.command, &stop).await
         };
-        node.stop(if args.command.is_empty() { STOP_PERSIST_MAX } else { COMMAND_PERSIST_MAX }, status).await
+        node.stop(
+            if args.command.is_empty() {
+                STOP_PERSIST_MAX
+            } else {
+                COMMAND_PERSIST_MAX
+            },
+            status,
+        )
+        .await
     })
 }
 
@@ -61,13 +69,23 @@ impl Folders {
     fn prepare(conf: &Configuration, args: &LocalArgs) -> FsResult<Folders> {
         let mount = check_mount_point(&args.mount)?;
         let data = args.data.clone().unwrap_or_else(default_data);
-        let data = std::path::absolute(&data).map_err(|error| FsError::from_io(format!("find the data folder {}", data.display()), &error))?;
+        let data = std::path::absolute(&data)
+            .map_err(|error| FsError::from_io(format!("find the data folder {}", data.display()), &error))?;
         if data.starts_with(&mount) {
-            let why = format!("the data folder {} lies inside the mount point {}: choose another with --data", data.display(), mount.display());
+            let why = format!(
+                "the data folder {} lies inside the mount point {}: choose another with --data",
+                data.display(),
+                mount.display()
+            );
             return Err(FsError::new(ErrorKind::InvalidArgument, why));
         }
-        alluxio_common::crashsafe::create_dir_all(&data).map_err(|error| FsError::from_io(format!("make the data folder {}", data.display()), &error))?;
-        let journal = if conf.is_set(&keys::master::JOURNAL_FOLDER) { PathBuf::from(conf.string(&keys::master::JOURNAL_FOLDER)) } else { data.join("journal") };
+        alluxio_common::crashsafe::create_dir_all(&data)
+            .map_err(|error| FsError::from_io(format!("make the data folder {}", data.display()), &error))?;
+        let journal = if conf.is_set(&keys::master::JOURNAL_FOLDER) {
+            PathBuf::from(conf.string(&keys::master::JOURNAL_FOLDER))
+        } else {
+            data.join("journal")
+        };
         let formatted = std::fs::read_dir(&journal).is_ok_and(|mut entries| entries.next().is_some());
         Ok(Folders { mount, data, formatted })
     }
@@ -88,7 +106,8 @@ impl Folders {
             conf.set(keys::master::ROOT_UFS.name, ufs);
         } else if !conf.is_set(&keys::master::ROOT_UFS) && !self.formatted {
             let ufs = self.data.join("ufs");
-            alluxio_common::crashsafe::create_dir_all(&ufs).map_err(|error| FsError::from_io(format!("make {}", ufs.display()), &error))?;
+            alluxio_common::crashsafe::create_dir_all(&ufs)
+                .map_err(|error| FsError::from_io(format!("make {}", ufs.display()), &error))?;
             conf.set(keys::master::ROOT_UFS.name, &ufs.to_string_lossy());
         }
         Ok(conf)
@@ -98,24 +117,39 @@ impl Folders {
 /// The mount point by its real name.
 fn check_mount_point(dir: &Path) -> FsResult<PathBuf> {
     let shown = dir.display();
-    if let Ok(Some(mount)) = std::path::absolute(dir).map_err(|error| FsError::from_io("find the mount point", &error)).and_then(|dir| mount_at(&dir))
+    if let Ok(Some(mount)) = std::path::absolute(dir)
+        .map_err(|error| FsError::from_io("find the mount point", &error))
+        .and_then(|dir| mount_at(&dir))
         && mount.is_alluxio()
-        && mount.state() == alluxio_fuse::mount::MountState::Serving
+        && mount.state() == alluxio_fuse::mount::MountState::Alive
     {
-        let why = format!("mount on {shown}: alluxio is mounted there already; unmount it first (umount {shown}) or choose another folder");
+        let why = format!(
+            "mount on {shown}: alluxio is mounted there already; unmount it first (umount {shown}) or choose another folder"
+        );
         return Err(FsError::new(ErrorKind::Busy, why));
     }
     match std::fs::metadata(dir) {
         Ok(meta) if meta.is_dir() => {}
-        Ok(_) => return Err(FsError::new(ErrorKind::NotADirectory, format!("mount on {shown}: it is no directory; choose an empty one"))),
+        Ok(_) => {
+            return Err(FsError::new(
+                ErrorKind::NotADirectory,
+                format!("mount on {shown}: it is no directory; choose an empty one"),
+            ));
+        }
         // What a dead daemon left; mounting cleans it up.
-        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => return std::path::absolute(dir).map_err(|error| FsError::from_io("find the mount point", &error)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+            return std::path::absolute(dir).map_err(|error| FsError::from_io("find the mount point", &error));
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(FsError::new(ErrorKind::NotFound, format!("mount on {shown}: there is no such folder; make it first: mkdir -p {shown}")));
+            return Err(FsError::new(
+                ErrorKind::NotFound,
+                format!("mount on {shown}: there is no such folder; make it first: mkdir -p {shown}"),
+            ));
         }
         Err(error) => return Err(FsError::from_io(format!("mount on {shown}"), &error)),
     }
-    dir.canonicalize().map_err(|error| FsError::from_io(format!("mount on {shown}"), &error))
+    dir.canonicalize()
+        .map_err(|error| FsError::from_io(format!("mount on {shown}"), &error))
 }
 
 /// `$XDG_DATA_HOME/alluxio`; for root `/var/lib/alluxio`.
@@ -124,7 +158,10 @@ fn default_data() -> PathBuf {
         return PathBuf::from("/var/lib/alluxio");
     }
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home);
+    let base = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(home);
     base.unwrap_or_else(|| PathBuf::from("/var/lib")).join("alluxio")
 }
 
@@ -155,7 +192,13 @@ impl Node {
         match Self::mount(conf, folders, &client, &worker).await {
             Ok(mount) => {
                 let caller = crate::commands::caller(conf);
-                Ok(Node { master, worker, mount: tokio::sync::Mutex::new(Some(mount)), client, caller })
+                Ok(Node {
+                    master,
+                    worker,
+                    mount: tokio::sync::Mutex::new(Some(mount)),
+                    client,
+                    caller,
+                })
             }
             Err(error) => {
                 worker.stop().await;
@@ -165,12 +208,29 @@ impl Node {
         }
     }
 
-    async fn mount(conf: &Configuration, folders: &Folders, client: &MasterClient, worker: &WorkerPart) -> FsResult<MountPart> {
+    async fn mount(
+        conf: &Configuration,
+        folders: &Folders,
+        client: &MasterClient,
+        worker: &WorkerPart,
+    ) -> FsResult<MountPart> {
         let workers = DirectWorkers::default();
-        workers.add(worker.registered().await?, Arc::clone(&worker.worker) as Arc<dyn WorkerApi>);
+        workers.add(
+            worker.registered().await?,
+            Arc::clone(&worker.worker) as Arc<dyn WorkerApi>,
+        );
         let listed = conf.string(&keys::fuse::FUSE_MOUNT_OPTIONS);
-        let options = if conf.is_set(&keys::fuse::FUSE_MOUNT_OPTIONS) { MountOptions::parse(&listed)? } else { MountOptions::default() };
-        let request = MountRequest { path: "/", dir: &folders.mount, source: "alluxio:/", options: &options };
+        let options = if conf.is_set(&keys::fuse::FUSE_MOUNT_OPTIONS) {
+            MountOptions::parse(&listed)?
+        } else {
+            MountOptions::default()
+        };
+        let request = MountRequest {
+            path: "/",
+            dir: &folders.mount,
+            source: "alluxio:/",
+            options: &options,
+        };
         // The session of the mount is its own: the node's client has none.
         let session_client = MasterClient::new(Arc::clone(client.api()));
         MountPart::start(conf, &request, session_client, Arc::new(workers)).await
@@ -195,10 +255,22 @@ impl Node {
     }
 
     async fn banner(&self, conf: &Configuration, folders: &Folders) -> String {
-        let mounts: FsResult<alluxio_proto::master::MountTable> = self.client.read(&self.caller, Op::GetMounts(Default::default())).await;
-        let over = mounts.ok().and_then(|table| table.mounts.into_iter().next()).map_or_else(|| "?".to_owned(), |mount| mount.uri);
-        let (mount, data, port) = (folders.mount.display(), folders.data.display(), conf.port(&keys::master::MASTER_RPC_PORT));
-        let other = if port == 19998 { String::new() } else { format!(" -D alluxio.master.rpc.port={port}") };
+        let mounts: FsResult<alluxio_proto::master::MountTable> =
+            self.client.read(&self.caller, Op::GetMounts(Default::default())).await;
+        let over = mounts
+            .ok()
+            .and_then(|table| table.mounts.into_iter().next())
+            .map_or_else(|| "?".to_owned(), |mount| mount.uri);
+        let (mount, data, port) = (
+            folders.mount.display(),
+            folders.data.display(),
+            conf.port(&keys::master::MASTER_RPC_PORT),
+        );
+        let other = if port == 19998 {
+            String::new()
+        } else {
+            format!(" -D alluxio.master.rpc.port={port}")
+        };
         format!(
             "alluxio is mounted on {mount}, over {over}; its state is in {data}.\n\nTry in another terminal:\n  \
              ls -l {mount}\n  cp -a /usr/include {mount}/ && alluxio fs ls /include{other}\n  alluxio fsadmin report{other}\n\nCtrl-C persists what is due, unmounts and ends."
@@ -207,13 +279,19 @@ impl Node {
 
     /// Runs the command; its status is ours.
     async fn run_command(&self, command: &[OsString], stop: &CancellationToken) -> u8 {
-        let Some((program, arguments)) = command.split_first() else { return 0 };
+        let Some((program, arguments)) = command.split_first() else {
+            return 0;
+        };
         let mut child = match tokio::process::Command::new(program).args(arguments).spawn() {
             Ok(child) => child,
             Err(error) => {
                 eprintln!("alluxio: run {}: {error}", program.to_string_lossy());
                 // As a shell: 127 not found, 126 not runnable.
-                return if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+                return if error.kind() == std::io::ErrorKind::NotFound {
+                    127
+                } else {
+                    126
+                };
             }
         };
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
@@ -256,7 +334,12 @@ impl Node {
     /// Waits until everything is in its under-storage, telling how it goes.
     async fn persist(&self, max: Duration) -> FsResult<()> {
         let timeout_ms = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
-        let wait = WaitPersisted { path: "/".into(), schedule: false, timeout_ms, expedite: true };
+        let wait = WaitPersisted {
+            path: "/".into(),
+            schedule: false,
+            timeout_ms,
+            expedite: true,
+        };
         let waiting = self.client.once::<Counted>(&self.caller, Op::WaitPersisted(wait));
         tokio::pin!(waiting);
         let mut pause = QUIET_TIME;

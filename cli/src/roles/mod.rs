@@ -45,7 +45,10 @@ pub fn master(conf: &Configuration) -> FsResult<()> {
         let stop = CancellationToken::new();
         signals::cancel_on_signal(&stop)?;
         let master = parts::MasterPart::start(conf, alluxio_master::service::MasterOptions::new(conf), &stop).await?;
-        tracing::info!("the master serves on port {}", conf.port(&keys::master::MASTER_RPC_PORT));
+        tracing::info!(
+            "the master serves on port {}",
+            conf.port(&keys::master::MASTER_RPC_PORT)
+        );
         notify_ready();
         stop.cancelled().await;
         master.stop().await;
@@ -63,7 +66,10 @@ pub fn worker(conf: &Configuration) -> FsResult<()> {
         signals::cancel_on_signal(&stop)?;
         let master = parts::remote_master(conf, &[]);
         let worker = parts::WorkerPart::start(conf, std::sync::Arc::new(master), &stop).await?;
-        tracing::info!("the worker serves on port {}", conf.port(&keys::worker::WORKER_RPC_PORT));
+        tracing::info!(
+            "the worker serves on port {}",
+            conf.port(&keys::worker::WORKER_RPC_PORT)
+        );
         notify_ready();
         stop.cancelled().await;
         worker.stop().await;

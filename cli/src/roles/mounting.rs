@@ -40,10 +40,19 @@ pub struct MountRequest<'a> {
 
 impl MountPart {
     /// Opens a session at the master, mounts, and serves.
-    pub async fn start(conf: &Configuration, request: &MountRequest<'_>, master: MasterClient, workers: Arc<dyn WorkerPool>) -> FsResult<MountPart> {
+    pub async fn start(
+        conf: &Configuration,
+        request: &MountRequest<'_>,
+        master: MasterClient,
+        workers: Arc<dyn WorkerPool>,
+    ) -> FsResult<MountPart> {
         let vfs = Vfs::start(vfs_options(conf, request)?, master, workers).await?;
         // mount(2) and the handshake block; nobody else needs this thread yet, but the runtime does.
-        let (dir, options, source) = (request.dir.to_owned(), request.options.clone(), request.source.to_owned());
+        let (dir, options, source) = (
+            request.dir.to_owned(),
+            request.options.clone(),
+            request.source.to_owned(),
+        );
         let (session_vfs, runtime) = (Arc::clone(&vfs), tokio::runtime::Handle::current());
         let kernel = kernel_options(&options);
         let started = tokio::task::spawn_blocking(move || -> FsResult<(Mounted, KernelSession)> {
@@ -52,7 +61,9 @@ impl MountPart {
             mounted.raise_read_ahead();
             Ok((mounted, session))
         });
-        let started = started.await.unwrap_or_else(|panic| Err(FsError::new(ErrorKind::Internal, format!("mount: {panic}"))));
+        let started = started
+            .await
+            .unwrap_or_else(|panic| Err(FsError::new(ErrorKind::Internal, format!("mount: {panic}"))));
         let (mounted, session) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -67,13 +78,23 @@ impl MountPart {
             noting.ended();
             result
         });
-        let busy_time = conf.duration(&keys::fuse::FUSE_UMOUNT_TIMEOUT).filter(|time| !time.is_zero()).unwrap_or(BUSY_TIME);
-        Ok(MountPart { vfs, mounted, session, busy_time })
+        let busy_time = conf
+            .duration(&keys::fuse::FUSE_UMOUNT_TIMEOUT)
+            .filter(|time| !time.is_zero())
+            .unwrap_or(BUSY_TIME);
+        Ok(MountPart {
+            vfs,
+            mounted,
+            session,
+            busy_time,
+        })
     }
 
     /// Waits until somebody unmounts it.
     pub async fn ended(&mut self) -> FsResult<()> {
-        (&mut self.session).await.unwrap_or_else(|panic| Err(FsError::new(ErrorKind::Internal, format!("serve the mount: {panic}"))))
+        (&mut self.session)
+            .await
+            .unwrap_or_else(|panic| Err(FsError::new(ErrorKind::Internal, format!("serve the mount: {panic}"))))
     }
 
     /// Takes the mount off, waits for its session, and completes what was open.
@@ -81,7 +102,10 @@ impl MountPart {
         if !self.session.is_finished() {
             self.unmount().await;
             if tokio::time::timeout(LAZY_TIME, &mut self.session).await.is_err() {
-                tracing::warn!("{} is still in use; its users get errors from now on", self.mounted.point().display());
+                tracing::warn!(
+                    "{} is still in use; its users get errors from now on",
+                    self.mounted.point().display()
+                );
             }
         }
         self.vfs.stop().await;
@@ -93,10 +117,16 @@ impl MountPart {
         loop {
             match self.mounted.unmount(UnmountMode::Normal) {
                 Ok(()) => return,
-                Err(error) if error.kind == ErrorKind::Busy && start.elapsed() < self.busy_time => tokio::time::sleep(BUSY_PAUSE).await,
+                Err(error) if error.kind == ErrorKind::Busy && start.elapsed() < self.busy_time => {
+                    tokio::time::sleep(BUSY_PAUSE).await
+                }
                 Err(error) => {
                     let users = users_of(self.mounted.point());
-                    let users = if users.is_empty() { "nobody that can be seen".to_owned() } else { users.join(", ") };
+                    let users = if users.is_empty() {
+                        "nobody that can be seen".to_owned()
+                    } else {
+                        users.join(", ")
+                    };
                     tracing::warn!(%error, "detaching the mount; in use by {users}");
                     break;
                 }
@@ -159,13 +189,24 @@ fn kernel_options(options: &MountOptions) -> KernelOptions {
 /// Processes with a file or their working directory beneath a folder, as "name (pid)"; a few are enough.
 fn users_of(dir: &Path) -> Vec<String> {
     const SHOWN_MAX: usize = 5;
-    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     let beneath = |link: PathBuf| std::fs::read_link(link).is_ok_and(|target| target.starts_with(dir));
     processes
         .flatten()
-        .filter(|process| process.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
         .filter(|process| {
-            let files = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+            process
+                .file_name()
+                .to_string_lossy()
+                .bytes()
+                .all(|byte| byte.is_ascii_digit())
+        })
+        .filter(|process| {
+            let files = std::fs::read_dir(process.path().join("fd"))
+                .into_iter()
+                .flatten()
+                .flatten();
             beneath(process.path().join("cwd")) || files.into_iter().any(|file| beneath(file.path()))
         })
         .map(|process| {

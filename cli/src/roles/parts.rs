@@ -53,11 +53,19 @@ pub struct WorkerPart {
 
 impl WorkerPart {
     /// Takes the port, then starts the worker behind it.
-    pub async fn start(conf: &Configuration, master: Arc<dyn MasterApi>, _: &CancellationToken) -> FsResult<WorkerPart> {
+    pub async fn start(
+        conf: &Configuration,
+        master: Arc<dyn MasterApi>,
+        _: &CancellationToken,
+    ) -> FsResult<WorkerPart> {
         let listener = listen(conf, &keys::worker::WORKER_BIND_HOST, &keys::worker::WORKER_RPC_PORT).await?;
         let data_dir = PathBuf::from(conf.string(&keys::worker::WORKER_TIER0_PATH));
         let socket = conf.string(&keys::worker::WORKER_DOMAIN_SOCKET_ADDRESS);
-        let socket = if socket.is_empty() { data_dir.join("worker.sock") } else { PathBuf::from(socket) };
+        let socket = if socket.is_empty() {
+            data_dir.join("worker.sock")
+        } else {
+            PathBuf::from(socket)
+        };
         let host = conf.string(&keys::worker::WORKER_HOSTNAME);
         let address = WorkerAddress {
             worker_id: 0,
@@ -74,7 +82,11 @@ impl WorkerPart {
                 tracing::warn!(%error, "no descriptors for clients of this host: their reads go through the port");
             }
         });
-        Ok(WorkerPart { worker, serving: vec![framed, descriptors], stop })
+        Ok(WorkerPart {
+            worker,
+            serving: vec![framed, descriptors],
+            stop,
+        })
     }
 
     /// The id that the master gave, once it has.
@@ -87,7 +99,12 @@ impl WorkerPart {
                 tokio::time::sleep(REGISTER_PAUSE).await;
             }
         };
-        let late = |_| FsError::new(ErrorKind::Timeout, format!("start the worker: it has not registered within {REGISTER_TIME_MAX:?}; see the log above"));
+        let late = |_| {
+            FsError::new(
+                ErrorKind::Timeout,
+                format!("start the worker: it has not registered within {REGISTER_TIME_MAX:?}; see the log above"),
+            )
+        };
         tokio::time::timeout(REGISTER_TIME_MAX, wait).await.map_err(late)
     }
 
@@ -102,7 +119,11 @@ impl WorkerPart {
 
 /// The configured masters, or those that were named.
 pub fn remote_master(conf: &Configuration, named: &[String]) -> RemoteMaster {
-    let masters = if named.is_empty() { crate::commands::configured_masters(conf) } else { named.to_vec() };
+    let masters = if named.is_empty() {
+        crate::commands::configured_masters(conf)
+    } else {
+        named.to_vec()
+    };
     RemoteMaster::new(masters.into_iter().map(Address::Tcp).collect(), client_options(conf))
 }
 
@@ -116,7 +137,10 @@ async fn listen(conf: &Configuration, host: &Key, port: &Key) -> FsResult<Listen
     let (host, number) = (conf.string(host), conf.port(port));
     match Listener::bind_tcp(&host, number).await {
         Err(error) if error.kind == ErrorKind::Busy => {
-            let why = format!("listen on {host}:{number}: the port is taken; is alluxio running already? Choose another with -D {}=PORT", port.name);
+            let why = format!(
+                "listen on {host}:{number}: the port is taken; is alluxio running already? Choose another with -D {}=PORT",
+                port.name
+            );
             Err(FsError::new(ErrorKind::Busy, why))
         }
         other => other,

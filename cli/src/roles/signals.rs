@@ -13,8 +13,11 @@ const STATUS_INTERRUPTED: i32 = 128 + 2;
 /// If handlers cannot be installed.
 pub fn cancel_on_signal(stop: &CancellationToken) -> FsResult<()> {
     let listen = |kind| signal(kind).map_err(|error| FsError::from_io("listen for signals", &error));
-    let (mut interrupt, mut terminate, mut hangup) =
-        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
+    let (mut interrupt, mut terminate, mut hangup) = (
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::hangup())?,
+    );
     let stop = stop.clone();
     tokio::spawn(async move {
         let mut interrupts = 0;

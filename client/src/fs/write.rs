@@ -148,7 +148,9 @@ impl FileWriter {
         let seal = Seal {
             inode: self.attr.inode,
             version: self.lease.version,
-            next: 0, release: false };
+            next: 0,
+            release: false,
+        };
         let sealed: OpenStat = match self.home.call(seal.into(), Bytes::new()).await?.reply {
             WorkerReplyBody::OpenStat(stat) => stat,
             _ => {

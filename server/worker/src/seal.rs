@@ -70,7 +70,9 @@ impl Core {
         }
         let restored = on_file(entry, "give back", |entry| entry.restore_sealed()).await?;
         if restored {
-            self.store.reports.set(entry.inode, entry.view().header.version, entry.present_bytes());
+            self.store
+                .reports
+                .set(entry.inode, entry.view().header.version, entry.present_bytes());
         }
         Ok(restored)
     }
@@ -222,6 +224,9 @@ impl Core {
             return Ok(recovered);
         }
         if !view.open_as(task.version) {
+            if !header.open {
+                recovered.kept_version = header.version;
+            }
             return Ok(recovered);
         }
         if task.discard {

@@ -56,20 +56,36 @@ pub fn run_one(kind: StoreKind, dir: &Path, count: u64) -> io::Result<Vec<Row>> 
     alluxio_common::crashsafe::create_dir_all(dir)?;
     let before = resident_bytes();
     let store = open(kind, dir, CACHE_BYTES_DEFAULT)?;
-    let mut bench = Bench { store: store.as_ref(), kind, rows: Vec::new(), next: 0, count };
+    let mut bench = Bench {
+        store: store.as_ref(),
+        kind,
+        rows: Vec::new(),
+        next: 0,
+        count,
+    };
     let timed = COMMITS.min(count / 300 + 1);
     bench.creates("create, batches of 1", 1, timed)?;
     bench.creates("create, batches of 16", 16, timed)?;
     let left = count.saturating_sub(bench.next);
     bench.creates("create, batches of 256", 256, left / 256)?;
     let created = bench.next;
-    bench.add("resident after creates", created, mib(resident_bytes().saturating_sub(before)), "MiB");
+    bench.add(
+        "resident after creates",
+        created,
+        mib(resident_bytes().saturating_sub(before)),
+        "MiB",
+    );
     let start = Instant::now();
     store.sync()?;
     bench.add("sync", 1, start.elapsed().as_secs_f64() * 1e3, "ms");
     bench.lookups(LOOKUPS_MAX.min(created))?;
     bench.lists()?;
-    bench.add("resident after reads", created, mib(resident_bytes().saturating_sub(before)), "MiB");
+    bench.add(
+        "resident after reads",
+        created,
+        mib(resident_bytes().saturating_sub(before)),
+        "MiB",
+    );
     bench.add("on disk", created, mib(disk_bytes(dir)?), "MiB");
     bench.deletes(created / 4)?;
     let mut rows = bench.rows;
@@ -100,7 +116,13 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn add(&mut self, operation: &'static str, count: u64, value: f64, unit: &'static str) {
-        self.rows.push(Row { store: self.kind.name(), operation, count, value, unit });
+        self.rows.push(Row {
+            store: self.kind.name(),
+            operation,
+            count,
+            value,
+            unit,
+        });
     }
 
     fn creates(&mut self, operation: &'static str, batch: u64, commits: u64) -> io::Result<()> {
@@ -113,14 +135,25 @@ impl Bench<'_> {
                 self.next += 1;
             }
             changes.push((inode(u64::MAX - parent(self.next)), Some(record(self.next))));
-            changes.push((Bytes::from_static(b"c"), Some(Bytes::copy_from_slice(&self.next.to_be_bytes()))));
-            changes.push((Bytes::from_static(b"z"), Some(Bytes::copy_from_slice(&self.next.to_be_bytes()))));
+            changes.push((
+                Bytes::from_static(b"c"),
+                Some(Bytes::copy_from_slice(&self.next.to_be_bytes())),
+            ));
+            changes.push((
+                Bytes::from_static(b"z"),
+                Some(Bytes::copy_from_slice(&self.next.to_be_bytes())),
+            ));
             self.store.write(Batch { changes })?;
         }
         let creates = batch * commits;
         let rate = creates as f64 / start.elapsed().as_secs_f64();
         self.add(operation, creates, rate, "creates/s");
-        self.add(operation, commits, start.elapsed().as_secs_f64() * 1e6 / commits.max(1) as f64, "us/commit");
+        self.add(
+            operation,
+            commits,
+            start.elapsed().as_secs_f64() * 1e6 / commits.max(1) as f64,
+            "us/commit",
+        );
         Ok(())
     }
 
@@ -128,17 +161,31 @@ impl Bench<'_> {
         let start = Instant::now();
         for turn in 0..lookups {
             let number = shuffle(turn) % self.next;
-            let Some(_) = self.store.get(&edge(number))? else { return Err(missing(number)) };
-            let Some(_) = self.store.get(&inode(number))? else { return Err(missing(number)) };
+            let Some(_) = self.store.get(&edge(number))? else {
+                return Err(missing(number));
+            };
+            let Some(_) = self.store.get(&inode(number))? else {
+                return Err(missing(number));
+            };
         }
-        self.add("lookup (edge, inode)", lookups, lookups as f64 / start.elapsed().as_secs_f64(), "lookups/s");
+        self.add(
+            "lookup (edge, inode)",
+            lookups,
+            lookups as f64 / start.elapsed().as_secs_f64(),
+            "lookups/s",
+        );
         let start = Instant::now();
         for turn in 0..lookups {
             if self.store.get(&edge(self.count + 1 + turn))?.is_some() {
                 return Err(missing(turn));
             }
         }
-        self.add("lookup, absent", lookups, lookups as f64 / start.elapsed().as_secs_f64(), "lookups/s");
+        self.add(
+            "lookup, absent",
+            lookups,
+            lookups as f64 / start.elapsed().as_secs_f64(),
+            "lookups/s",
+        );
         Ok(())
     }
 
@@ -148,7 +195,12 @@ impl Bench<'_> {
             let prefix = prefix(dir);
             listed += self.store.scan(&prefix, &prefix_end(&prefix), usize::MAX)?.len() as u64;
         }
-        self.add("list", listed, listed as f64 / start.elapsed().as_secs_f64(), "entries/s");
+        self.add(
+            "list",
+            listed,
+            listed as f64 / start.elapsed().as_secs_f64(),
+            "entries/s",
+        );
         Ok(())
     }
 
@@ -156,10 +208,17 @@ impl Bench<'_> {
         let (start, mut number) = (Instant::now(), 0);
         while number < deletes {
             let changes = (number..(number + 256).min(deletes)).flat_map(|n| [(inode(n), None), (edge(n), None)]);
-            self.store.write(Batch { changes: changes.collect() })?;
+            self.store.write(Batch {
+                changes: changes.collect(),
+            })?;
             number += 256;
         }
-        self.add("delete, batches of 256", deletes, deletes as f64 / start.elapsed().as_secs_f64(), "deletes/s");
+        self.add(
+            "delete, batches of 256",
+            deletes,
+            deletes as f64 / start.elapsed().as_secs_f64(),
+            "deletes/s",
+        );
         Ok(())
     }
 }
@@ -222,7 +281,11 @@ fn disk_bytes(dir: &Path) -> io::Result<u64> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let about = entry.metadata()?;
-        sum += if about.is_dir() { disk_bytes(&entry.path())? } else { about.len() };
+        sum += if about.is_dir() {
+            disk_bytes(&entry.path())?
+        } else {
+            about.len()
+        };
     }
     Ok(sum)
 }
@@ -237,7 +300,10 @@ mod tests {
         let rows = run(dir.path(), 3_000).unwrap();
         for kind in StoreKind::ALL {
             let of_kind: Vec<_> = rows.iter().filter(|row| row.store == kind.name()).collect();
-            assert!(of_kind.iter().any(|row| row.operation == "list" && row.value > 0.0), "{kind:?}: {of_kind:?}");
+            assert!(
+                of_kind.iter().any(|row| row.operation == "list" && row.value > 0.0),
+                "{kind:?}: {of_kind:?}"
+            );
         }
     }
 }

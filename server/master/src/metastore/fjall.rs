@@ -4,8 +4,8 @@
 //! replayed at start is bounded by [`JOURNAL_BYTES_MAX`].
 
 use super::{Batch, MetaStore, StoreIter};
-use bytes::Bytes;
 use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice};
+use bytes::Bytes;
 use std::io;
 use std::ops::Bound;
 use std::path::Path;
@@ -57,7 +57,12 @@ impl MetaStore for FjallStore {
         }
         let range = (Bound::Included(start), Bound::Excluded(end));
         let rows = self.keyspace.range::<&[u8], _>(range).take(limit);
-        rows.map(|row| row.into_inner().map(|(key, value)| (bytes(key), bytes(value))).map_err(failed)).collect()
+        rows.map(|row| {
+            row.into_inner()
+                .map(|(key, value)| (bytes(key), bytes(value)))
+                .map_err(failed)
+        })
+        .collect()
     }
 
     fn write(&self, batch: Batch) -> io::Result<()> {
@@ -78,7 +83,9 @@ impl MetaStore for FjallStore {
     fn snapshot(&self) -> io::Result<StoreIter> {
         let rows = self.database.snapshot().iter(&self.keyspace);
         Ok(Box::new(rows.map(|row| {
-            row.into_inner().map(|(key, value)| (bytes(key), bytes(value))).map_err(failed)
+            row.into_inner()
+                .map(|(key, value)| (bytes(key), bytes(value)))
+                .map_err(failed)
         })))
     }
 

@@ -24,7 +24,10 @@ impl RedbStore {
     pub fn open(dir: &Path, cache_bytes: u64) -> io::Result<Self> {
         alluxio_common::crashsafe::create_dir_all(dir)?;
         let cache = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
-        let database = Database::builder().set_cache_size(cache).create(dir.join(FILE)).map_err(failed)?;
+        let database = Database::builder()
+            .set_cache_size(cache)
+            .create(dir.join(FILE))
+            .map_err(failed)?;
         let store = RedbStore { database };
         let transaction = store.database.begin_write().map_err(failed)?;
         transaction.open_table(TABLE).map_err(failed)?;
@@ -35,18 +38,32 @@ impl RedbStore {
 
 impl MetaStore for RedbStore {
     fn get(&self, key: &[u8]) -> io::Result<Option<Bytes>> {
-        let table = self.database.begin_read().map_err(failed)?.open_table(TABLE).map_err(failed)?;
-        Ok(table.get(key).map_err(failed)?.map(|value| Bytes::copy_from_slice(value.value())))
+        let table = self
+            .database
+            .begin_read()
+            .map_err(failed)?
+            .open_table(TABLE)
+            .map_err(failed)?;
+        Ok(table
+            .get(key)
+            .map_err(failed)?
+            .map(|value| Bytes::copy_from_slice(value.value())))
     }
 
     fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> io::Result<Vec<(Bytes, Bytes)>> {
         if start >= end {
             return Ok(Vec::new());
         }
-        let table = self.database.begin_read().map_err(failed)?.open_table(TABLE).map_err(failed)?;
+        let table = self
+            .database
+            .begin_read()
+            .map_err(failed)?
+            .open_table(TABLE)
+            .map_err(failed)?;
         let range = (Bound::Included(start), Bound::Excluded(end));
         let rows = table.range::<&[u8]>(range).map_err(failed)?.take(limit);
-        rows.map(|row| row.map(|(key, value)| copy(key.value(), value.value())).map_err(failed)).collect()
+        rows.map(|row| row.map(|(key, value)| copy(key.value(), value.value())).map_err(failed))
+            .collect()
     }
 
     fn write(&self, batch: Batch) -> io::Result<()> {
@@ -71,10 +88,17 @@ impl MetaStore for RedbStore {
     }
 
     fn snapshot(&self) -> io::Result<StoreIter> {
-        let table = self.database.begin_read().map_err(failed)?.open_table(TABLE).map_err(failed)?;
+        let table = self
+            .database
+            .begin_read()
+            .map_err(failed)?
+            .open_table(TABLE)
+            .map_err(failed)?;
         // The range keeps the read transaction alive, and with it the view.
         let rows = table.range::<&[u8]>(..).map_err(failed)?;
-        Ok(Box::new(rows.map(|row| row.map(|(key, value)| copy(key.value(), value.value())).map_err(failed))))
+        Ok(Box::new(rows.map(|row| {
+            row.map(|(key, value)| copy(key.value(), value.value())).map_err(failed)
+        })))
     }
 
     fn clear(&self) -> io::Result<()> {

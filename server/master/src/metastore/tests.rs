@@ -13,23 +13,38 @@ fn stores() -> Vec<(StoreKind, tempfile::TempDir, Arc<dyn MetaStore>)> {
 
 fn put(store: &dyn MetaStore, rows: &[(&str, Option<&str>)]) {
     let change = |(key, value): &(&str, Option<&str>)| {
-        (Bytes::copy_from_slice(key.as_bytes()), value.map(|value| Bytes::copy_from_slice(value.as_bytes())))
+        (
+            Bytes::copy_from_slice(key.as_bytes()),
+            value.map(|value| Bytes::copy_from_slice(value.as_bytes())),
+        )
     };
-    store.write(Batch { changes: rows.iter().map(change).collect() }).unwrap();
+    store
+        .write(Batch {
+            changes: rows.iter().map(change).collect(),
+        })
+        .unwrap();
 }
 
 fn text(rows: Vec<(Bytes, Bytes)>) -> Vec<String> {
-    let show = |(key, value): (Bytes, Bytes)| format!("{}={}", String::from_utf8_lossy(&key), String::from_utf8_lossy(&value));
+    let show =
+        |(key, value): (Bytes, Bytes)| format!("{}={}", String::from_utf8_lossy(&key), String::from_utf8_lossy(&value));
     rows.into_iter().map(show).collect()
 }
 
 #[test]
 fn scans_in_key_order_within_bounds() {
     for (kind, _dir, store) in stores() {
-        put(store.as_ref(), &[("b", Some("2")), ("a", Some("1")), ("ab", Some("3")), ("c", Some("4"))]);
+        put(
+            store.as_ref(),
+            &[("b", Some("2")), ("a", Some("1")), ("ab", Some("3")), ("c", Some("4"))],
+        );
         assert_eq!(text(store.scan(b"a", b"b", 10).unwrap()), ["a=1", "ab=3"], "{kind:?}");
         assert_eq!(text(store.scan(b"a\0", b"z", 2).unwrap()), ["ab=3", "b=2"], "{kind:?}");
-        assert_eq!(text(store.scan(b"c", b"a", 2).unwrap()), Vec::<String>::new(), "{kind:?}");
+        assert_eq!(
+            text(store.scan(b"c", b"a", 2).unwrap()),
+            Vec::<String>::new(),
+            "{kind:?}"
+        );
     }
 }
 

@@ -215,6 +215,7 @@ impl Core {
             found: op.found,
             length: op.length,
             mtime_ns: op.mtime_ns,
+            kept_version: op.kept_version,
         };
         match self.propose_own(body).await {
             Ok(_) => tracing::info!(

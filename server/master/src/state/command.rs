@@ -382,6 +382,9 @@ pub struct Recovered {
     /// Last change of data.
     #[prost(int64, tag = "5")]
     pub mtime_ns: i64,
+    /// If not found: the version that the home has instead, sealed; 0 if none.
+    #[prost(uint64, tag = "6")]
+    pub kept_version: u64,
 }
 
 /// One name as an under-storage shows it.

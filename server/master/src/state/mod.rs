@@ -18,6 +18,8 @@ mod read;
 mod records;
 mod snapshot;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod tx;
 mod view;
 

@@ -14,29 +14,77 @@ use alluxio_proto::{ErrorKind, IntentId};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 
-const PATHS: [&str; 12] = ["a", "b", "c", "d", "a/a", "a/b", "b/a", "b/b", "d/a", "a/b/a", "a/b/b", "b/a/a"];
+const PATHS: [&str; 12] = [
+    "a", "b", "c", "d", "a/a", "a/b", "b/a", "b/b", "d/a", "a/b/a", "a/b/b", "b/a/a",
+];
 
 #[derive(Clone, Debug)]
 enum Op {
-    Create { at: usize, tag: u8, keep: u8, write_type: i32 },
-    Mkdir { at: usize, cached_only: bool },
-    Symlink { at: usize },
-    Unlink { at: usize },
-    Rmdir { at: usize },
-    DeleteTree { at: usize },
-    Rename { from: usize, to: usize, flags: u32 },
-    Overwrite { at: usize, tag: u8, keep: u8 },
-    SetAttr { at: usize },
-    CommitOpen { nth: usize, tag: u8, keep: bool },
-    CloseOpen { nth: usize, abandon: bool },
-    KillSession { tag: u8 },
+    Create {
+        at: usize,
+        tag: u8,
+        keep: u8,
+        write_type: i32,
+    },
+    Mkdir {
+        at: usize,
+        cached_only: bool,
+    },
+    Symlink {
+        at: usize,
+    },
+    Unlink {
+        at: usize,
+    },
+    Rmdir {
+        at: usize,
+    },
+    DeleteTree {
+        at: usize,
+    },
+    Rename {
+        from: usize,
+        to: usize,
+        flags: u32,
+    },
+    Overwrite {
+        at: usize,
+        tag: u8,
+        keep: u8,
+    },
+    SetAttr {
+        at: usize,
+    },
+    CommitOpen {
+        nth: usize,
+        tag: u8,
+        keep: bool,
+    },
+    CloseOpen {
+        nth: usize,
+        abandon: bool,
+    },
+    KillSession {
+        tag: u8,
+    },
     Reclaim,
-    Start { nth: usize },
-    Effect { nth: usize },
-    Confirm { nth: usize },
-    Fail { nth: usize, superseded: bool },
+    Start {
+        nth: usize,
+    },
+    Effect {
+        nth: usize,
+    },
+    Confirm {
+        nth: usize,
+    },
+    Fail {
+        nth: usize,
+        superseded: bool,
+    },
     ExecutorCrash,
-    Look { at: usize },
+    Look {
+        at: usize,
+    },
     ApplyLook,
 }
 
@@ -95,7 +143,8 @@ impl Object {
     fn length(&self) -> u64 {
         match self {
             Object::File(tag) => length(Some(*tag)),
-            _ => 0,
+            Object::Link => 1,
+            Object::Dir => 0,
         }
     }
 }
@@ -130,6 +179,8 @@ struct World {
     opens: Vec<(u64, bool)>,
     running: Vec<Running>,
     seen: Vec<Seen>,
+    /// Every command so far.
+    log: Vec<Command>,
 }
 
 fn split(path: &str) -> (&str, &str) {
@@ -156,9 +207,19 @@ impl World {
             opens: Vec::new(),
             running: Vec::new(),
             seen: Vec::new(),
+            log: Vec::new(),
         };
-        let root = MountSpec { stores_symlinks: true, stores_attributes: true, ..Default::default() };
-        let format = Format { cluster_id: "model".into(), mode: 0o755, root: Some(root), ..Default::default() };
+        let root = MountSpec {
+            stores_symlinks: true,
+            stores_attributes: true,
+            ..Default::default()
+        };
+        let format = Format {
+            cluster_id: "model".into(),
+            mode: 0o755,
+            root: Some(root),
+            ..Default::default()
+        };
         world.must(format);
         world.session = world.must(OpenSession::default()).id;
         // What was there before us.
@@ -189,6 +250,7 @@ impl World {
         self.position += 1;
         let mut command = Command::system(self.position as i64, body);
         command.session = self.session;
+        self.log.push(command.clone());
         let position = self.position.to_be_bytes();
         self.state.apply(&position, vec![command]).unwrap().remove(0).result
     }
@@ -215,17 +277,30 @@ impl World {
     }
 
     fn take_tree(&mut self, path: &str) -> Vec<(String, Node)> {
-        let keys: Vec<_> = self.model.keys().filter(|other| *other == path || is_beneath(other, path)).cloned().collect();
-        keys.into_iter().map(|key| (key[path.len()..].to_owned(), self.model.remove(&key).unwrap())).collect()
+        let keys: Vec<_> = self
+            .model
+            .keys()
+            .filter(|other| *other == path || is_beneath(other, path))
+            .cloned()
+            .collect();
+        keys.into_iter()
+            .map(|key| (key[path.len()..].to_owned(), self.model.remove(&key).unwrap()))
+            .collect()
     }
 
     fn put_tree(&mut self, path: &str, tree: Vec<(String, Node)>) {
-        self.model.extend(tree.into_iter().map(|(rest, node)| (format!("{path}{rest}"), node)));
+        self.model
+            .extend(tree.into_iter().map(|(rest, node)| (format!("{path}{rest}"), node)));
     }
 
     fn run(&mut self, op: Op) {
         match op {
-            Op::Create { at, tag, keep, write_type } => self.create(PATHS[at], tag, keep, write_type),
+            Op::Create {
+                at,
+                tag,
+                keep,
+                write_type,
+            } => self.create(PATHS[at], tag, keep, write_type),
             Op::Mkdir { at, cached_only } => self.mkdir(PATHS[at], cached_only),
             Op::Symlink { at } => self.symlink(PATHS[at]),
             Op::Unlink { at } => self.unlink(PATHS[at]),
@@ -235,7 +310,11 @@ impl World {
             Op::Overwrite { at, tag, keep } => self.overwrite(PATHS[at], tag, keep),
             Op::SetAttr { at } => {
                 if let Some(inode) = self.inode(PATHS[at]) {
-                    self.must(SetAttr { inode: inode.id, mode: Some(0o640), ..Default::default() });
+                    self.must(SetAttr {
+                        inode: inode.id,
+                        mode: Some(0o640),
+                        ..Default::default()
+                    });
                 }
             }
             Op::CommitOpen { nth, tag, keep } => {
@@ -245,7 +324,10 @@ impl World {
             }
             Op::CloseOpen { nth, abandon } => self.close(nth, abandon),
             Op::KillSession { tag } => self.kill_session(tag),
-            Op::Reclaim => drop(self.must(ReclaimSlice { limit: 2, keep: Vec::new() })),
+            Op::Reclaim => drop(self.must(ReclaimSlice {
+                limit: 2,
+                keep: Vec::new(),
+            })),
             Op::Start { nth } => self.start(nth),
             Op::Effect { nth } => self.effect(nth),
             Op::Confirm { nth } => self.confirm(nth),
@@ -258,7 +340,15 @@ impl World {
 
     fn create(&mut self, path: &str, tag: u8, keep: u8, write_type: i32) {
         let Some((parent, name)) = self.place(path) else { return };
-        let create = CreateFile { parent, name, mode: 0o644, open: true, write_type, home_worker: 1, ..Default::default() };
+        let create = CreateFile {
+            parent,
+            name,
+            mode: 0o644,
+            open: true,
+            write_type,
+            home_worker: 1,
+            ..Default::default()
+        };
         let result = self.apply(create);
         if self.model.contains_key(path) {
             assert_eq!(kind_of(result), Err(ErrorKind::AlreadyExists));
@@ -283,7 +373,13 @@ impl World {
         self.contents.insert((inode, open.version), tag);
         let version = open.version;
         let mtime_ns = self.position as i64;
-        self.must(Commit { inode, version, length: length(Some(tag)), mtime_ns, keep_open });
+        self.must(Commit {
+            inode,
+            version,
+            length: length(Some(tag)),
+            mtime_ns,
+            keep_open,
+        });
         if !keep_open && writers == 1 {
             self.opens.retain(|(other, _)| *other != inode);
         }
@@ -302,33 +398,54 @@ impl World {
     }
 
     fn overwrite(&mut self, path: &str, tag: u8, keep: u8) {
-        let Some(Node::File(inode, _)) = self.model.get(path).cloned() else { return };
-        self.must(OpenWrite { inode, home_worker: 1, ..Default::default() });
+        let Some(Node::File(inode, _)) = self.model.get(path).cloned() else {
+            return;
+        };
+        self.must(OpenWrite {
+            inode,
+            home_worker: 1,
+            ..Default::default()
+        });
         let fresh = self.opens.iter().any(|(other, fresh)| *other == inode && *fresh);
         self.opens.push((inode, fresh));
         self.finish(inode, tag, keep);
     }
 
     fn close(&mut self, nth: usize, abandon: bool) {
-        let Some((inode, fresh)) = self.opens.get(nth).copied() else { return };
+        let Some((inode, fresh)) = self.opens.get(nth).copied() else {
+            return;
+        };
         self.opens.remove(nth);
         let last = !self.opens.iter().any(|(other, _)| *other == inode);
         self.must(CloseWrite { inode, abandon });
         if last && fresh && abandon {
-            self.model.retain(|_, node| !matches!(node, Node::File(id, _) if *id == inode));
+            self.model
+                .retain(|_, node| !matches!(node, Node::File(id, _) if *id == inode));
         }
     }
 
     fn kill_session(&mut self, tag: u8) {
         let id = self.session;
         let ended = self.must(EndSession { id });
-        let fresh: Vec<u64> = self.opens.drain(..).filter(|(_, fresh)| *fresh).map(|(inode, _)| inode).collect();
-        self.model.retain(|_, node| !matches!(node, Node::File(id, _) if fresh.contains(id)));
+        let fresh: Vec<u64> = self
+            .opens
+            .drain(..)
+            .filter(|(_, fresh)| *fresh)
+            .map(|(inode, _)| inode)
+            .collect();
+        self.model
+            .retain(|_, node| !matches!(node, Node::File(id, _) if fresh.contains(id)));
         self.session = 0;
         for item in ended.recover.iter().filter(|item| !item.discard) {
             self.contents.insert((item.inode, item.version), tag);
             let (inode, version) = (item.inode, item.version);
-            self.must(Recovered { inode, version, found: true, length: length(Some(tag)), mtime_ns: 1 });
+            self.must(Recovered {
+                inode,
+                version,
+                found: true,
+                length: length(Some(tag)),
+                mtime_ns: 1,
+            });
             self.set_content(inode, tag);
         }
         assert!(self.state.recovering().unwrap().is_empty());
@@ -337,26 +454,50 @@ impl World {
 
     fn mkdir(&mut self, path: &str, cached_only: bool) {
         let Some((parent, name)) = self.place(path) else { return };
-        let write_type = if cached_only { WriteType::MustCache } else { WriteType::AsyncThrough } as i32;
-        let result = self.apply(Mkdir { parent, name, mode: 0o755, write_type, ..Default::default() });
-        let expected = if self.model.contains_key(path) { Err(ErrorKind::AlreadyExists) } else { Ok(()) };
+        let write_type = if cached_only {
+            WriteType::MustCache
+        } else {
+            WriteType::AsyncThrough
+        } as i32;
+        let result = self.apply(Mkdir {
+            parent,
+            name,
+            mode: 0o755,
+            write_type,
+            ..Default::default()
+        });
+        let expected = if self.model.contains_key(path) {
+            Err(ErrorKind::AlreadyExists)
+        } else {
+            Ok(())
+        };
         assert_eq!(kind_of(result), expected);
         self.model.entry(path.into()).or_insert(Node::Dir);
     }
 
     fn symlink(&mut self, path: &str) {
         let Some((parent, name)) = self.place(path) else { return };
-        let result = self.apply(Symlink { parent, name, target: Bytes::from_static(b"x"), ..Default::default() });
+        let result = self.apply(Symlink {
+            parent,
+            name,
+            target: Bytes::from_static(b"x"),
+            ..Default::default()
+        });
         if self.model.contains_key(path) {
             assert_eq!(kind_of(result), Err(ErrorKind::AlreadyExists));
         } else {
-            self.model.insert(path.into(), Node::Link(result.unwrap().inode.unwrap().id));
+            self.model
+                .insert(path.into(), Node::Link(result.unwrap().inode.unwrap().id));
         }
     }
 
     fn unlink(&mut self, path: &str) {
         let Some((parent, name)) = self.place(path) else { return };
-        let result = self.apply(Unlink { parent, name, keep_for: Vec::new() });
+        let result = self.apply(Unlink {
+            parent,
+            name,
+            keep_for: Vec::new(),
+        });
         let expected = match self.model.get(path) {
             None => Err(ErrorKind::NotFound),
             Some(Node::Dir) => Err(ErrorKind::IsADirectory),
@@ -385,7 +526,11 @@ impl World {
 
     fn delete_tree(&mut self, path: &str) {
         let Some((parent, name)) = self.place(path) else { return };
-        let result = self.apply(DeleteTree { parent, name, alluxio_only: false });
+        let result = self.apply(DeleteTree {
+            parent,
+            name,
+            alluxio_only: false,
+        });
         let expected = match self.model.get(path) {
             None => Err(ErrorKind::NotFound),
             Some(Node::Dir) => Ok(()),
@@ -395,19 +540,34 @@ impl World {
         if expected.is_ok() {
             let gone = self.take_tree(path);
             // What was open in it stays open until its tree is reclaimed, or its session ends; closing finds nothing.
-            let ids: Vec<u64> = gone.iter().filter_map(|(_, node)| if let Node::File(id, _) = node { Some(*id) } else { None }).collect();
+            let ids: Vec<u64> = gone
+                .iter()
+                .filter_map(|(_, node)| if let Node::File(id, _) = node { Some(*id) } else { None })
+                .collect();
             for id in &ids {
                 while let Some(nth) = self.opens.iter().position(|(other, _)| other == id) {
                     self.opens.remove(nth);
-                    self.must(CloseWrite { inode: *id, abandon: false });
+                    self.must(CloseWrite {
+                        inode: *id,
+                        abandon: false,
+                    });
                 }
             }
         }
     }
 
     fn rename(&mut self, from: &str, to: &str, flags: u32) {
-        let (Some((parent, name)), Some((new_parent, new_name))) = (self.place(from), self.place(to)) else { return };
-        let result = kind_of(self.apply(Rename { parent, name, new_parent, new_name, flags, keep_for: Vec::new() }));
+        let (Some((parent, name)), Some((new_parent, new_name))) = (self.place(from), self.place(to)) else {
+            return;
+        };
+        let result = kind_of(self.apply(Rename {
+            parent,
+            name,
+            new_parent,
+            new_name,
+            flags,
+            keep_for: Vec::new(),
+        }));
         if flags == RENAME_EXCHANGE && result == Err(ErrorKind::Busy) {
             return;
         }
@@ -418,7 +578,9 @@ impl World {
             (Some(_), Some(_)) if from == to => Ok(()),
             (Some(_), Some(_)) if flags == RENAME_NOREPLACE => Err(ErrorKind::AlreadyExists),
             (Some(_), None) if flags == RENAME_EXCHANGE => Err(ErrorKind::NotFound),
-            (Some(_), Some(Node::Dir)) if flags == RENAME_EXCHANGE && is_beneath(from, to) => Err(ErrorKind::InvalidArgument),
+            (Some(_), Some(Node::Dir)) if flags == RENAME_EXCHANGE && is_beneath(from, to) => {
+                Err(ErrorKind::InvalidArgument)
+            }
             (Some(_), Some(_)) if flags == RENAME_EXCHANGE => Ok(()),
             (Some(Node::Dir), Some(Node::Dir)) if self.has_children(to) => Err(ErrorKind::NotEmpty),
             (Some(Node::Dir), Some(Node::Dir)) => Ok(()),
@@ -440,13 +602,22 @@ impl World {
     // ---- the executor of intents ----
 
     fn start(&mut self, nth: usize) {
-        let Some(intent) = self.state.intents(IntentId(0), nth + 1).unwrap().pop() else { return };
+        let Some(intent) = self.state.intents(IntentId(0), nth + 1).unwrap().pop() else {
+            return;
+        };
         if self.running.iter().any(|running| running.id == intent.id) {
             return;
         }
-        match self.apply(IntentStarted { intent: intent.id, replace_foreign: None }) {
+        match self.apply(IntentStarted {
+            intent: intent.id,
+            replace_foreign: None,
+        }) {
             Ok(applied) => {
-                let started = applied.intent.map(|intent| Running { id: intent.id, fingerprint: None, skipped: false });
+                let started = applied.intent.map(|intent| Running {
+                    id: intent.id,
+                    fingerprint: None,
+                    skipped: false,
+                });
                 self.running.extend(started);
             }
             Err(error) => assert_eq!(error.kind, ErrorKind::Busy),
@@ -454,8 +625,12 @@ impl World {
     }
 
     fn effect(&mut self, nth: usize) {
-        let Some(id) = self.running.get(nth).map(|running| running.id) else { return };
-        let Some(intent) = self.state.intent(IntentId(id)).unwrap() else { return };
+        let Some(id) = self.running.get(nth).map(|running| running.id) else {
+            return;
+        };
+        let Some(intent) = self.state.intent(IntentId(id)).unwrap() else {
+            return;
+        };
         let path = String::from_utf8(intent.path.to_vec()).unwrap();
         let (mut fingerprint, mut skipped) = (String::new(), false);
         match intent.kind() {
@@ -466,7 +641,8 @@ impl World {
             IntentKind::Symlink => fingerprint = self.put(&path, Object::Link, &intent),
             IntentKind::Delete => {
                 if let Some(object) = self.ufs.get(&path) {
-                    let ours = intent.expect.contains(&object.fingerprint()) || intent.expect_lengths.contains(&object.length());
+                    let ours = intent.expect.contains(&object.fingerprint())
+                        || intent.expect_lengths.contains(&object.length());
                     assert!(ours, "{path} holds {object:?}, which {intent:?} may not delete");
                     self.ufs.remove(&path);
                 }
@@ -493,7 +669,12 @@ impl World {
         if inode.is_some_and(|inode| inode.version > intent.version) {
             return None;
         }
-        Some(Object::File(self.contents.get(&(intent.inode, intent.version)).copied().unwrap_or(EMPTY)))
+        Some(Object::File(
+            self.contents
+                .get(&(intent.inode, intent.version))
+                .copied()
+                .unwrap_or(EMPTY),
+        ))
     }
 
     fn put(&mut self, path: &str, object: Object, intent: &Intent) -> String {
@@ -526,12 +707,25 @@ impl World {
 
     /// Whether there was nothing to rename.
     fn rename_in_ufs(&mut self, from: &str, to: &str) -> bool {
-        let Some(object) = self.ufs.get(from).cloned() else { return true };
+        let Some(object) = self.ufs.get(from).cloned() else {
+            return true;
+        };
         let dir = split(to).0;
-        assert!(dir.is_empty() || self.ufs.get(dir) == Some(&Object::Dir), "no folder for {to}");
+        assert!(
+            dir.is_empty() || self.ufs.get(dir) == Some(&Object::Dir),
+            "no folder for {to}"
+        );
         let old = self.ufs.get(to);
-        assert!(old.is_none() || (*old.unwrap() != Object::Dir && object != Object::Dir), "{to} is in the way of {from}");
-        let moved: Vec<_> = self.ufs.keys().filter(|other| *other == from || is_beneath(other, from)).cloned().collect();
+        assert!(
+            old.is_none() || (*old.unwrap() != Object::Dir && object != Object::Dir),
+            "{to} is in the way of {from}"
+        );
+        let moved: Vec<_> = self
+            .ufs
+            .keys()
+            .filter(|other| *other == from || is_beneath(other, from))
+            .cloned()
+            .collect();
         for key in moved {
             let object = self.ufs.remove(&key).unwrap();
             self.ufs.insert(format!("{to}{}", &key[from.len()..]), object);
@@ -540,18 +734,30 @@ impl World {
     }
 
     fn confirm(&mut self, nth: usize) {
-        let done = self.running.get(nth).is_some_and(|running| running.fingerprint.is_some());
+        let done = self
+            .running
+            .get(nth)
+            .is_some_and(|running| running.fingerprint.is_some());
         if done {
             let running = self.running.remove(nth);
             let fingerprint = running.fingerprint.unwrap_or_default();
-            self.must(IntentDone { intent: running.id, fingerprint, skipped: running.skipped, dropped: false });
+            self.must(IntentDone {
+                intent: running.id,
+                fingerprint,
+                skipped: running.skipped,
+                dropped: false,
+            });
         }
     }
 
     fn fail(&mut self, nth: usize, superseded: bool) {
         if nth < self.running.len() {
             let running = self.running.remove(nth);
-            self.must(IntentFailed { intent: running.id, superseded, ..Default::default() });
+            self.must(IntentFailed {
+                intent: running.id,
+                superseded,
+                ..Default::default()
+            });
         }
     }
 
@@ -567,9 +773,18 @@ impl World {
                 if self.state.intent(IntentId(intent.id)).unwrap().is_none() {
                     continue;
                 }
-                let Ok(applied) = self.apply(IntentStarted { intent: intent.id, replace_foreign: None }) else { continue };
+                let Ok(applied) = self.apply(IntentStarted {
+                    intent: intent.id,
+                    replace_foreign: None,
+                }) else {
+                    continue;
+                };
                 let Some(started) = applied.intent else { continue };
-                self.running.push(Running { id: started.id, fingerprint: None, skipped: false });
+                self.running.push(Running {
+                    id: started.id,
+                    fingerprint: None,
+                    skipped: false,
+                });
                 if !started.cancelled {
                     self.effect(0);
                 }
@@ -583,7 +798,9 @@ impl World {
     // ---- looking at the under-storage ----
 
     fn look(&mut self, path: &str) {
-        let Some(dir) = self.inode(path).filter(|inode| inode.is_dir()) else { return };
+        let Some(dir) = self.inode(path).filter(|inode| inode.is_dir()) else {
+            return;
+        };
         let dir = dir.inode_id();
         if self.state.is_tree_busy(dir).unwrap() {
             return;
@@ -591,7 +808,10 @@ impl World {
         let generation = self.state.generation(dir).unwrap();
         let at = self.state.ufs_path(dir).unwrap();
         let at = String::from_utf8(at.path.to_vec()).unwrap();
-        let children = self.ufs.iter().filter(|(path, _)| split(path).0 == at && !path.is_empty());
+        let children = self
+            .ufs
+            .iter()
+            .filter(|(path, _)| split(path).0 == at && !path.is_empty());
         let entries = children
             .map(|(path, object)| UfsEntry {
                 name: Bytes::copy_from_slice(split(path).1.as_bytes()),
@@ -606,21 +826,40 @@ impl World {
                 ..Default::default()
             })
             .collect();
-        self.seen.push(Seen { dir: dir.get(), generation, entries });
+        self.seen.push(Seen {
+            dir: dir.get(),
+            generation,
+            entries,
+        });
     }
 
     fn load(&mut self, seen: &Seen) -> Result<Applied, alluxio_proto::FsError> {
         let (dir, generation, entries) = (seen.dir, seen.generation, seen.entries.clone());
-        self.apply(LoadEntries { dir, generation, entries, complete: true, file_mode: 0o644, dir_mode: 0o755, ..Default::default() })
+        self.apply(LoadEntries {
+            dir,
+            generation,
+            entries,
+            complete: true,
+            file_mode: 0o644,
+            dir_mode: 0o755,
+            ..Default::default()
+        })
     }
 
     /// Nobody but us changes the under-storage, so a look at it, early or late, must change nothing.
     fn apply_look(&mut self) {
         let Some(seen) = self.seen.pop() else { return };
         let loaded = self.load(&seen);
-        assert!(loaded.is_err() || loaded.as_ref().unwrap().count == 0, "a listing brought back a name: {loaded:?}");
-        let Ok(known) = self.state.list(InodeId(seen.dir), b"", 100) else { return };
-        let missing = known.iter().filter(|(name, _)| !seen.entries.iter().any(|entry| entry.name == *name));
+        assert!(
+            loaded.is_err() || loaded.as_ref().unwrap().count == 0,
+            "a listing brought back a name: {loaded:?}"
+        );
+        let Ok(known) = self.state.list(InodeId(seen.dir), b"", 100) else {
+            return;
+        };
+        let missing = known
+            .iter()
+            .filter(|(name, _)| !seen.entries.iter().any(|entry| entry.name == *name));
         let removed: Vec<_> = missing
             .map(|(name, inode)| SyncRemoval {
                 name: name.clone(),
@@ -629,7 +868,12 @@ impl World {
             })
             .collect();
         let count = removed.len();
-        let sync = ApplySync { dir: seen.dir, generation: seen.generation, changed: Vec::new(), removed };
+        let sync = ApplySync {
+            dir: seen.dir,
+            generation: seen.generation,
+            changed: Vec::new(),
+            removed,
+        };
         if let Ok(applied) = self.apply(sync) {
             assert_eq!(applied.refused.len(), count, "a look removed a name that is ours");
         }
@@ -656,10 +900,18 @@ impl World {
         let listed = self.state.list(dir, b"", 1000).unwrap();
         let inode = self.state.inode(dir).unwrap();
         let dirs = listed.iter().filter(|(_, child)| child.is_dir()).count();
-        assert_eq!((inode.entries, inode.nlink), (listed.len() as u64, 2 + dirs as u32), "counts of {path:?}");
+        assert_eq!(
+            (inode.entries, inode.nlink),
+            (listed.len() as u64, 2 + dirs as u32),
+            "counts of {path:?}"
+        );
         for (name, inode) in listed {
             let name = String::from_utf8(name.to_vec()).unwrap();
-            let path = if path.is_empty() { name } else { format!("{path}/{name}") };
+            let path = if path.is_empty() {
+                name
+            } else {
+                format!("{path}/{name}")
+            };
             if inode.is_dir() {
                 self.collect(inode.inode_id(), &path, found);
             }
@@ -672,7 +924,13 @@ impl World {
             self.close(0, false);
         }
         self.quiesce();
-        while self.must(ReclaimSlice { limit: 3, keep: Vec::new() }).more {}
+        while self
+            .must(ReclaimSlice {
+                limit: 3,
+                keep: Vec::new(),
+            })
+            .more
+        {}
         self.quiesce();
         self.check_names();
         let mut found = BTreeMap::new();
@@ -691,7 +949,10 @@ impl World {
             }
         }
         for (path, object) in &self.ufs {
-            assert!(found.contains_key(path), "{path} ({object:?}) was left in the under-storage");
+            assert!(
+                found.contains_key(path),
+                "{path} ({object:?}) was left in the under-storage"
+            );
         }
         let counters = self.state.counters();
         let orphans = self.state.orphans_of_session(self.session.into()).unwrap().len() as u64;
@@ -705,8 +966,16 @@ fn heap_state() -> State {
     State::open(Arc::new(HeapStore::default()), StateOptions { cache_entries: 32 }).unwrap()
 }
 
+/// Few enough for every run of the tests, unless `PROPTEST_CASES` asks for more.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(2_000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn random_operations_agree_with_the_model(ops in prop::collection::vec(op(), 1..60)) {
@@ -716,5 +985,39 @@ proptest! {
             world.check_names();
         }
         world.check_end();
+    }
+}
+
+/// The rows of a state, without what depends on the store.
+fn bytes_of(state: &State) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut state.snapshot().unwrap(), &mut bytes).unwrap();
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_store_and_a_restored_snapshot_agree(ops in prop::collection::vec(op(), 20..80)) {
+        let mut world = World::new(heap_state());
+        for op in ops {
+            world.run(op);
+        }
+        let bytes = bytes_of(&world.state);
+        for kind in crate::metastore::StoreKind::ALL {
+            let dir = tempfile::tempdir().unwrap();
+            let store = crate::metastore::open(kind, dir.path(), 1 << 20).unwrap();
+            let state = State::open(store, StateOptions { cache_entries: 32 }).unwrap();
+            // In one batch: commands of a batch must see each other just as those of other batches.
+            state.apply(b"end", world.log.clone()).unwrap();
+            prop_assert!(bytes_of(&state) == bytes, "{} differs", kind.name());
+            // And back.
+            let other = heap_state();
+            other.restore(b"end", &mut &bytes[..]).unwrap();
+            prop_assert!(bytes_of(&other) == bytes);
+            prop_assert_eq!(other.position().unwrap().unwrap(), b"end");
+            prop_assert_eq!(other.counters(), state.counters());
+        }
     }
 }

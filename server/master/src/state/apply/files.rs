@@ -273,7 +273,10 @@ impl Work<'_, '_> {
         inode.open = None;
         self.tx.delete(tables::session_open(SessionId(0), inode.inode_id()));
         self.inode_changed(inode.id, true);
-        let kept = inode.is_persisted() || inode.locations.iter().any(|at| at.worker != open.home_worker);
+        // The home may have given the open version back, unchanged, just before its writers died.
+        let given_back = c.kept_version != 0 && c.kept_version == inode.version;
+        let elsewhere = inode.locations.iter().any(|at| at.worker != open.home_worker);
+        let kept = given_back || inode.is_persisted() || elsewhere;
         if !kept {
             // The home held the only copy, of what was promised and of what was under it.
             inode.persist_state = PersistState::Lost as i32;

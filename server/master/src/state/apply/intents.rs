@@ -39,7 +39,7 @@ impl Work<'_, '_> {
             inode: inode.id,
             inode_kind: inode.kind,
             version: inode.version,
-            length: inode.size,
+            length: inode.to_attr().size,
             write_type: inode.write_type,
             created_ns: self.now_ns,
             dir: inode.parent,
@@ -192,14 +192,16 @@ impl Work<'_, '_> {
             IntentKind::Persist | IntentKind::Symlink => uploaded(&mut inode, &intent, c.fingerprint),
             IntentKind::Mkdir => inode.persist_state = PersistState::Persisted as i32,
             IntentKind::Rename | IntentKind::SetAttr => {
-                let present = inode.ufs.as_ref().is_some_and(|ufs| ufs.present);
-                if intent.kind() == IntentKind::Rename && present && !c.skipped {
-                    forget_others(&mut inode);
+                // What the rename replaced is gone. What an upload may have left went along, so `uncertain` stays.
+                if let Some(ufs) = inode.ufs.as_mut().filter(|ufs| ufs.present && !c.skipped)
+                    && intent.kind() == IntentKind::Rename
+                {
+                    ufs.occupied.clear();
                 }
-                if let Some(ufs) = inode.ufs.as_mut().filter(|ufs| ufs.present && !c.skipped) {
-                    if !c.fingerprint.is_empty() && !intent.expect.is_empty() | (intent.kind() == IntentKind::SetAttr) {
-                        ufs.fingerprint = c.fingerprint;
-                    }
+                // The fingerprint of a folder says nothing of what is in it.
+                let tells = !c.fingerprint.is_empty() && !inode.is_dir();
+                if let Some(ufs) = inode.ufs.as_mut().filter(|ufs| ufs.present && !c.skipped && tells) {
+                    ufs.fingerprint = c.fingerprint;
                 }
             }
             IntentKind::Delete | IntentKind::DeleteTree | IntentKind::Rmdir => return Ok(()),
@@ -260,9 +262,13 @@ impl Work<'_, '_> {
     /// An upload ended and nobody knows whether its object is there: whoever has the path now must reckon with it. (Deletes
     /// behind it know its length already.)
     fn leave_uncertain(&mut self, upload: &Intent, inode: Option<Arc<Inode>>) -> Outcomes<Option<Inode>> {
-        let heir = if upload.heir != 0 { self.tx.inode_opt(InodeId(upload.heir))? } else { None };
+        let heir = if upload.heir != 0 {
+            self.tx.inode_opt(InodeId(upload.heir))?
+        } else {
+            None
+        };
         let own = inode.map(|inode| (*inode).clone());
-        if !upload.started || upload.kind() != IntentKind::Persist {
+        if !upload.started || !matches!(upload.kind(), IntentKind::Persist | IntentKind::Symlink) {
             return Ok(own);
         }
         if let Some(heir) = heir {
@@ -323,7 +329,9 @@ impl Work<'_, '_> {
                 Some(late) => self.drop_intent(late),
                 None => {}
             }
-            let Some(path) = self.tx.natural_path(&inode)? else { return Ok(()) };
+            let Some(path) = self.tx.natural_path(&inode)? else {
+                return Ok(());
+            };
             self.new_fixed_intent(Intent {
                 kind: IntentKind::Mkdir as i32,
                 mount_id: inode.mount_id,

@@ -321,11 +321,18 @@ pub(super) fn generation(view: &impl View, dir: &Inode) -> Outcomes<u64> {
 
 /// See [`State::is_tree_busy`].
 pub(super) fn is_tree_busy(view: &impl View, dir: &Inode) -> Outcomes<bool> {
-    let Some(path) = view.natural_path(dir)? else { return Ok(true) };
+    let Some(path) = view.natural_path(dir)? else {
+        return Ok(true);
+    };
     for (path, before) in view.path_levels(dir.mount(), path)? {
         for role in view.intents_above(dir.mount(), &path, before)? {
-            let Some(intent) = view.intent_opt(role.id)? else { continue };
-            let moves = matches!(intent.kind(), IntentKind::Rename | IntentKind::DeleteTree | IntentKind::Rmdir);
+            let Some(intent) = view.intent_opt(role.id)? else {
+                continue;
+            };
+            let moves = matches!(
+                intent.kind(),
+                IntentKind::Rename | IntentKind::DeleteTree | IntentKind::Rmdir
+            );
             // What is to leave that path is still there, under the name of what has come after it.
             let leaves = !role.is_target;
             if moves && (leaves || intent.started) {

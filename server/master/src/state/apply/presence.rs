@@ -51,7 +51,10 @@ impl Work<'_, '_> {
         let mut presence = Presence {
             intents: self.tx.intents_of(inode.inode_id())?,
             own: inode.ufs.as_ref().is_some_and(|ufs| ufs.present) || (inode.is_dir() && inode.is_persisted()),
-            occupied: inode.ufs.as_ref().is_some_and(|ufs| !ufs.occupied.is_empty() || !ufs.uncertain.is_empty()),
+            occupied: inode
+                .ufs
+                .as_ref()
+                .is_some_and(|ufs| !ufs.occupied.is_empty() || !ufs.uncertain.is_empty()),
         };
         let in_flight = presence.in_flight(inode).count() > 0;
         let inherited = presence.inherited(inode).count() > 0;

@@ -1,0 +1,397 @@
+//! The command line: what can be asked, and the help that teaches it.
+//!
+//! Words and flags are Alluxio's where it has them. [`parse`] also takes the spellings that Alluxio's own parser takes and
+//! clap does not: `-D` anywhere, and long options with one dash (`-live`).
+
+pub mod fs;
+
+use alluxio_common::config::{ConfigError, Sources};
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// One namespace over many storages, cached, mounted.
+///
+/// Alluxio puts object stores and file systems into one tree, keeps what is read close by, and mounts the tree, so that
+/// every program can use it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "alluxio",
+    version,
+    styles = STYLES,
+    max_term_width = 110,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    after_help = "Examples:
+  alluxio local --mount /mnt/a                          everything in one process, over a local folder
+  alluxio local --mount /mnt/a --ufs s3://bucket/data   over a bucket
+  alluxio fs ls /                                       what is there
+  alluxio getConf --source                              which settings are in force, and why
+
+Settings are Alluxio's properties: alluxio-site.properties, the environment (ALLUXIO_MASTER_HOSTNAME), -D key=value."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// A property, over whatever else sets it; may be repeated.
+    #[arg(short = 'D', value_name = "KEY=VALUE", global = true, action = ArgAction::Append, help_heading = "Settings")]
+    pub properties: Vec<String>,
+}
+
+impl Cli {
+    /// Environment, `-D` and the flags that stand for properties.
+    ///
+    /// # Errors
+    /// If a `-D` is no `key=value`.
+    pub fn sources(&self) -> Result<Sources, ConfigError> {
+        let mut sources = Sources::from_environment();
+        for property in &self.properties {
+            sources.add_property(property)?;
+        }
+        Ok(sources)
+    }
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Master, worker and mount in one process: the quickest start.
+    Local(LocalArgs),
+    /// Runs a master, which holds the namespace, in the foreground.
+    Master,
+    /// Runs a worker, which caches data, in the foreground.
+    Worker,
+    /// Mounts the namespace, unmounts it, lists mounts.
+    Fuse {
+        /// What to do.
+        #[command(subcommand)]
+        command: FuseCommand,
+    },
+    /// Works with files and mounted storages.
+    Fs {
+        /// What to do.
+        #[command(subcommand)]
+        command: fs::FsCommand,
+    },
+    /// Tells how the cluster is.
+    Fsadmin {
+        /// What to do.
+        #[command(subcommand)]
+        command: FsadminCommand,
+    },
+    /// Prints properties in force.
+    #[command(name = "getConf")]
+    GetConf(GetConfArgs),
+    /// Removes journal, metadata and cache, to start with an empty namespace.
+    Format(FormatArgs),
+    /// Prints the version.
+    Version,
+}
+
+/// `alluxio local`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  alluxio local --mount /mnt/a
+  alluxio local --mount /mnt/a --ufs s3://bucket/data -D s3a.accessKeyId=ID -D s3a.secretKey=KEY
+  alluxio local --mount /mnt/a --ufs /srv/data -- sh -c 'cp -a ~/photos /mnt/a/'
+
+With COMMAND it waits until the mount serves, runs it, waits until everything written is in the under-storage, unmounts,
+and exits with COMMAND's status. Without, Ctrl-C or SIGTERM does the same; a second Ctrl-C ends it at once.
+It listens on the default ports, so that all other commands work against it.")]
+pub struct LocalArgs {
+    /// Existing folder to mount the namespace on.
+    #[arg(long, value_name = "DIR")]
+    pub mount: PathBuf,
+    /// What to mount at /: a local path, file://, s3://bucket/prefix. Default: a folder under --data.
+    #[arg(long, value_name = "URI")]
+    pub ufs: Option<String>,
+    /// Folder of journal, metadata and cache. Default: $XDG_DATA_HOME/alluxio or ~/.local/share/alluxio; for root
+    /// /var/lib/alluxio.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Command to run while it is mounted, after `--`.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// `alluxio fuse …`.
+#[derive(Debug, Subcommand)]
+pub enum FuseCommand {
+    /// Mounts a folder of the namespace and serves it in the foreground.
+    #[command(after_help = "Examples:
+  alluxio fuse mount / /mnt/a
+  alluxio fuse mount -o ro,allow_other alluxio://master:19998/data /mnt/a")]
+    Mount {
+        /// Mount options, separated by commas, as in fstab.
+        #[arg(short = 'o', value_name = "OPTIONS", action = ArgAction::Append)]
+        options: Vec<String>,
+        /// Folder of the namespace, or alluxio://HOST:PORT/PATH.
+        path: String,
+        /// Existing folder to mount it on.
+        dir: PathBuf,
+    },
+    /// Unmounts.
+    #[command(visible_alias = "unmount")]
+    Umount {
+        /// Detach now, clean up when nothing uses it any more.
+        #[arg(short = 'l', long)]
+        lazy: bool,
+        /// Mount point.
+        dir: PathBuf,
+    },
+    /// Lists the mounts on this host.
+    #[command(visible_alias = "stat")]
+    List {
+        /// How to print.
+        #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+        format: Format,
+    },
+    /// Puts /sbin/mount.alluxio there, so that `mount -t alluxio` and fstab work.
+    InstallHelper,
+}
+
+/// `alluxio fsadmin …`.
+#[derive(Debug, Subcommand)]
+pub enum FsadminCommand {
+    /// Reports on masters, workers and under-storages.
+    #[command(after_help = "Examples:
+  alluxio fsadmin report
+  alluxio fsadmin report capacity -live
+  alluxio fsadmin report ufs --format json")]
+    Report(ReportArgs),
+}
+
+/// `alluxio fsadmin report`.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// What to report on.
+    #[arg(value_enum, default_value_t)]
+    pub category: ReportCategory,
+    /// capacity: of live workers only.
+    #[arg(long, conflicts_with_all = ["lost", "workers"])]
+    pub live: bool,
+    /// capacity: of lost workers only.
+    #[arg(long, conflicts_with = "workers")]
+    pub lost: bool,
+    /// capacity: of these workers only, by host, separated by commas.
+    #[arg(long, value_name = "HOSTS", value_delimiter = ',')]
+    pub workers: Vec<String>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: Format,
+}
+
+/// What `fsadmin report` reports on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportCategory {
+    /// The cluster in short.
+    #[default]
+    Summary,
+    /// Space of each worker.
+    Capacity,
+    /// The mounted under-storages.
+    Ufs,
+}
+
+/// `alluxio getConf`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  alluxio getConf alluxio.master.rpc.port
+  alluxio getConf --source alluxio.master.rpc.port
+  alluxio getConf --unit MB alluxio.user.block.size.bytes.default
+  alluxio getConf --source --format json")]
+pub struct GetConfArgs {
+    /// Print where the value came from: alone for one KEY, behind the value for all.
+    #[arg(long)]
+    pub source: bool,
+    /// Print a size in B, KB, MB, GB, TB, PB or a time in MS, S, M, H, D, rounded down.
+    #[arg(long, value_name = "UNIT", requires = "key", ignore_case = true)]
+    pub unit: Option<Unit>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: Format,
+    /// The property; without it, all.
+    pub key: Option<String>,
+}
+
+/// Units of `getConf --unit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "UPPER")]
+#[allow(missing_docs)]
+pub enum Unit {
+    B,
+    KB,
+    MB,
+    GB,
+    TB,
+    PB,
+    MS,
+    S,
+    M,
+    H,
+    D,
+}
+
+/// `alluxio format`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Under-storages are left as they are; what was not persisted yet is lost. The roles must not run."
+)]
+pub struct FormatArgs {
+    /// Do not ask.
+    #[arg(short = 'y', long)]
+    pub yes: bool,
+    /// Do nothing where there is a journal already.
+    #[arg(short = 's')]
+    pub only_if_new: bool,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people, as Alluxio prints it.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Long options that Alluxio's scripts write with one dash.
+const ONE_DASH: [&str; 8] = [
+    "-fileId",
+    "-live",
+    "-lost",
+    "-workers",
+    "-sort",
+    "-memory",
+    "-readonly",
+    "-shared",
+];
+
+/// Parses the arguments of the process, its name first.
+///
+/// # Errors
+/// What is wrong, or the help that was asked for.
+pub fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(normalized(arguments))
+}
+
+/// Puts each `-D` in front, since clap keeps only the last place where a global option stands, and gives long options
+/// their second dash. What follows `--` is someone else's.
+fn normalized(arguments: Vec<OsString>) -> Vec<OsString> {
+    let mut arguments = arguments.into_iter();
+    let mut front: Vec<OsString> = arguments.next().into_iter().collect();
+    let mut rest = Vec::new();
+    while let Some(argument) = arguments.next() {
+        if argument == "--" {
+            rest.push(argument);
+            break;
+        }
+        if argument == "-D" {
+            front.push(argument);
+            front.extend(arguments.next());
+        } else if argument.as_bytes().starts_with(b"-D") {
+            front.push(argument);
+        } else if ONE_DASH.iter().any(|word| argument == *word) {
+            let mut long = OsString::from("-");
+            long.push(&argument);
+            rest.push(long);
+        } else {
+            rest.push(argument);
+        }
+    }
+    rest.extend(arguments);
+    front.extend(rest);
+    front
+}
+
+/// A usage error as one line: what is wrong, what was probably meant, where the help is.
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let mut what = Vec::new();
+    let mut tips = Vec::new();
+    let mut usage = None;
+    for line in text.lines().map(str::trim) {
+        if let Some(tip) = line.strip_prefix("tip: ") {
+            tips.push(tip);
+        } else if let Some(line) = line.strip_prefix("Usage: ") {
+            usage = Some(line);
+        } else if !line.is_empty() && usage.is_none() && !line.starts_with("For more information") {
+            what.push(line.strip_prefix("error: ").unwrap_or(line));
+        }
+    }
+    let words = usage.unwrap_or("alluxio").split(' ');
+    let command: Vec<&str> = words.take_while(|word| !word.starts_with(['[', '<', '-'])).collect();
+    let mut line = what.join(" ");
+    for tip in tips {
+        line.push_str("; ");
+        line.push_str(tip);
+    }
+    format!("{line}; see `{} --help`", command.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn properties_stand_anywhere_but_behind_two_dashes() {
+        let cli = parse(words("alluxio -D a=1 local -Db=2 --mount /m -D c=3 -- cmd -De=5 -live")).unwrap();
+        assert_eq!(cli.properties, ["a=1", "b=2", "c=3"]);
+        let Command::Local(local) = cli.command else {
+            panic!("not local")
+        };
+        assert_eq!(local.mount, PathBuf::from("/m"));
+        assert_eq!(local.command, words("cmd -De=5 -live"));
+    }
+
+    #[test]
+    fn one_dash_is_enough_for_long_options() {
+        let cli = parse(words("alluxio fsadmin report capacity -workers a,b")).unwrap();
+        let Command::Fsadmin {
+            command: FsadminCommand::Report(report),
+        } = cli.command
+        else {
+            panic!("not a report")
+        };
+        assert_eq!(report.category, ReportCategory::Capacity);
+        assert_eq!(report.workers, ["a", "b"]);
+    }
+
+    #[test]
+    fn usage_errors_are_one_line() {
+        let line = |text: &str| one_line(&parse(words(text)).unwrap_err());
+        assert_eq!(
+            line("alluxio local --mont /x"),
+            "unexpected argument '--mont' found; a similar argument exists: '--mount'; see `alluxio local --help`"
+        );
+        assert_eq!(
+            line("alluxio local"),
+            "the following required arguments were not provided: --mount <DIR>; see `alluxio local --help`"
+        );
+        let lss = line("alluxio fs lss /");
+        assert!(lss.starts_with("unrecognized subcommand 'lss'; "), "{lss}");
+        assert!(lss.contains("'ls'"), "{lss}");
+        assert!(lss.ends_with("; see `alluxio fs --help`"), "{lss}");
+        assert!(line("alluxio fsadmin report everything").contains("capacity"));
+    }
+}
