@@ -33,7 +33,7 @@ struct Inner {
     behind: HashMap<IntentId, Vec<IntentId>>,
     expedited: HashSet<IntentId>,
     /// Failures that time alone will not heal.
-    permanent: BTreeMap<IntentId, FsError>,
+    permanent: BTreeMap<IntentId, (Instant, FsError)>,
     /// The state has intents that are not here.
     overflow: bool,
 }
@@ -179,20 +179,24 @@ impl IntentQueue {
     pub fn set_permanent(&self, id: IntentId, error: Option<FsError>) {
         let mut inner = self.inner.lock();
         match error {
-            Some(error) if inner.slots.contains_key(&id) => drop(inner.permanent.insert(id, error)),
+            Some(error) if inner.slots.contains_key(&id) => drop(inner.permanent.insert(id, (Instant::now(), error))),
             _ => drop(inner.permanent.remove(&id)),
         }
     }
 
-    /// The failure of an intent that time alone will not heal.
-    pub fn permanent(&self, id: IntentId) -> Option<FsError> {
-        self.inner.lock().permanent.get(&id).cloned()
+    /// The failure of an intent that time alone will not heal, if it was met after `since`.
+    pub fn permanent(&self, id: IntentId, since: Option<Instant>) -> Option<FsError> {
+        let inner = self.inner.lock();
+        inner.permanent.get(&id).and_then(|failure| met_after(failure, since))
     }
 
     /// The first such failure among intents up to `last`.
-    pub fn first_permanent(&self, last: IntentId) -> Option<FsError> {
+    pub fn first_permanent(&self, last: IntentId, since: Option<Instant>) -> Option<FsError> {
         let inner = self.inner.lock();
-        inner.permanent.range(..=last).next().map(|(_, error)| error.clone())
+        inner
+            .permanent
+            .range(..=last)
+            .find_map(|(_, failure)| met_after(failure, since))
     }
 
     /// No room for more.
@@ -204,6 +208,10 @@ impl IntentQueue {
     pub fn permanent_count(&self) -> usize {
         self.inner.lock().permanent.len()
     }
+}
+
+fn met_after((at, error): &(Instant, FsError), since: Option<Instant>) -> Option<FsError> {
+    since.is_none_or(|since| *at >= since).then(|| error.clone())
 }
 
 impl Inner {

@@ -191,6 +191,7 @@ impl Core {
     /// # Errors
     /// The store could not say.
     pub(super) async fn find(self: &Arc<Self>, parent: InodeId, name: &Bytes) -> FsResult<Option<Arc<Inode>>> {
+        super::names::check_length(name)?;
         if let Some(inode) = self.state.lookup(parent, name)? {
             if self.is_look_due(&inode) && !inode.is_dir() {
                 return self.refresh_name(inode, name).await;

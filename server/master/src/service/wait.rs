@@ -46,6 +46,8 @@ impl Core {
             Due::UpTo(_) => self.state.pending_intents(),
             Due::These(ids) => ids.len() as u64,
         };
+        // What is expedited is tried now, so an older failure says nothing: its cause may be gone.
+        let tried_after = op.expedite.then(std::time::Instant::now);
         if op.expedite {
             match &due {
                 Due::UpTo(_) => self.queue.expedite_all(),
@@ -60,7 +62,7 @@ impl Core {
             if self.is_done(&mut due)? {
                 break;
             }
-            if let Some(failure) = self.hopeless(&due) {
+            if let Some(failure) = self.hopeless(&due, tried_after) {
                 return Err(failure.context(format!("persist {}", show(&op.path))));
             }
             if Instant::now() >= deadline {
@@ -162,10 +164,10 @@ impl Core {
     }
 
     /// A failure that waiting will not heal.
-    fn hopeless(&self, due: &Due) -> Option<FsError> {
+    fn hopeless(&self, due: &Due, since: Option<std::time::Instant>) -> Option<FsError> {
         match due {
-            Due::UpTo(last) => self.queue.first_permanent(*last),
-            Due::These(ids) => ids.iter().rev().find_map(|id| self.queue.permanent(*id)),
+            Due::UpTo(last) => self.queue.first_permanent(*last, since),
+            Due::These(ids) => ids.iter().rev().find_map(|id| self.queue.permanent(*id, since)),
         }
     }
 

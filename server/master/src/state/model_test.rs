@@ -445,6 +445,7 @@ impl World {
                 found: true,
                 length: length(Some(tag)),
                 mtime_ns: 1,
+                ..Default::default()
             });
             self.set_content(inode, tag);
         }

@@ -28,14 +28,26 @@ async fn content_that_is_nowhere_else_is_changed_where_it_is() {
     let (client, worker) = (harness.client().await, harness.worker().await);
     let far = FakeWorker::start(harness.master.clone(), harness.ufs.clone(), "elsewhere", 0).await;
     let opened = client.create(ROOT, "f", WriteType::MustCache).await.unwrap();
-    assert_eq!(opened.write.as_ref().unwrap().home.as_ref().unwrap().worker_id, worker.id);
+    assert_eq!(
+        opened.write.as_ref().unwrap().home.as_ref().unwrap().worker_id,
+        worker.id
+    );
     let file = client.finish(&worker, &opened, "abc").await;
     let mut visitor = harness.client().await;
-    let open = OpenSession { client: "far".into(), host: "elsewhere".into(), ..Default::default() };
+    let open = OpenSession {
+        client: "far".into(),
+        host: "elsewhere".into(),
+        ..Default::default()
+    };
     visitor.session = visitor.ask::<SessionInfo>(Op::OpenSession(open)).await.unwrap().session;
     let again = visitor.open_file(file, true).await.unwrap().write.unwrap();
     assert_eq!(again.home.unwrap().worker_id, worker.id);
-    let fresh = visitor.create(ROOT, "g", WriteType::MustCache).await.unwrap().write.unwrap();
+    let fresh = visitor
+        .create(ROOT, "g", WriteType::MustCache)
+        .await
+        .unwrap()
+        .write
+        .unwrap();
     assert_eq!(fresh.home.unwrap().worker_id, far.id);
 }
 
@@ -44,12 +56,22 @@ async fn reading_needs_permission() {
     let harness = Harness::start().await;
     let (mut client, worker) = (harness.client().await, harness.worker().await);
     let file = client.write(&worker, ROOT, "f", "secret").await;
-    let chmod = SetAttr { inode: file, mode: Some(0o600), ..Default::default() };
+    let chmod = SetAttr {
+        inode: file,
+        mode: Some(0o600),
+        ..Default::default()
+    };
     let _: Attr = client.ask(Op::SetAttr(chmod)).await.unwrap();
     client.caller.user = "somebody".into();
     client.caller.groups = vec![];
-    assert_eq!(client.open_file(file, false).await.unwrap_err().kind, ErrorKind::AccessDenied);
-    assert_eq!(client.open_file(file, true).await.unwrap_err().kind, ErrorKind::AccessDenied);
+    assert_eq!(
+        client.open_file(file, false).await.unwrap_err().kind,
+        ErrorKind::AccessDenied
+    );
+    assert_eq!(
+        client.open_file(file, true).await.unwrap_err().kind,
+        ErrorKind::AccessDenied
+    );
     client.caller.groups = vec!["supergroup".into()];
     assert!(client.open_file(file, false).await.is_ok());
 }
@@ -62,10 +84,18 @@ async fn cache_times_follow_the_sync_interval() {
         let harness = Harness::with(conf, Semantics::Object).await;
         let (client, worker) = (harness.client().await, harness.worker().await);
         harness.put("theirs", "x").await;
-        assert_eq!(client.lookup(ROOT, "theirs").await.unwrap().cache_ms, backed_ms, "{interval}");
+        assert_eq!(
+            client.lookup(ROOT, "theirs").await.unwrap().cache_ms,
+            backed_ms,
+            "{interval}"
+        );
         let hold = worker.hold.write().await;
         client.write(&worker, ROOT, "ours", "x").await;
-        assert_eq!(client.lookup(ROOT, "ours").await.unwrap().cache_ms, 3_600_000, "{interval}");
+        assert_eq!(
+            client.lookup(ROOT, "ours").await.unwrap().cache_ms,
+            3_600_000,
+            "{interval}"
+        );
         drop(hold);
     }
 }
@@ -74,14 +104,30 @@ async fn cache_times_follow_the_sync_interval() {
 async fn links_and_special_files() {
     let harness = Harness::start().await;
     let client = harness.client().await;
-    let link = Symlink { parent: ROOT, name: "l".into(), target: "no/where".into() };
+    let link = Symlink {
+        parent: ROOT,
+        name: "l".into(),
+        target: "no/where".into(),
+    };
     let made: Attr = client.ask(Op::Symlink(link)).await.unwrap();
     let read: LinkTarget = client.ask(Op::ReadLink(ReadLink { inode: made.inode })).await.unwrap();
     assert_eq!(read.target, "no/where");
-    let fifo = Mknod { parent: ROOT, name: "p".into(), kind: 3, mode: 0o600, rdev: 0 };
+    let fifo = Mknod {
+        parent: ROOT,
+        name: "p".into(),
+        kind: 3,
+        mode: 0o600,
+        rdev: 0,
+    };
     let made: Attr = client.ask(Op::Mknod(fifo)).await.unwrap();
-    assert_eq!(client.open_file(made.inode, false).await.unwrap_err().kind, ErrorKind::InvalidArgument);
-    assert_eq!(client.open_file(ROOT, false).await.unwrap_err().kind, ErrorKind::IsADirectory);
+    assert_eq!(
+        client.open_file(made.inode, false).await.unwrap_err().kind,
+        ErrorKind::InvalidArgument
+    );
+    assert_eq!(
+        client.open_file(ROOT, false).await.unwrap_err().kind,
+        ErrorKind::IsADirectory
+    );
 }
 
 #[tokio::test]
@@ -90,10 +136,19 @@ async fn names_that_the_store_cannot_hold_are_refused_at_once() {
     let client = harness.client().await;
     let _worker = harness.worker().await;
     let name = bytes::Bytes::from_static(b"\xff\xfe");
-    let create = Create { parent: ROOT, name: name.clone(), mode: 0o644, open: true, ..Default::default() };
+    let create = Create {
+        parent: ROOT,
+        name: name.clone(),
+        mode: 0o644,
+        open: true,
+        ..Default::default()
+    };
     let refused: Result<Opened, _> = client.ask(Op::Create(create.clone())).await;
     assert_eq!(refused.unwrap_err().kind, ErrorKind::InvalidArgument);
-    let cached = Create { write_type: WriteType::MustCache as i32, ..create };
+    let cached = Create {
+        write_type: WriteType::MustCache as i32,
+        ..create
+    };
     assert!(client.ask::<Opened>(Op::Create(cached)).await.is_ok());
     let long = client.mkdir(ROOT, &"x".repeat(256)).await.unwrap_err();
     assert_eq!(long.kind, ErrorKind::NameTooLong);

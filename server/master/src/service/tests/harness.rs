@@ -1,12 +1,12 @@
 //! A master with a client and a worker.
 
 use alluxio_common::config::{Configuration, keys};
+use alluxio_common::sync::Mutex;
 use alluxio_proto::master::*;
 use alluxio_proto::types::{Attr, Caller, WorkerAddress, WriteType};
 use alluxio_proto::{FsResult, MasterApi, SessionId, WatchStream};
 use alluxio_ufs::fault::{Call, FaultyUfs};
 use alluxio_ufs::{BytesSource, Expect, Semantics, UfsAttributes, UfsErrorKind, UnderFileSystem, memory};
-use alluxio_common::sync::Mutex;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use std::collections::{BTreeMap, HashMap};
@@ -54,7 +54,13 @@ impl Harness {
     pub async fn over(conf: Configuration, ufs: Arc<FaultyUfs>, on_disk: bool) -> Harness {
         let dir = tempfile::tempdir().unwrap();
         let master = Self::open(&dir, &conf, &ufs, on_disk).await.unwrap();
-        Harness { dir, conf, ufs, master, on_disk }
+        Harness {
+            dir,
+            conf,
+            ufs,
+            master,
+            on_disk,
+        }
     }
 
     pub async fn open(
@@ -84,12 +90,27 @@ impl Harness {
     }
 
     /// Stops the master and starts another one on the same folders.
-    pub async fn restart(mut self) -> Harness {
+    pub async fn restart(self) -> Harness {
         self.master.shutdown().await;
-        let Harness { dir, conf, ufs, on_disk, .. } = &self;
-        // The old one lets go of the folders when its last task is gone.
-        self.master = Self::open(dir, conf, ufs, *on_disk).await.unwrap();
-        self
+        // The folders are free when nobody holds the old one any more: its aborted worker ends at its next await.
+        let Harness {
+            dir,
+            conf,
+            ufs,
+            master,
+            on_disk,
+        } = self;
+        let old = Arc::downgrade(&master);
+        drop(master);
+        eventually("the end of the old master", || async { old.strong_count() == 0 }).await;
+        let master = Self::open(&dir, &conf, &ufs, on_disk).await.unwrap();
+        Harness {
+            dir,
+            conf,
+            ufs,
+            master,
+            on_disk,
+        }
     }
 
     pub async fn client(&self) -> Client {
@@ -183,7 +204,10 @@ impl Client {
         let mut client = Client {
             api,
             session: 0,
-            caller: Caller { user: "root".into(), groups: vec!["root".into()] },
+            caller: Caller {
+                user: "root".into(),
+                groups: vec!["root".into()],
+            },
             op: Arc::new(AtomicU64::new(1)),
         };
         client.session = client.open_session(0, &[]).await.session;
@@ -230,7 +254,13 @@ impl Client {
 
     pub async fn list_page(&self, inode: u64, after: &[u8], limit: u32) -> FsResult<DirPage> {
         let after = Bytes::copy_from_slice(after);
-        self.ask(Op::ReadDir(ReadDir { inode, after, limit, refresh: false })).await
+        self.ask(Op::ReadDir(ReadDir {
+            inode,
+            after,
+            limit,
+            refresh: false,
+        }))
+        .await
     }
 
     pub async fn names(&self, inode: u64) -> FsResult<Vec<String>> {
@@ -262,7 +292,13 @@ impl Client {
 
     pub async fn mkdir(&self, parent: u64, name: &str) -> FsResult<Attr> {
         let name = Bytes::copy_from_slice(name.as_bytes());
-        self.ask(Op::Mkdir(Mkdir { parent, name, mode: 0o755, write_type: 0 })).await
+        self.ask(Op::Mkdir(Mkdir {
+            parent,
+            name,
+            mode: 0o755,
+            write_type: 0,
+        }))
+        .await
     }
 
     pub async fn unlink(&self, parent: u64, name: &str) -> FsResult<Empty> {
@@ -282,11 +318,23 @@ impl Client {
     }
 
     pub async fn open_file(&self, inode: u64, write: bool) -> FsResult<Opened> {
-        self.ask(Op::Open(Open { inode, read: true, write, truncate: false, write_type: 0 })).await
+        self.ask(Op::Open(Open {
+            inode,
+            read: true,
+            write,
+            truncate: false,
+            write_type: 0,
+        }))
+        .await
     }
 
     pub async fn close(&self, inode: u64, write: bool) -> FsResult<Empty> {
-        self.ask(Op::Close(Close { inode, write, abandon: false })).await
+        self.ask(Op::Close(Close {
+            inode,
+            write,
+            abandon: false,
+        }))
+        .await
     }
 
     /// Creates, writes, commits and closes a file. Answers with its inode.
@@ -306,7 +354,14 @@ impl Client {
     }
 
     pub async fn commit(&self, inode: u64, version: u64, length: u64) -> FsResult<Attr> {
-        self.ask(Op::Commit(Commit { inode, version, length, mtime_ns: 1_000_000_000, keep_open: false })).await
+        self.ask(Op::Commit(Commit {
+            inode,
+            version,
+            length,
+            mtime_ns: 1_000_000_000,
+            keep_open: false,
+        }))
+        .await
     }
 
     pub async fn wait_persisted(&self, path: &str, timeout: Duration) -> FsResult<Counted> {
@@ -346,8 +401,15 @@ impl FakeWorker {
     ) -> FakeWorker {
         let register = RegisterWorker {
             worker_id: id,
-            address: Some(WorkerAddress { host: host.into(), port: 1, ..Default::default() }),
-            tiers: vec![ReportTier { capacity_bytes: 1 << 30, ..Default::default() }],
+            address: Some(WorkerAddress {
+                host: host.into(),
+                port: 1,
+                ..Default::default()
+            }),
+            tiers: vec![ReportTier {
+                capacity_bytes: 1 << 30,
+                ..Default::default()
+            }],
             version: "test".into(),
             cluster_id: String::new(),
         };
@@ -362,11 +424,19 @@ impl FakeWorker {
             dropped: dropped.clone(),
         };
         let task = tokio::spawn(Arc::new(work).run());
-        FakeWorker { id: registered.worker_id, files, hold, dropped, task }
+        FakeWorker {
+            id: registered.worker_id,
+            files,
+            hold,
+            dropped,
+            task,
+        }
     }
 
     pub fn keep(&self, inode: u64, version: u64, content: &str) {
-        self.files.lock().insert((inode, version), Bytes::copy_from_slice(content.as_bytes()));
+        self.files
+            .lock()
+            .insert((inode, version), Bytes::copy_from_slice(content.as_bytes()));
     }
 
     /// Dies without a word.
@@ -391,7 +461,10 @@ struct Working {
 }
 
 async fn ask<T: FromReply>(api: &Arc<MasterService>, op: Op) -> FsResult<T> {
-    let request = MasterRequest { op: Some(op), ..Default::default() };
+    let request = MasterRequest {
+        op: Some(op),
+        ..Default::default()
+    };
     Ok(T::from_reply(api.call(request).await?).expect("the answer is of the expected kind"))
 }
 
@@ -405,7 +478,9 @@ impl Working {
                 wait_ms: 1000,
                 capacity_tasks: 16,
             };
-            let Ok(tasks) = ask::<WorkerTasks>(&self.api, Op::WorkerHeartbeat(beat)).await else { return };
+            let Ok(tasks) = ask::<WorkerTasks>(&self.api, Op::WorkerHeartbeat(beat)).await else {
+                return;
+            };
             self.dropped.lock().extend(tasks.drop);
             for task in tasks.recover {
                 let worker = self.clone();
@@ -427,6 +502,7 @@ impl Working {
             found: content.is_some() && !task.discard,
             length: content.map_or(0, |content| content.len() as u64),
             mtime_ns: 2_000_000_000,
+            ..Default::default()
         };
         let _: FsResult<Empty> = ask(&self.api, Op::Recovered(recovered)).await;
     }
@@ -442,10 +518,18 @@ impl Working {
                     fingerprint => Expect::Fingerprint(fingerprint.to_owned()),
                 };
                 let source = BytesSource(content);
-                let written = self.ufs.write(&task.path, &source, &expect, &UfsAttributes::default()).await;
-                written.map(|status| status.fingerprint).map_err(alluxio_proto::FsError::from)
+                let written = self
+                    .ufs
+                    .write(&task.path, &source, &expect, &UfsAttributes::default())
+                    .await;
+                written
+                    .map(|status| status.fingerprint)
+                    .map_err(alluxio_proto::FsError::from)
             }
-            None => Err(alluxio_proto::FsError::new(alluxio_proto::ErrorKind::Stale, "no such version here")),
+            None => Err(alluxio_proto::FsError::new(
+                alluxio_proto::ErrorKind::Stale,
+                "no such version here",
+            )),
         };
         let done = PersistDone {
             worker_id: self.id,

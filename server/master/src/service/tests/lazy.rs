@@ -30,10 +30,12 @@ async fn many_objects_are_listed_in_pages() {
     let names = client.names(big).await.unwrap();
     assert_eq!(names.len(), COUNT);
     assert!(names.is_sorted(), "in the order of bytes");
-    assert_eq!(harness.calls(Call::List), COUNT.div_ceil(1000) as u64);
+    // The store may say that there is more when there is just no more.
+    let calls = harness.calls(Call::List);
+    assert!(calls <= COUNT.div_ceil(1000) as u64 + 1, "{calls} calls");
     // Loaded once: the second listing asks nobody.
     client.names(big).await.unwrap();
-    assert_eq!(harness.calls(Call::List), COUNT.div_ceil(1000) as u64);
+    assert_eq!(harness.calls(Call::List), calls);
 }
 
 #[tokio::test]
@@ -46,7 +48,10 @@ async fn one_look_serves_all_who_wait() {
     harness.ufs.faults().delay(Call::List, Duration::from_millis(30));
     let before = harness.calls(Call::Status);
     let found = join_all((0..50).map(|_| client.lookup(ROOT, "dir"))).await;
-    assert!(found.iter().all(|attr| attr.as_ref().is_ok_and(|attr| attr.inode == found[0].as_ref().unwrap().inode)));
+    assert!(found.iter().all(|attr| {
+        attr.as_ref()
+            .is_ok_and(|attr| attr.inode == found[0].as_ref().unwrap().inode)
+    }));
     assert_eq!(harness.calls(Call::Status), before + 1);
     let dir = found[0].as_ref().unwrap().inode;
     let before = harness.calls(Call::List);
@@ -90,12 +95,22 @@ async fn trouble_hides_nothing_that_is_known() {
     let client = harness.client().await;
     let dir = client.lookup(ROOT, "d").await.unwrap().inode;
     assert_eq!(client.names(dir).await.unwrap(), ["a"]);
-    harness.ufs.faults().fail_next(Call::List, u32::MAX, UfsErrorKind::Unreachable);
-    harness.ufs.faults().fail_next(Call::Status, u32::MAX, UfsErrorKind::Unreachable);
+    harness
+        .ufs
+        .faults()
+        .fail_next(Call::List, u32::MAX, UfsErrorKind::Unreachable);
+    harness
+        .ufs
+        .faults()
+        .fail_next(Call::Status, u32::MAX, UfsErrorKind::Unreachable);
     assert_eq!(client.names(dir).await.unwrap(), ["a"]);
     let file = client.lookup(dir, "a").await.unwrap().inode;
     assert_eq!(client.open_file(file, false).await.unwrap().read.unwrap().length, 1);
-    let refresh = ReadDir { inode: dir, refresh: true, ..Default::default() };
+    let refresh = ReadDir {
+        inode: dir,
+        refresh: true,
+        ..Default::default()
+    };
     let forced: Result<DirPage, _> = client.ask(Op::ReadDir(refresh)).await;
     assert_eq!(forced.unwrap_err().kind, ErrorKind::Unavailable);
 }
@@ -111,7 +126,10 @@ async fn others_additions_changes_and_removals_are_seen() {
         let client = harness.client().await;
         let dir = client.lookup(ROOT, "d").await.unwrap().inode;
         assert_eq!(client.names(dir).await.unwrap(), ["change", "keep", "remove", "sub"]);
-        let (kept, changed) = (client.lookup(dir, "keep").await.unwrap(), client.lookup(dir, "change").await.unwrap());
+        let (kept, changed) = (
+            client.lookup(dir, "keep").await.unwrap(),
+            client.lookup(dir, "change").await.unwrap(),
+        );
         harness.put("d/change", "two").await;
         harness.put("d/new", "3").await;
         harness.remove("d/remove").await;
@@ -121,7 +139,10 @@ async fn others_additions_changes_and_removals_are_seen() {
         assert!(again.version > changed.version);
         let still = client.lookup(dir, "keep").await.unwrap();
         assert_eq!((still.inode, still.version), (kept.inode, kept.version));
-        assert_eq!(client.lookup(dir, "remove").await.unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(
+            client.lookup(dir, "remove").await.unwrap_err().kind,
+            ErrorKind::NotFound
+        );
     }
 }
 
@@ -149,7 +170,10 @@ async fn what_is_ours_is_not_taken_for_removed() {
     let hold = worker.hold.write().await;
     client.write(&worker, dir, "mine", "not uploaded yet").await;
     client.mkdir(dir, "empty").await.unwrap();
-    client.create(dir, "open", alluxio_proto::types::WriteType::MustCache).await.unwrap();
+    client
+        .create(dir, "open", alluxio_proto::types::WriteType::MustCache)
+        .await
+        .unwrap();
     for _ in 0..3 {
         assert_eq!(client.names(dir).await.unwrap(), ["a", "empty", "mine", "open"]);
     }
@@ -171,14 +195,22 @@ async fn a_reader_that_met_another_object_gets_the_new_one() {
     let client = harness.client().await;
     let file = client.lookup(ROOT, "f").await.unwrap();
     harness.put("f", "newer").await;
-    let changed = UfsChanged { inode: file.inode, version: file.version };
+    let changed = UfsChanged {
+        inode: file.inode,
+        version: file.version,
+    };
     let opened: Opened = client.ask(Op::UfsChanged(changed)).await.unwrap();
     let read = opened.read.unwrap();
     assert_eq!(read.length, 5);
     assert!(read.version > file.version);
     assert_eq!(read.ufs.unwrap().length, 5);
     harness.remove("f").await;
-    let gone: Result<Opened, _> = client.ask(Op::UfsChanged(UfsChanged { inode: file.inode, version: read.version })).await;
+    let gone: Result<Opened, _> = client
+        .ask(Op::UfsChanged(UfsChanged {
+            inode: file.inode,
+            version: read.version,
+        }))
+        .await;
     assert_eq!(gone.unwrap_err().kind, ErrorKind::NotFound);
     assert_eq!(client.lookup(ROOT, "f").await.unwrap_err().kind, ErrorKind::NotFound);
 }
@@ -189,12 +221,19 @@ async fn paths_are_searched_with_permission() {
     let mut client = harness.client().await;
     let dir = client.mkdir(ROOT, "private").await.unwrap().inode;
     client.mkdir(dir, "inner").await.unwrap();
-    let chmod = SetAttr { inode: dir, mode: Some(0o700), ..Default::default() };
+    let chmod = SetAttr {
+        inode: dir,
+        mode: Some(0o700),
+        ..Default::default()
+    };
     let _: alluxio_proto::types::Attr = client.ask(Op::SetAttr(chmod)).await.unwrap();
     assert!(client.resolve("/private/inner").await.is_ok());
     client.caller.user = "somebody".into();
     client.caller.groups = vec!["users".into()];
-    assert_eq!(client.resolve("/private/inner").await.unwrap_err().kind, ErrorKind::AccessDenied);
+    assert_eq!(
+        client.resolve("/private/inner").await.unwrap_err().kind,
+        ErrorKind::AccessDenied
+    );
     assert!(client.resolve("/private").await.is_ok());
     for (path, kind) in [
         ("private", ErrorKind::InvalidArgument),

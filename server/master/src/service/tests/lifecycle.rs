@@ -21,22 +21,35 @@ async fn a_restart_keeps_names_and_resumes_intents() {
         let harness = Harness::over(conf(), ufs, on_disk).await;
         let (client, worker) = (harness.client().await, harness.worker().await);
         let dir = client.mkdir(ROOT, "d").await.unwrap().inode;
-        harness.ufs.faults().fail_next(Call::Write, u32::MAX, UfsErrorKind::Unreachable);
+        harness
+            .ufs
+            .faults()
+            .fail_next(Call::Write, u32::MAX, UfsErrorKind::Unreachable);
         let file = client.write(&worker, dir, "f", "content").await;
-        let open = client.create(dir, "open", WriteType::AsyncThrough).await.unwrap().attr.unwrap().inode;
+        let open = client
+            .create(dir, "open", WriteType::AsyncThrough)
+            .await
+            .unwrap()
+            .attr
+            .unwrap()
+            .inode;
         let cluster = harness.master.cluster_id();
-        worker.kill();
-        let (id, files) = (worker.id, worker.files.clone());
+        let (session, id, files) = (client.session, worker.id, worker.files.clone());
+        // Whoever holds the old master holds its folders.
+        drop((client, worker));
         let harness = harness.restart().await;
         assert_eq!(harness.master.cluster_id(), cluster);
         harness.ufs.faults().heal();
-        let again = client_of(&harness, client.session).await;
-        assert_eq!(again.session, client.session, "the session lives on");
+        let again = client_of(&harness, session).await;
+        assert_eq!(again.session, session, "the session lives on");
         assert_eq!(again.lookup(dir, "f").await.unwrap().inode, file);
         assert!(again.lookup(dir, "open").await.unwrap().open_for_write);
         let _worker = FakeWorker::start_with(harness.master.clone(), harness.ufs.clone(), HOST, id, files).await;
         again.wait_persisted("/d/f", LONG).await.unwrap();
-        assert_eq!(harness.objects().await, BTreeMap::from([("d/f".into(), "content".into())]));
+        assert_eq!(
+            harness.objects().await,
+            BTreeMap::from([("d/f".into(), "content".into())])
+        );
         assert_eq!(again.lookup(dir, "open").await.unwrap().inode, open);
     }
 }
@@ -54,19 +67,30 @@ async fn in_one_process_a_restart_ends_the_sessions_of_this_host() {
     let file = client.create(ROOT, "f", WriteType::AsyncThrough).await.unwrap();
     let (inode, version) = (file.attr.unwrap().inode, file.write.unwrap().version);
     worker.keep(inode, version, "promised");
-    let durable = MarkDurable { inode, version, length: 8, mtime_ns: 1 };
+    let durable = MarkDurable {
+        inode,
+        version,
+        length: 8,
+        mtime_ns: 1,
+    };
     let _: Empty = client.ask(Op::MarkDurable(durable)).await.unwrap();
-    worker.kill();
+    let (session, id, files) = (client.session, worker.id, worker.files.clone());
+    drop((client, worker));
     harness.master.shutdown().await;
-    let Harness { dir, conf, ufs, master, .. } = harness;
+    let Harness {
+        dir, conf, ufs, master, ..
+    } = harness;
     drop(master);
     let mut options = Harness::options(&dir, &conf, &ufs, true);
     options.end_sessions_of_host = Some(HOST.into());
     let master = Master::start(&conf, options).await.unwrap();
-    let _worker = FakeWorker::start_with(master.clone(), ufs, HOST, worker.id, worker.files.clone()).await;
+    let _worker = FakeWorker::start_with(master.clone(), ufs, HOST, id, files).await;
     let again = Client::open(master).await;
-    assert_eq!(client.session + 1, again.session);
-    eventually("recovery", || async { again.lookup(ROOT, "f").await.is_ok_and(|attr| attr.size == 8) }).await;
+    assert_eq!(session + 1, again.session);
+    eventually("recovery", || async {
+        again.lookup(ROOT, "f").await.is_ok_and(|attr| attr.size == 8)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -103,7 +127,10 @@ async fn folders_and_roots_of_others_are_refused() {
     let mut changed = conf();
     changed.set(keys::master::ROOT_UFS.name, "memory://posix");
     let error = Harness::open(&dir, &changed, &ufs, true).await.unwrap_err();
-    assert!(error.message.contains("memory://posix") && error.message.contains("memory://objects"), "{error}");
+    assert!(
+        error.message.contains("memory://posix") && error.message.contains("memory://objects"),
+        "{error}"
+    );
     let mut options = Harness::options(&dir, &conf(), &ufs, true);
     options.journal_dir = other.path().join("journal");
     let error = Master::start(&conf(), options).await.unwrap_err();
@@ -120,7 +147,10 @@ async fn our_own_folders_are_no_under_storage() {
     let dir = tempfile::tempdir().unwrap();
     let ufs = Arc::new(memory(Semantics::Object));
     let mut conf = conf();
-    conf.set(keys::master::ROOT_UFS.name, dir.path().join("journal/x").to_str().unwrap());
+    conf.set(
+        keys::master::ROOT_UFS.name,
+        dir.path().join("journal/x").to_str().unwrap(),
+    );
     let error = Harness::open(&dir, &conf, &ufs, true).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidArgument);
     assert!(error.message.contains("is a folder of ours"), "{error}");
@@ -137,7 +167,10 @@ async fn mounting_at_run_time() {
         uri: store.path().to_str().unwrap().into(),
         read_only: true,
         shared: true,
-        options: vec![Property { key: "s3a.secretKey".into(), value: "hush".into() }],
+        options: vec![Property {
+            key: "s3a.secretKey".into(),
+            value: "hush".into(),
+        }],
     };
     let info: MountInfo = client.ask(Op::Mount(mount.clone())).await.unwrap();
     assert_eq!((info.path, info.ufs_type.as_str()), ("/m".into(), "posix"));
@@ -146,7 +179,11 @@ async fn mounting_at_run_time() {
     assert_eq!(client.mkdir(m, "x").await.unwrap_err().kind, ErrorKind::ReadOnly);
     let again: Result<MountInfo, _> = client.ask(Op::Mount(mount.clone())).await;
     assert_eq!(again.unwrap_err().kind, ErrorKind::Busy);
-    let missing = Mount { path: "/n".into(), uri: "/does/not/exist".into(), ..mount };
+    let missing = Mount {
+        path: "/n".into(),
+        uri: "/does/not/exist".into(),
+        ..mount
+    };
     let refused: Result<MountInfo, _> = client.ask(Op::Mount(missing)).await;
     assert!(refused.unwrap_err().message.contains("/does/not/exist"));
     assert_eq!(client.lookup(ROOT, "n").await.unwrap_err().kind, ErrorKind::NotFound);
@@ -187,10 +224,16 @@ async fn reports_and_capacity() {
 async fn unknown_workers_must_register_and_foreign_ones_must_not() {
     let harness = Harness::start().await;
     let client = harness.client().await;
-    let beat = WorkerHeartbeat { worker_id: 5, ..Default::default() };
+    let beat = WorkerHeartbeat {
+        worker_id: 5,
+        ..Default::default()
+    };
     let tasks: WorkerTasks = client.ask(Op::WorkerHeartbeat(beat)).await.unwrap();
     assert!(tasks.reregister);
-    let foreign = RegisterWorker { cluster_id: "another".into(), ..Default::default() };
+    let foreign = RegisterWorker {
+        cluster_id: "another".into(),
+        ..Default::default()
+    };
     let refused: Result<Registered, _> = client.ask(Op::RegisterWorker(foreign)).await;
     assert!(refused.unwrap_err().message.contains("belongs to cluster another"));
 }
@@ -204,17 +247,33 @@ async fn frames_carry_requests_and_streams() {
     let serving = tokio::spawn(harness.master.clone().serve(listener));
     let client = RpcClient::new(vec![Address::tcp("127.0.0.1", port)], ClientOptions::default());
     let call = |op| {
-        let header = MasterRequest { op: Some(op), ..local.request(Op::KeepAlive(Empty {})) }.encode_to_vec();
+        let header = MasterRequest {
+            op: Some(op),
+            ..local.request(Op::KeepAlive(Empty {}))
+        }
+        .encode_to_vec();
         client.call(SERVICE_MASTER, header.into(), bytes::Bytes::new())
     };
     let (reply, _) = call(Op::GetAttr(GetAttr { inode: ROOT })).await.unwrap();
-    let Some(Reply::Attr(attr)) = MasterReply::decode(reply).unwrap().reply else { panic!("another answer") };
+    let Some(Reply::Attr(attr)) = MasterReply::decode(reply).unwrap().reply else {
+        panic!("another answer")
+    };
     assert_eq!(attr.inode, ROOT);
     let missing = call(Op::GetAttr(GetAttr { inode: 99 })).await.unwrap_err();
     assert_eq!(missing.kind, ErrorKind::NotFound);
-    let garbage = client.call(SERVICE_MASTER, bytes::Bytes::from_static(b"\xff\xff\xff"), bytes::Bytes::new()).await;
+    let garbage = client
+        .call(
+            SERVICE_MASTER,
+            bytes::Bytes::from_static(b"\xff\xff\xff"),
+            bytes::Bytes::new(),
+        )
+        .await;
     assert_eq!(garbage.unwrap_err().kind, ErrorKind::InvalidArgument);
-    let header = MasterRequest { session: local.session, ..Default::default() }.encode_to_vec();
+    let header = MasterRequest {
+        session: local.session,
+        ..Default::default()
+    }
+    .encode_to_vec();
     let mut stream = client.stream(SERVICE_MASTER, header.into()).await.unwrap();
     let batch = WatchBatch::decode(stream.next().await.unwrap().unwrap()).unwrap();
     assert_eq!(batch.items[0].event, Some(WatchEvent::Reset(Empty {})));

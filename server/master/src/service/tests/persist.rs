@@ -17,7 +17,10 @@ async fn what_is_committed_is_uploaded() {
     let dir = client.mkdir(ROOT, "d").await.unwrap().inode;
     let file = client.write(&worker, dir, "f", "content").await;
     client.wait_persisted("/d/f", LONG).await.unwrap();
-    assert_eq!(harness.objects().await, BTreeMap::from([("d/f".into(), "content".into())]));
+    assert_eq!(
+        harness.objects().await,
+        BTreeMap::from([("d/f".into(), "content".into())])
+    );
     let attr: alluxio_proto::types::Attr = client.ask(Op::GetAttr(GetAttr { inode: file })).await.unwrap();
     assert_eq!(attr.persist_state, PersistState::Persisted as i32);
     let read = client.open_file(file, false).await.unwrap().read.unwrap();
@@ -29,10 +32,18 @@ async fn what_is_committed_is_uploaded() {
 async fn empty_files_need_no_worker() {
     let harness = Harness::start().await;
     let client = harness.client().await;
-    let create = Create { parent: ROOT, name: "empty".into(), mode: 0o644, ..Default::default() };
+    let create = Create {
+        parent: ROOT,
+        name: "empty".into(),
+        mode: 0o644,
+        ..Default::default()
+    };
     let _: Opened = client.ask(Op::Create(create)).await.unwrap();
     client.wait_persisted("/", LONG).await.unwrap();
-    assert_eq!(harness.objects().await, BTreeMap::from([("empty".into(), String::new())]));
+    assert_eq!(
+        harness.objects().await,
+        BTreeMap::from([("empty".into(), String::new())])
+    );
     // With data to take, one must be there.
     let error = client.create(ROOT, "data", WriteType::AsyncThrough).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
@@ -63,20 +74,29 @@ async fn renames_and_removals_race_with_uploads() {
                 }
                 2 => match client.unlink(dir, &name).await {
                     Ok(_) => assert!(expected.remove(&name).is_some()),
-                    Err(error) => assert!(error.kind == ErrorKind::NotFound && !expected.contains_key(&name), "{error}"),
+                    Err(error) => assert!(
+                        error.kind == ErrorKind::NotFound && !expected.contains_key(&name),
+                        "{error}"
+                    ),
                 },
                 _ if name != other => match client.rename(dir, &name, dir, &other).await {
                     Ok(_) => {
                         let moved = expected.remove(&name).expect("only what is there can be renamed");
                         expected.insert(other, moved);
                     }
-                    Err(error) => assert!(error.kind == ErrorKind::NotFound && !expected.contains_key(&name), "{error}"),
+                    Err(error) => assert!(
+                        error.kind == ErrorKind::NotFound && !expected.contains_key(&name),
+                        "{error}"
+                    ),
                 },
                 _ => {}
             }
         }
         client.wait_persisted("/", LONG).await.unwrap();
-        let expected: BTreeMap<_, _> = expected.into_iter().map(|(name, content)| (format!("d/{name}"), content)).collect();
+        let expected: BTreeMap<_, _> = expected
+            .into_iter()
+            .map(|(name, content)| (format!("d/{name}"), content))
+            .collect();
         assert_eq!(harness.objects().await, expected, "{semantics:?}");
         assert_eq!(harness.master.state().pending_intents(), 0);
     }
@@ -92,7 +112,14 @@ async fn create_write_rename_costs_one_upload() {
     client.rename(ROOT, "tmp", ROOT, "final").await.unwrap();
     client.wait_persisted("/final", LONG).await.unwrap();
     assert_eq!(harness.objects().await, BTreeMap::from([("final".into(), "x".into())]));
-    assert_eq!((harness.calls(Call::Write), harness.calls(Call::Rename), harness.calls(Call::Delete)), (1, 0, 0));
+    assert_eq!(
+        (
+            harness.calls(Call::Write),
+            harness.calls(Call::Rename),
+            harness.calls(Call::Delete)
+        ),
+        (1, 0, 0)
+    );
 }
 
 #[tokio::test]
@@ -109,10 +136,20 @@ async fn a_whole_tree_goes() {
     client.write(&worker, ROOT, "stays", "y").await;
     client.wait_persisted("/", LONG).await.unwrap();
     harness.put("top/behind/our/back", "z").await;
-    let delete = Delete { path: "/top".into(), recursive: false, alluxio_only: false };
+    let delete = Delete {
+        path: "/top".into(),
+        recursive: false,
+        alluxio_only: false,
+    };
     let refused: Result<Counted, _> = client.ask(Op::Delete(delete.clone())).await;
     assert_eq!(refused.unwrap_err().kind, ErrorKind::NotEmpty);
-    let _: Counted = client.ask(Op::Delete(Delete { recursive: true, ..delete })).await.unwrap();
+    let _: Counted = client
+        .ask(Op::Delete(Delete {
+            recursive: true,
+            ..delete
+        }))
+        .await
+        .unwrap();
     assert_eq!(client.lookup(ROOT, "top").await.unwrap_err().kind, ErrorKind::NotFound);
     client.wait_persisted("/", LONG).await.unwrap();
     assert_eq!(harness.objects().await, BTreeMap::from([("stays".into(), "y".into())]));
@@ -123,12 +160,18 @@ async fn a_whole_tree_goes() {
 async fn failures_are_tried_again_and_told() {
     let harness = Harness::start().await;
     let (client, worker) = (harness.client().await, harness.worker().await);
-    harness.ufs.faults().fail_next(Call::Write, 3, UfsErrorKind::Unreachable);
+    harness
+        .ufs
+        .faults()
+        .fail_next(Call::Write, 3, UfsErrorKind::Unreachable);
     client.write(&worker, ROOT, "f", "x").await;
     client.wait_persisted("/", LONG).await.unwrap();
     assert_eq!(harness.objects().await.len(), 1);
     // Without hope, who waits is told at once.
-    harness.ufs.faults().fail_next(Call::Write, u32::MAX, UfsErrorKind::Denied);
+    harness
+        .ufs
+        .faults()
+        .fail_next(Call::Write, u32::MAX, UfsErrorKind::Denied);
     client.write(&worker, ROOT, "g", "y").await;
     for path in ["/", "/g"] {
         let started = Instant::now();
@@ -148,10 +191,21 @@ async fn waiting_ends_with_a_reason() {
     let (client, worker) = (harness.client().await, harness.worker().await);
     let _hold = worker.hold.write().await;
     client.write(&worker, ROOT, "f", "x").await;
-    let error = client.wait_persisted("/f", Duration::from_millis(50)).await.unwrap_err();
+    let error = client
+        .wait_persisted("/f", Duration::from_millis(50))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Timeout);
-    assert!(error.message.contains("persist /f: not done after 50ms, 1 changes pending"), "{error}");
-    assert_eq!(client.wait_persisted("/none", LONG).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert!(
+        error
+            .message
+            .contains("persist /f: not done after 50ms, 1 changes pending"),
+        "{error}"
+    );
+    assert_eq!(
+        client.wait_persisted("/none", LONG).await.unwrap_err().kind,
+        ErrorKind::NotFound
+    );
 }
 
 #[tokio::test]
@@ -162,7 +216,11 @@ async fn what_is_kept_in_the_cache_is_uploaded_on_demand() {
     client.finish(&worker, &opened, "cached").await;
     client.wait_persisted("/", LONG).await.unwrap();
     assert_eq!(harness.objects().await.len(), 0);
-    let wait = WaitPersisted { path: "/".into(), schedule: true, ..Default::default() };
+    let wait = WaitPersisted {
+        path: "/".into(),
+        schedule: true,
+        ..Default::default()
+    };
     let _: Counted = client.ask(Op::WaitPersisted(wait)).await.unwrap();
     assert_eq!(harness.objects().await, BTreeMap::from([("f".into(), "cached".into())]));
 }
@@ -223,9 +281,18 @@ async fn freed_files_are_dropped_by_workers() {
     let located: Locations = client.ask(Op::Locate(Locate { inode: file })).await.unwrap();
     assert_eq!(located.locations.len(), 1);
     client.wait_persisted("/", LONG).await.unwrap();
-    let freed: Counted = client.ask(Op::Free(Free { path: "/".into(), force: false })).await.unwrap();
+    let freed: Counted = client
+        .ask(Op::Free(Free {
+            path: "/".into(),
+            force: false,
+        }))
+        .await
+        .unwrap();
     assert_eq!((freed.files, freed.bytes), (1, 1));
-    eventually("the drop", || async { worker.dropped.lock().iter().any(|dropped| dropped.inode == file) }).await;
+    eventually("the drop", || async {
+        worker.dropped.lock().iter().any(|dropped| dropped.inode == file)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -235,5 +302,8 @@ async fn paths_of_stores() {
     let client = harness.client().await;
     let inode = client.resolve("/d/f").await.unwrap().inode;
     let path: PathReply = client.ask(Op::GetPath(GetPath { inode })).await.unwrap();
-    assert_eq!((path.path, path.ufs_uri.as_str()), (Bytes::from("/d/f"), "memory://objects/d/f"));
+    assert_eq!(
+        (path.path, path.ufs_uri.as_str()),
+        (Bytes::from("/d/f"), "memory://objects/d/f")
+    );
 }

@@ -26,7 +26,11 @@ async fn an_unlinked_file_stays_until_its_last_close() {
     client.open_file(file, false).await.unwrap();
     other.unlink(ROOT, "f").await.unwrap();
     assert_eq!(client.lookup(ROOT, "f").await.unwrap_err().kind, ErrorKind::NotFound);
-    let get = || async { client.ask::<alluxio_proto::types::Attr>(Op::GetAttr(GetAttr { inode: file })).await };
+    let get = || async {
+        client
+            .ask::<alluxio_proto::types::Attr>(Op::GetAttr(GetAttr { inode: file }))
+            .await
+    };
     assert_eq!(get().await.unwrap().nlink, 0);
     client.close(file, false).await.unwrap();
     assert_eq!(get().await.unwrap().nlink, 0);
@@ -57,11 +61,22 @@ async fn silence_ends_a_session_and_recovers_what_it_wrote() {
     let harness = Harness::with(short_sessions(), Semantics::Object).await;
     let worker = harness.worker().await;
     let dead = harness.client().await;
-    let lost = dead.create(ROOT, "nothing-promised", WriteType::AsyncThrough).await.unwrap().attr.unwrap().inode;
+    let lost = dead
+        .create(ROOT, "nothing-promised", WriteType::AsyncThrough)
+        .await
+        .unwrap()
+        .attr
+        .unwrap()
+        .inode;
     let synced = dead.create(ROOT, "synced", WriteType::AsyncThrough).await.unwrap();
     let (inode, version) = (synced.attr.unwrap().inode, synced.write.unwrap().version);
     worker.keep(inode, version, "promised");
-    let durable = MarkDurable { inode, version, length: 8, mtime_ns: 1 };
+    let durable = MarkDurable {
+        inode,
+        version,
+        length: 8,
+        mtime_ns: 1,
+    };
     let _: Empty = dead.ask(Op::MarkDurable(durable)).await.unwrap();
     let held = dead.write(&worker, ROOT, "held", "x").await;
     dead.open_file(held, false).await.unwrap();
@@ -70,24 +85,36 @@ async fn silence_ends_a_session_and_recovers_what_it_wrote() {
     eventually("the end of the silent session", || async {
         // Keeps this one alive.
         let _: Empty = client.ask(Op::KeepAlive(Empty {})).await.unwrap();
-        client.lookup(ROOT, "synced").await.is_ok_and(|attr| attr.size == 8 && !attr.open_for_write)
+        client
+            .lookup(ROOT, "synced")
+            .await
+            .is_ok_and(|attr| attr.size == 8 && !attr.open_for_write)
     })
     .await;
-    assert_eq!(client.lookup(ROOT, "nothing-promised").await.unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(
+        client.lookup(ROOT, "nothing-promised").await.unwrap_err().kind,
+        ErrorKind::NotFound
+    );
     for inode in [lost, held] {
         let gone: Result<alluxio_proto::types::Attr, _> = client.ask(Op::GetAttr(GetAttr { inode })).await;
         assert_eq!(gone.unwrap_err().kind, ErrorKind::NotFound);
     }
     assert_eq!(dead.lookup(ROOT, "synced").await.unwrap_err().kind, ErrorKind::Stale);
     client.wait_persisted("/", LONG).await.unwrap();
-    assert_eq!(harness.objects().await.get("synced").map(String::as_str), Some("promised"));
+    assert_eq!(
+        harness.objects().await.get("synced").map(String::as_str),
+        Some("promised")
+    );
 }
 
 #[tokio::test]
 async fn a_resumed_session_names_what_it_has_open() {
     let harness = Harness::start().await;
     let (client, worker) = (harness.client().await, harness.worker().await);
-    let (a, b) = (client.write(&worker, ROOT, "a", "x").await, client.write(&worker, ROOT, "b", "x").await);
+    let (a, b) = (
+        client.write(&worker, ROOT, "a", "x").await,
+        client.write(&worker, ROOT, "b", "x").await,
+    );
     for file in [a, b] {
         client.open_file(file, false).await.unwrap();
     }
@@ -126,7 +153,11 @@ async fn others_hear_of_changes() {
     let mut own = author.watch().await;
     own.next().await.unwrap().unwrap();
     author.mkdir(dir, "x").await.unwrap();
-    assert_eq!(own.next().await.unwrap().unwrap().items.len(), 0, "a heartbeat, nothing else");
+    assert_eq!(
+        own.next().await.unwrap().unwrap().items.len(),
+        0,
+        "a heartbeat, nothing else"
+    );
     let _: Empty = author.ask(Op::CloseSession(Empty {})).await.unwrap();
     assert_eq!(own.next().await.unwrap().unwrap_err().kind, ErrorKind::Stale);
     assert!(harness.master.watch(SessionId(author.session)).await.is_err());
@@ -137,13 +168,32 @@ async fn a_retry_gets_the_same_answer() {
     let harness = Harness::start().await;
     let (client, worker) = (harness.client().await, harness.worker().await);
     client.write(&worker, ROOT, "f", "x").await;
-    let request = client.request(Op::Unlink(Unlink { parent: ROOT, name: "f".into() }));
+    let request = client.request(Op::Unlink(Unlink {
+        parent: ROOT,
+        name: "f".into(),
+    }));
     assert!(harness.master.call(request.clone()).await.is_ok());
     assert!(harness.master.call(request).await.is_ok(), "done once, answered twice");
-    let create = Create { parent: ROOT, name: "g".into(), mode: 0o600, open: true, ..Default::default() };
+    let create = Create {
+        parent: ROOT,
+        name: "g".into(),
+        mode: 0o600,
+        open: true,
+        ..Default::default()
+    };
     let request = client.request(Op::Create(create));
-    let Reply::Opened(first) = harness.master.call(request.clone()).await.unwrap() else { panic!("another answer") };
-    let Reply::Opened(again) = harness.master.call(request).await.unwrap() else { panic!("another answer") };
-    assert_eq!((first.attr.unwrap().inode, first.write), (again.attr.unwrap().inode, again.write));
-    tokio::time::timeout(Duration::from_secs(5), client.close(ROOT, false)).await.unwrap().unwrap();
+    let Reply::Opened(first) = harness.master.call(request.clone()).await.unwrap() else {
+        panic!("another answer")
+    };
+    let Reply::Opened(again) = harness.master.call(request).await.unwrap() else {
+        panic!("another answer")
+    };
+    assert_eq!(
+        (first.attr.unwrap().inode, first.write),
+        (again.attr.unwrap().inode, again.write)
+    );
+    tokio::time::timeout(Duration::from_secs(5), client.close(ROOT, false))
+        .await
+        .unwrap()
+        .unwrap();
 }
