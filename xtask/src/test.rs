@@ -6,9 +6,10 @@ use std::process::Command;
 /// Installs, builds, and runs the tests.
 pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let tools = setup::tools()?;
+    // Optimised, because the whole-system tests hold it to times: a restart within three seconds, timeouts, no stall.
     println!("building the binary under test");
-    step(cargo().args(["build", "--package", "alluxio"]))?;
-    let binary = setup::target().join("debug/alluxio");
+    step(cargo().args(["build", "--release", "--package", "alluxio"]))?;
+    let binary = setup::target().join("release/alluxio");
     let mut command = cargo();
     command
         .args(["test", "--workspace", "--no-fail-fast"])

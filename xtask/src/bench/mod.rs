@@ -49,7 +49,7 @@ const BENCHES: [Bench; 5] = [
 /// Benches that live as examples beside what they measure: name, package, example.
 const EXAMPLES: [(&str, &str, &str); 2] = [
     ("metastore", "alluxio-master", "metastore_bench"),
-    ("journal", "alluxio-journal", "journal_bench"),
+    ("journal", "alluxio-journal", "bench"),
 ];
 
 /// Runs one benchmark, or all, or lists them.

@@ -131,10 +131,9 @@ impl Core {
         let ripe_ns = intent
             .created_ns
             .saturating_add(self.settings.persist_wait.as_nanos() as i64);
-        if let Ok(left_ns) = u64::try_from(ripe_ns.saturating_sub(now_ns())) {
-            if left_ns > 0 {
-                return Ok(Some(Instant::now() + Duration::from_nanos(left_ns)));
-            }
+        let left_ns = u64::try_from(ripe_ns.saturating_sub(now_ns())).unwrap_or(0);
+        if left_ns > 0 {
+            return Ok(Some(Instant::now() + Duration::from_nanos(left_ns)));
         }
         let written = intent.kind() == IntentKind::Persist
             && match self.state.inode(InodeId(intent.inode)) {
@@ -271,9 +270,9 @@ impl Core {
             };
             let Some(last) = intents.last() else { return };
             after = IntentId(last.id);
-            let full = intents.len() < PAGE_ENTRIES || after.get() == u64::MAX;
-            self.queue.add(intents.into_iter().map(|intent| IntentId(intent.id)));
-            if full || self.queue.is_full() {
+            let was_last = intents.len() < PAGE_ENTRIES;
+            let all_taken = self.queue.add(intents.into_iter().map(|intent| IntentId(intent.id)));
+            if was_last || !all_taken {
                 return;
             }
         }

@@ -47,15 +47,18 @@ pub(super) struct IntentQueue {
 }
 
 impl IntentQueue {
-    /// Due now, unless it is being executed: then it is looked at after that anyway.
-    pub fn add(&self, ids: impl IntoIterator<Item = IntentId>) {
+    /// Due now, unless it is being executed: then it is looked at after that anyway. False: not all found room; they are
+    /// asked for again when there is some.
+    pub fn add(&self, ids: impl IntoIterator<Item = IntentId>) -> bool {
         let now = Instant::now();
         let mut inner = self.inner.lock();
+        let mut all_taken = true;
         for id in ids {
-            inner.add(id, now);
+            all_taken &= inner.add(id, now);
         }
         drop(inner);
         self.wake.notify_one();
+        all_taken
     }
 
     /// Takes the next intent that is due.
@@ -199,11 +202,6 @@ impl IntentQueue {
             .find_map(|(_, failure)| met_after(failure, since))
     }
 
-    /// No room for more.
-    pub fn is_full(&self) -> bool {
-        self.inner.lock().slots.len() >= QUEUE_MAX
-    }
-
     /// How many such failures there are.
     pub fn permanent_count(&self) -> usize {
         self.inner.lock().permanent.len()
@@ -215,15 +213,16 @@ fn met_after((at, error): &(Instant, FsError), since: Option<Instant>) -> Option
 }
 
 impl Inner {
-    fn add(&mut self, id: IntentId, due: Instant) {
+    fn add(&mut self, id: IntentId, due: Instant) -> bool {
         if self.slots.contains_key(&id) {
-            return;
+            return true;
         }
         if self.slots.len() >= QUEUE_MAX {
             self.overflow = true;
-            return;
+            return false;
         }
         self.wait(id, due);
+        true
     }
 
     fn wait(&mut self, id: IntentId, due: Instant) {
@@ -282,7 +281,7 @@ mod tests {
     #[test]
     fn the_window_is_bounded_and_asks_for_more() {
         let queue = IntentQueue::default();
-        queue.add((0..QUEUE_MAX as u64 + 1).map(IntentId));
+        assert!(!queue.add((0..QUEUE_MAX as u64 + 1).map(IntentId)));
         let mut refills = 0;
         for id in 0..QUEUE_MAX as u64 {
             refills += u32::from(queue.done(IntentId(id)));

@@ -73,16 +73,13 @@ impl Core {
     }
 
     pub(super) async fn resolve_path(self: &Arc<Self>, ctx: &Ctx, op: ResolvePath) -> FsResult<Attr> {
-        let inode = self.resolve(ctx, &op.path).await?;
-        if !op.refresh || inode.parent == 0 {
+        if !op.refresh || components(&op.path).next().is_none() {
+            let inode = self.resolve(ctx, &op.path).await?;
             return Ok(self.attr_of(&inode));
         }
-        let (parent, name) = (self.state.inode(inode.parent_id())?, inode.name.clone());
-        self.loader.forget(inode.inode_id());
-        self.loader.forget(parent.inode_id());
-        if Self::is_backed(&parent) && parent.children_loaded {
-            self.sync_dir_once(parent.inode_id()).await?;
-        }
+        let (parent, name) = self.resolve_parent(ctx, &op.path).await?;
+        check_access(ctx, &parent, EXECUTE)?;
+        self.look_now(&parent, &name).await?;
         let inode = self.find_existing(parent.inode_id(), &name).await?;
         Ok(self.attr_of(&inode))
     }

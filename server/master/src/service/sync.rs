@@ -19,7 +19,7 @@ use crate::state::command::{ApplySync, SyncChange, SyncRemoval, UfsChanged, UfsE
 use crate::state::{Inode, UfsLocation};
 
 /// A directory with so many names at most is looked at as a whole when one of its files is: one call for all of them.
-const WHOLE_DIR_ENTRIES_MAX: u64 = PAGE_ENTRIES as u64;
+pub(super) const WHOLE_DIR_ENTRIES_MAX: u64 = PAGE_ENTRIES as u64;
 
 /// What one page of a listing shows to be different.
 #[derive(Debug, Default)]
@@ -83,6 +83,34 @@ impl Core {
             self.ufs.warn(mount, "looking at a file again", &error);
         }
         Ok(())
+    }
+
+    /// Asks the store about a name now, whatever is known of it.
+    ///
+    /// # Errors
+    /// The store could not say.
+    pub(super) async fn look_now(self: &Arc<Self>, parent: &Arc<Inode>, name: &Bytes) -> FsResult<()> {
+        if !Self::is_backed(parent) {
+            return Ok(());
+        }
+        if parent.children_loaded && parent.entries <= WHOLE_DIR_ENTRIES_MAX {
+            return self.sync_dir_once(parent.inode_id()).await;
+        }
+        self.loader.forget_absent(parent.inode_id(), name);
+        let (core, dir, wanted) = (self.clone(), parent.inode_id(), name.clone());
+        match self.state.lookup(dir, name)? {
+            Some(known) if known.is_dir() => Ok(()),
+            Some(known) => {
+                let (id, version) = (known.inode_id(), known.version);
+                self.look_once(Look::File(id), async move { core.look_at_file(id, version).await })
+                    .await
+            }
+            None => {
+                let look = Look::Name(dir, wanted.clone());
+                self.look_once(look, async move { core.load_name(dir, &wanted).await })
+                    .await
+            }
+        }
     }
 
     /// Looks at a loaded directory again. Trouble with the store is not an error here.

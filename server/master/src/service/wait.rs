@@ -9,7 +9,7 @@ use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId, IntentId, WorkerId};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::load::PAGE_ENTRIES;
 use super::{Core, Ctx, error, show};
@@ -68,8 +68,12 @@ impl Core {
             if Instant::now() >= deadline {
                 return Err(self.why_not_done(&due, &op.path, timeout));
             }
-            // Woken, or at the end, or now and then: all three look again.
-            let _ = timeout_at(deadline.min(Instant::now() + RECHECK), progress).await;
+            // Woken, or at the end, or now and then: all look again.
+            tokio::select! {
+                () = progress => {}
+                () = tokio::time::sleep_until(deadline.min(Instant::now() + RECHECK)) => {}
+                () = self.stop.cancelled() => {}
+            }
             if self.stop.is_cancelled() {
                 return error(ErrorKind::Unavailable, "the master stops");
             }

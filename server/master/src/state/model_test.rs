@@ -445,7 +445,7 @@ impl World {
                 found: true,
                 length: length(Some(tag)),
                 mtime_ns: 1,
-                ..Default::default()
+                kept_version: 0,
             });
             self.set_content(inode, tag);
         }

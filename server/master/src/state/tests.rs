@@ -252,7 +252,7 @@ fn a_dead_session_leaves_what_was_promised() {
         found: true,
         length: 3,
         mtime_ns: 9,
-        ..Default::default()
+        kept_version: 0,
     };
     let attr = run(&state, Command::system(5, recovered)).unwrap().attr.unwrap();
     assert_eq!(

@@ -9,8 +9,8 @@ use alluxio_proto::worker::{
 };
 use alluxio_proto::{ErrorKind, FsError, FsResult, MasterApi, WatchStream, WorkerApi, WorkerResponse};
 use alluxio_ufs::fault::FaultyUfs;
-use alluxio_ufs::{Semantics, memory};
 use alluxio_ufs::{BytesSource, Expect, UfsAttributes, UnderFileSystem};
+use alluxio_ufs::{Semantics, memory};
 use alluxio_worker::{Worker, WorkerOptions};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -328,7 +328,13 @@ impl Node {
         }
     }
     pub async fn seal(&self, inode: u64, version: u64, next: u64) -> FsResult<OpenStat> {
-        self.stat_call(Seal { inode, version, next, release: false }).await
+        self.stat_call(Seal {
+            inode,
+            version,
+            next,
+            release: false,
+        })
+        .await
     }
     /// Gives an upload and waits for its end.
     pub async fn persist(&self, task: PersistTask) -> PersistDone {

@@ -177,17 +177,11 @@ pub async fn put(ufs: &dyn UnderFileSystem, path: &str, content: &[u8]) {
 }
 
 /// Waits for a condition, looking often.
-#[track_caller]
-pub fn eventually<'a, F: Future<Output = bool> + 'a>(
-    what: &'a str,
-    mut condition: impl FnMut() -> F + 'a,
-) -> impl Future<Output = ()> + 'a {
-    async move {
-        let deadline = Instant::now() + LONG;
-        while !condition().await {
-            assert!(Instant::now() < deadline, "{what} did not happen within {LONG:?}");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let deadline = Instant::now() + LONG;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "{what} did not happen within {LONG:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

@@ -64,28 +64,61 @@ async fn one_look_serves_all_who_wait() {
 #[tokio::test]
 async fn absent_is_remembered_and_unknown_is_not_absent() {
     let harness = Harness::start().await;
-    harness.put("a", "x").await;
+    for dir in ["d0", "d1", "d2", "d3"] {
+        harness.put(&format!("{dir}/a"), "x").await;
+    }
     let client = harness.client().await;
     let before = harness.calls(Call::Status);
     for _ in 0..10 {
         assert_eq!(client.lookup(ROOT, "none").await.unwrap_err().kind, ErrorKind::NotFound);
     }
     assert_eq!(harness.calls(Call::Status), before + 1);
-    for (fault, kind) in [
+    let faults = [
         (UfsErrorKind::Unreachable, ErrorKind::Unavailable),
         (UfsErrorKind::Denied, ErrorKind::UfsDenied),
         (UfsErrorKind::StoreMissing, ErrorKind::Unavailable),
         (UfsErrorKind::Throttled, ErrorKind::Throttled),
-    ] {
+    ];
+    for (index, (fault, kind)) in faults.into_iter().enumerate() {
+        let dir = client.lookup(ROOT, &format!("d{index}")).await.unwrap().inode;
         harness.ufs.faults().fail_next(Call::Status, 1, fault);
-        let error = client.lookup(ROOT, "a").await.unwrap_err();
+        let error = client.lookup(dir, "a").await.unwrap_err();
         assert_eq!(error.kind, kind, "{error}");
-        assert!(error.message.contains("look up memory://objects/a"), "{error}");
+        assert!(
+            error.message.contains(&format!("look up memory://objects/d{index}/a")),
+            "{error}"
+        );
         harness.ufs.faults().fail_next(Call::List, 1, fault);
-        assert_eq!(client.names(ROOT).await.unwrap_err().kind, kind);
+        assert_eq!(client.names(dir).await.unwrap_err().kind, kind);
+        assert_eq!(client.lookup(dir, "a").await.unwrap().size, 1);
+        assert_eq!(client.names(dir).await.unwrap(), ["a"]);
     }
-    assert_eq!(client.lookup(ROOT, "a").await.unwrap().size, 1);
-    assert_eq!(client.names(ROOT).await.unwrap(), ["a"]);
+}
+
+#[tokio::test]
+async fn many_unknown_names_in_a_small_directory_cost_one_listing() {
+    let harness = Harness::start().await;
+    harness.put("d/a", "x").await;
+    let client = harness.client().await;
+    let dir = client.lookup(ROOT, "d").await.unwrap().inode;
+    let before = (harness.calls(Call::Status), harness.calls(Call::List));
+    for n in 0..100 {
+        assert_eq!(
+            client.lookup(dir, &format!("none{n}")).await.unwrap_err().kind,
+            ErrorKind::NotFound
+        );
+    }
+    assert!(harness.calls(Call::Status) - before.0 < 10);
+    assert_eq!(harness.calls(Call::List) - before.1, 1);
+    // A refresh looks at names that have come since, although nothing is ever due.
+    harness.put("d/b", "y").await;
+    assert_eq!(client.lookup(dir, "b").await.unwrap_err().kind, ErrorKind::NotFound);
+    let refresh = ResolvePath {
+        path: "/d/b".into(),
+        refresh: true,
+    };
+    let found: alluxio_proto::types::Attr = client.ask(Op::ResolvePath(refresh)).await.unwrap();
+    assert_eq!(found.size, 1);
 }
 
 #[tokio::test]
