@@ -149,6 +149,22 @@ async fn trouble_hides_nothing_that_is_known() {
 }
 
 #[tokio::test]
+async fn a_store_that_hangs_holds_up_nothing_known_for_long() {
+    let harness = Harness::with(always_look(), Semantics::Object).await;
+    harness.put("d/a", "x").await;
+    let client = harness.client().await;
+    let dir = client.lookup(ROOT, "d").await.unwrap().inode;
+    assert_eq!(client.names(dir).await.unwrap(), ["a"]);
+    harness.ufs.faults().delay(Call::List, LONG);
+    let started = std::time::Instant::now();
+    for _ in 0..20 {
+        assert_eq!(client.lookup(dir, "a").await.unwrap().size, 1);
+        assert_eq!(client.names(dir).await.unwrap(), ["a"]);
+    }
+    assert!(started.elapsed() < LONG / 2);
+}
+
+#[tokio::test]
 async fn others_additions_changes_and_removals_are_seen() {
     for semantics in [Semantics::Object, Semantics::Posix] {
         let harness = Harness::with(always_look(), semantics).await;

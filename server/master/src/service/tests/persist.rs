@@ -307,3 +307,27 @@ async fn paths_of_stores() {
         (Bytes::from("/d/f"), "memory://objects/d/f")
     );
 }
+
+#[tokio::test]
+async fn an_upload_whose_order_was_lost_is_ordered_again() {
+    let harness = Harness::start().await;
+    let (client, worker) = (harness.client().await, harness.worker().await);
+    worker.kill();
+    let beat = || {
+        let beat = WorkerHeartbeat {
+            worker_id: worker.id,
+            wait_ms: 200,
+            capacity_tasks: 4,
+            ..Default::default()
+        };
+        client.ask::<WorkerTasks>(Op::WorkerHeartbeat(beat))
+    };
+    client.write(&worker, ROOT, "f", "x").await;
+    let mut orders = Vec::new();
+    let started = Instant::now();
+    while orders.len() < 2 {
+        assert!(started.elapsed() < LONG);
+        orders.extend(beat().await.unwrap().persist);
+    }
+    assert_eq!(orders[0], orders[1]);
+}
