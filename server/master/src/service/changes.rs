@@ -5,16 +5,15 @@
 //! between any two repeats one. Failures are tried again for ever, at growing intervals.
 
 use alluxio_common::sync::Mutex;
-use alluxio_proto::types::FileKind;
 use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId, IntentId, MountId};
-use alluxio_ufs::{BytesSource, Expect, UfsAttributes, UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem};
-use bytes::{Bytes, BytesMut};
+use alluxio_ufs::UnderFileSystem;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-use super::load::{PAGE_ENTRIES, is_absent};
+use super::load::PAGE_ENTRIES;
+use super::ufs_ops::{self, Change, attributes};
 use super::{Core, now_ns, show};
 use crate::state::command::{IntentDone, IntentFailed, IntentStarted};
 use crate::state::{Inode, Intent, IntentKind};
@@ -45,28 +44,6 @@ impl Limits {
     }
     pub fn forget(&self, mount: MountId) {
         self.mounts.lock().remove(&mount);
-    }
-}
-
-/// What became of the store's part.
-#[derive(Debug, Default)]
-struct Change {
-    fingerprint: String,
-    skipped: bool,
-}
-
-impl Change {
-    fn skipped() -> Self {
-        Self {
-            skipped: true,
-            ..Self::default()
-        }
-    }
-    fn of(status: UfsStatus) -> Self {
-        Self {
-            fingerprint: status.fingerprint,
-            skipped: false,
-        }
     }
 }
 
@@ -131,10 +108,9 @@ impl Core {
         let ripe_ns = intent
             .created_ns
             .saturating_add(self.settings.persist_wait.as_nanos() as i64);
-        if let Ok(left_ns) = u64::try_from(ripe_ns.saturating_sub(now_ns())) {
-            if left_ns > 0 {
-                return Ok(Some(Instant::now() + Duration::from_nanos(left_ns)));
-            }
+        let left_ns = u64::try_from(ripe_ns.saturating_sub(now_ns())).unwrap_or(0);
+        if left_ns > 0 {
+            return Ok(Some(Instant::now() + Duration::from_nanos(left_ns)));
         }
         let written = intent.kind() == IntentKind::Persist
             && match self.state.inode(InodeId(intent.inode)) {
@@ -271,9 +247,9 @@ impl Core {
             };
             let Some(last) = intents.last() else { return };
             after = IntentId(last.id);
-            let full = intents.len() < PAGE_ENTRIES || after.get() == u64::MAX;
-            self.queue.add(intents.into_iter().map(|intent| IntentId(intent.id)));
-            if full || self.queue.is_full() {
+            let was_last = intents.len() < PAGE_ENTRIES;
+            let all_taken = self.queue.add(intents.into_iter().map(|intent| IntentId(intent.id)));
+            if was_last || !all_taken {
                 return;
             }
         }
@@ -286,14 +262,14 @@ impl Core {
         let ufs = self.ufs.of(MountId(intent.mount_id))?;
         let ufs = ufs.as_ref();
         let change = match intent.kind() {
-            IntentKind::Persist => upload_nothing(ufs, intent, self.inode_of(intent)?.as_deref()).await,
-            IntentKind::Delete => delete(ufs, intent).await,
-            IntentKind::DeleteTree => delete_tree(ufs, &intent.path).await,
-            IntentKind::Rename => rename(ufs, intent).await,
-            IntentKind::Mkdir => mkdir(ufs, intent, self.inode_of(intent)?.as_deref()).await,
-            IntentKind::Rmdir => rmdir(ufs, intent).await,
-            IntentKind::SetAttr => set_attributes(ufs, intent, self.inode_of(intent)?.as_deref()).await,
-            IntentKind::Symlink => symlink(ufs, intent, self.inode_of(intent)?.as_deref()).await,
+            IntentKind::Persist => ufs_ops::upload_nothing(ufs, intent, self.inode_of(intent)?.as_deref()).await,
+            IntentKind::Delete => ufs_ops::delete(ufs, intent).await,
+            IntentKind::DeleteTree => ufs_ops::delete_tree(ufs, &intent.path).await,
+            IntentKind::Rename => ufs_ops::rename(ufs, intent).await,
+            IntentKind::Mkdir => ufs_ops::mkdir(ufs, intent, self.inode_of(intent)?.as_deref()).await,
+            IntentKind::Rmdir => ufs_ops::rmdir(ufs, intent).await,
+            IntentKind::SetAttr => ufs_ops::set_attributes(ufs, intent, self.inode_of(intent)?.as_deref()).await,
+            IntentKind::Symlink => ufs_ops::symlink(ufs, intent, self.inode_of(intent)?.as_deref()).await,
         };
         let change = change.map_err(FsError::from)?;
         if matches!(
@@ -350,210 +326,4 @@ fn is_permanent(error: &FsError) -> bool {
             | ErrorKind::NotADirectory
             | ErrorKind::DataLost
     )
-}
-
-pub(super) fn attributes(inode: Option<&Inode>) -> UfsAttributes {
-    inode.map_or_else(UfsAttributes::default, |inode| UfsAttributes {
-        mode: Some(inode.mode),
-        owner: Some(inode.owner.clone()),
-        group: Some(inode.group.clone()),
-        mtime_ns: Some(inode.mtime_ns),
-    })
-}
-
-async fn status_if_any(ufs: &dyn UnderFileSystem, path: &[u8]) -> UfsResult<Option<UfsStatus>> {
-    match ufs.status(path).await {
-        Ok(status) => Ok(Some(status)),
-        Err(error) if is_absent(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-async fn upload_nothing(ufs: &dyn UnderFileSystem, intent: &Intent, inode: Option<&Inode>) -> UfsResult<Change> {
-    let source = BytesSource(Bytes::new());
-    // What is there is replaced: the namespace says that this name is an empty file.
-    let written = ufs
-        .write(&intent.path, &source, &Expect::Any, &attributes(inode))
-        .await?;
-    Ok(Change::of(written))
-}
-
-/// Deletes a file if it is still ours; what somebody else has put in its place stays.
-async fn delete(ufs: &dyn UnderFileSystem, intent: &Intent) -> UfsResult<Change> {
-    let Some(there) = status_if_any(ufs, &intent.path).await? else {
-        return Ok(Change::skipped());
-    };
-    let ours = there.kind != FileKind::Directory
-        && (intent.expect.contains(&there.fingerprint) || is_our_length(intent, &there));
-    if !ours {
-        tracing::info!(path = %show(&intent.path), "not deleted: the object is another one now");
-        return Ok(Change::skipped());
-    }
-    for result in ufs.delete(std::slice::from_ref(&intent.path)).await {
-        result?;
-    }
-    Ok(Change::default())
-}
-
-fn is_our_length(intent: &Intent, there: &UfsStatus) -> bool {
-    intent.expect_lengths.contains(&there.length) && there.mtime_ns >= intent.created_ns.saturating_sub(CLOCK_SLACK_NS)
-}
-
-/// An object that is this much older than an intent to delete may be ours by length all the same: uploads take a while, and
-/// the store's clock is another one.
-const CLOCK_SLACK_NS: i64 = 3600 * 1_000_000_000;
-
-/// A folder that is being emptied: the rest of the page of its listing.
-struct Frame {
-    path: Bytes,
-    folders: Vec<Bytes>,
-    token: Option<alluxio_ufs::PageToken>,
-    listed: bool,
-}
-
-impl Frame {
-    fn new(path: Bytes) -> Self {
-        Self {
-            path,
-            folders: Vec::new(),
-            token: None,
-            listed: false,
-        }
-    }
-}
-
-/// Deletes a folder with all beneath it, depth first, holding one page per level.
-async fn delete_tree(ufs: &dyn UnderFileSystem, path: &Bytes) -> UfsResult<Change> {
-    let mut stack = vec![Frame::new(path.clone())];
-    while let Some(frame) = stack.last_mut() {
-        if let Some(folder) = frame.folders.pop() {
-            stack.push(Frame::new(folder));
-        } else if !frame.listed || frame.token.is_some() {
-            empty_page(ufs, frame).await?;
-        } else {
-            match ufs.rmdir(&frame.path).await {
-                Ok(()) => {}
-                Err(error) if is_absent(&error) => {}
-                Err(error) => return Err(error),
-            }
-            stack.pop();
-        }
-    }
-    Ok(Change::default())
-}
-
-async fn empty_page(ufs: &dyn UnderFileSystem, frame: &mut Frame) -> UfsResult<()> {
-    let page = match ufs.list(&frame.path, frame.token.take(), PAGE_ENTRIES).await {
-        Ok(page) => page,
-        Err(error) if is_absent(&error) => Default::default(),
-        Err(error) => return Err(error),
-    };
-    frame.listed = true;
-    frame.token = page.next;
-    let mut files = Vec::new();
-    for entry in page.entries {
-        let path = join(&frame.path, &entry.name);
-        if entry.kind == FileKind::Directory {
-            frame.folders.push(path);
-        } else {
-            files.push(path);
-        }
-    }
-    if !files.is_empty() {
-        for result in ufs.delete(&files).await {
-            result?;
-        }
-    }
-    Ok(())
-}
-
-fn join(dir: &[u8], name: &[u8]) -> Bytes {
-    let mut path = BytesMut::with_capacity(dir.len() + 1 + name.len());
-    path.extend_from_slice(dir);
-    if !dir.is_empty() {
-        path.extend_from_slice(b"/");
-    }
-    path.extend_from_slice(name);
-    path.freeze()
-}
-
-async fn rename(ufs: &dyn UnderFileSystem, intent: &Intent) -> UfsResult<Change> {
-    if intent.inode_kind() != FileKind::Directory {
-        match status_if_any(ufs, &intent.path).await? {
-            // Done by an attempt that could not say so, or nothing to rename.
-            None => {
-                let moved = status_if_any(ufs, &intent.to_path).await?;
-                return Ok(moved.map_or_else(Change::skipped, Change::of));
-            }
-            Some(there) if !intent.expect.is_empty() && !intent.expect.contains(&there.fingerprint) => {
-                tracing::info!(path = %show(&intent.path), "not renamed: the object is another one now");
-                return Ok(Change::skipped());
-            }
-            Some(_) => {}
-        }
-    }
-    match ufs.rename(&intent.path, &intent.to_path).await {
-        Ok(status) => Ok(Change::of(status)),
-        Err(error) if error.kind == UfsErrorKind::NotFound => Ok(Change::skipped()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Where folders are only prefixes of keys, one with something in it needs no marker.
-async fn mkdir(ufs: &dyn UnderFileSystem, intent: &Intent, inode: Option<&Inode>) -> UfsResult<Change> {
-    let needs_marker = inode.is_none_or(|inode| inode.entries == 0);
-    if ufs.capabilities().real_directories || needs_marker {
-        ufs.mkdir(&intent.path, &attributes(inode)).await?;
-    }
-    Ok(Change::default())
-}
-
-async fn rmdir(ufs: &dyn UnderFileSystem, intent: &Intent) -> UfsResult<Change> {
-    match ufs.rmdir(&intent.path).await {
-        Ok(()) => Ok(Change::default()),
-        Err(error) if is_absent(&error) => Ok(Change::skipped()),
-        // Others have put something in it; the next look at the parent shows it.
-        Err(error) if error.kind == UfsErrorKind::NotEmpty => Ok(Change::skipped()),
-        Err(error) => Err(error),
-    }
-}
-
-async fn set_attributes(ufs: &dyn UnderFileSystem, intent: &Intent, inode: Option<&Inode>) -> UfsResult<Change> {
-    let mut wanted = attributes(inode);
-    if intent.inode_kind() == FileKind::Directory {
-        wanted.mtime_ns = None;
-    }
-    match ufs.set_attributes(&intent.path, &wanted).await {
-        Ok(true) => {
-            let now = status_if_any(ufs, &intent.path).await?;
-            Ok(now.map_or_else(Change::skipped, Change::of))
-        }
-        Ok(false) => Ok(Change::skipped()),
-        Err(error) if is_absent(&error) || error.kind == UfsErrorKind::Unsupported => Ok(Change::skipped()),
-        Err(error) => Err(error),
-    }
-}
-
-async fn symlink(ufs: &dyn UnderFileSystem, intent: &Intent, inode: Option<&Inode>) -> UfsResult<Change> {
-    let Some(inode) = inode else {
-        return Ok(Change::skipped());
-    };
-    match ufs.symlink(&intent.path, &inode.symlink_target).await {
-        Ok(()) => {}
-        Err(error) if error.kind == UfsErrorKind::AlreadyExists => {
-            let there = status_if_any(ufs, &intent.path).await?;
-            let same = there.and_then(|there| there.symlink_target).as_ref() == Some(&inode.symlink_target);
-            if !same {
-                // What is there was taken over with the name; a link replaces it.
-                for result in ufs.delete(std::slice::from_ref(&intent.path)).await {
-                    result?;
-                }
-                ufs.symlink(&intent.path, &inode.symlink_target).await?;
-            }
-        }
-        Err(error) if error.kind == UfsErrorKind::Unsupported => return Ok(Change::skipped()),
-        Err(error) => return Err(error),
-    }
-    let there = status_if_any(ufs, &intent.path).await?;
-    Ok(there.map_or_else(Change::default, Change::of))
 }

@@ -33,7 +33,7 @@ struct Inner {
     behind: HashMap<IntentId, Vec<IntentId>>,
     expedited: HashSet<IntentId>,
     /// Failures that time alone will not heal.
-    permanent: BTreeMap<IntentId, FsError>,
+    permanent: BTreeMap<IntentId, (Instant, FsError)>,
     /// The state has intents that are not here.
     overflow: bool,
 }
@@ -47,15 +47,18 @@ pub(super) struct IntentQueue {
 }
 
 impl IntentQueue {
-    /// Due now, unless it is being executed: then it is looked at after that anyway.
-    pub fn add(&self, ids: impl IntoIterator<Item = IntentId>) {
+    /// Due now, unless it is being executed: then it is looked at after that anyway. False: not all found room; they are
+    /// asked for again when there is some.
+    pub fn add(&self, ids: impl IntoIterator<Item = IntentId>) -> bool {
         let now = Instant::now();
         let mut inner = self.inner.lock();
+        let mut all_taken = true;
         for id in ids {
-            inner.add(id, now);
+            all_taken &= inner.add(id, now);
         }
         drop(inner);
         self.wake.notify_one();
+        all_taken
     }
 
     /// Takes the next intent that is due.
@@ -179,25 +182,24 @@ impl IntentQueue {
     pub fn set_permanent(&self, id: IntentId, error: Option<FsError>) {
         let mut inner = self.inner.lock();
         match error {
-            Some(error) if inner.slots.contains_key(&id) => drop(inner.permanent.insert(id, error)),
+            Some(error) if inner.slots.contains_key(&id) => drop(inner.permanent.insert(id, (Instant::now(), error))),
             _ => drop(inner.permanent.remove(&id)),
         }
     }
 
-    /// The failure of an intent that time alone will not heal.
-    pub fn permanent(&self, id: IntentId) -> Option<FsError> {
-        self.inner.lock().permanent.get(&id).cloned()
+    /// The failure of an intent that time alone will not heal, if it was met after `since`.
+    pub fn permanent(&self, id: IntentId, since: Option<Instant>) -> Option<FsError> {
+        let inner = self.inner.lock();
+        inner.permanent.get(&id).and_then(|failure| met_after(failure, since))
     }
 
     /// The first such failure among intents up to `last`.
-    pub fn first_permanent(&self, last: IntentId) -> Option<FsError> {
+    pub fn first_permanent(&self, last: IntentId, since: Option<Instant>) -> Option<FsError> {
         let inner = self.inner.lock();
-        inner.permanent.range(..=last).next().map(|(_, error)| error.clone())
-    }
-
-    /// No room for more.
-    pub fn is_full(&self) -> bool {
-        self.inner.lock().slots.len() >= QUEUE_MAX
+        inner
+            .permanent
+            .range(..=last)
+            .find_map(|(_, failure)| met_after(failure, since))
     }
 
     /// How many such failures there are.
@@ -206,16 +208,21 @@ impl IntentQueue {
     }
 }
 
+fn met_after((at, error): &(Instant, FsError), since: Option<Instant>) -> Option<FsError> {
+    since.is_none_or(|since| *at >= since).then(|| error.clone())
+}
+
 impl Inner {
-    fn add(&mut self, id: IntentId, due: Instant) {
+    fn add(&mut self, id: IntentId, due: Instant) -> bool {
         if self.slots.contains_key(&id) {
-            return;
+            return true;
         }
         if self.slots.len() >= QUEUE_MAX {
             self.overflow = true;
-            return;
+            return false;
         }
         self.wait(id, due);
+        true
     }
 
     fn wait(&mut self, id: IntentId, due: Instant) {
@@ -274,7 +281,7 @@ mod tests {
     #[test]
     fn the_window_is_bounded_and_asks_for_more() {
         let queue = IntentQueue::default();
-        queue.add((0..QUEUE_MAX as u64 + 1).map(IntentId));
+        assert!(!queue.add((0..QUEUE_MAX as u64 + 1).map(IntentId)));
         let mut refills = 0;
         for id in 0..QUEUE_MAX as u64 {
             refills += u32::from(queue.done(IntentId(id)));

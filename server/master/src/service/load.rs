@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::settings::SyncInterval;
+use super::sync::WHOLE_DIR_ENTRIES_MAX;
 use super::{Core, show};
 use crate::state::command::{LoadEntries, UfsEntry};
 use crate::state::{Inode, UfsLocation};
@@ -38,6 +39,8 @@ const TREE_BUSY_PAUSE: Duration = Duration::from_millis(20);
 const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
 /// A listing that took a second is not repeated within this many seconds.
 const LISTING_REST_FACTOR: u32 = 20;
+/// So many unknown names are asked for one by one before a directory that is not loaded is loaded, if it is small.
+const MISSES_MAX: u32 = 4;
 /// Permission bits of what comes from a store that has none.
 const FILE_MODE: u32 = 0o644;
 const DIR_MODE: u32 = 0o755;
@@ -63,6 +66,8 @@ pub(super) struct Loader {
     /// When a directory (with all its names) or a file should be looked at again.
     next_look: Mutex<LruCache<InodeId, Instant>>,
     absent: Mutex<LruCache<(InodeId, Bytes), Instant>>,
+    /// Names asked for, and not known, in directories that are not loaded.
+    misses: Mutex<LruCache<InodeId, u32>>,
 }
 
 impl std::fmt::Debug for Loader {
@@ -80,6 +85,7 @@ impl Loader {
             flights: Mutex::default(),
             next_look: Mutex::new(LruCache::new(size(LOOKS_MAX))),
             absent: Mutex::new(LruCache::new(size(absent_names_max))),
+            misses: Mutex::new(LruCache::new(size(LOOKS_MAX))),
         }
     }
 
@@ -100,6 +106,14 @@ impl Loader {
     fn is_absent(&self, dir: InodeId, name: &Bytes) -> bool {
         let until = self.absent.lock().get(&(dir, name.clone())).copied();
         until.is_some_and(|until| until > Instant::now())
+    }
+
+    /// Counts a name that is not known; true if it is time to try loading the whole directory, once.
+    fn is_often_missed(&self, dir: InodeId) -> bool {
+        let mut misses = self.misses.lock();
+        let count = misses.get_or_insert_mut(dir, || 0);
+        *count = count.saturating_add(1);
+        *count == MISSES_MAX
     }
 
     /// The name may be there now.
@@ -191,6 +205,7 @@ impl Core {
     /// # Errors
     /// The store could not say.
     pub(super) async fn find(self: &Arc<Self>, parent: InodeId, name: &Bytes) -> FsResult<Option<Arc<Inode>>> {
+        super::names::check_length(name)?;
         if let Some(inode) = self.state.lookup(parent, name)? {
             if self.is_look_due(&inode) && !inode.is_dir() {
                 return self.refresh_name(inode, name).await;
@@ -201,20 +216,37 @@ impl Core {
         if !Self::is_backed(&dir) {
             return Ok(None);
         }
-        if dir.children_loaded {
-            if !self.is_look_due(&dir) {
-                return Ok(None);
-            }
+        if dir.children_loaded && !self.is_look_due(&dir) {
+            return Ok(None);
+        }
+        if dir.children_loaded && dir.entries <= WHOLE_DIR_ENTRIES_MAX {
             self.refresh_dir(&dir).await?;
             return self.state.lookup(parent, name);
         }
         if self.loader.is_absent(parent, name) {
             return Ok(None);
         }
+        if !dir.children_loaded && self.loader.is_often_missed(parent) {
+            let (core, id) = (self.clone(), parent);
+            let loaded = self.look_once(Look::Load(id), async move { core.load_small_dir(id).await });
+            loaded.await?;
+            if self.state.inode(parent)?.children_loaded {
+                return self.state.lookup(parent, name);
+            }
+        }
         let (core, wanted) = (self.clone(), name.clone());
         let look = Look::Name(parent, name.clone());
-        self.look_once(look, async move { core.load_name(parent, &wanted).await })
-            .await?;
+        let looked = self
+            .look_once(look, async move { core.load_name(parent, &wanted).await })
+            .await;
+        match looked {
+            // All names were known once; what came since is unknown to be there, as it was a moment ago.
+            Err(error) if dir.children_loaded => {
+                self.look_later(parent);
+                self.ufs.warn(dir.mount(), "looking for a name", &error);
+            }
+            looked => looked?,
+        }
         self.state.lookup(parent, name)
     }
 
@@ -230,7 +262,7 @@ impl Core {
     }
 
     /// Asks the store about one name, and loads it if it is there.
-    async fn load_name(self: Arc<Self>, dir: InodeId, name: &Bytes) -> FsResult<()> {
+    pub(super) async fn load_name(self: Arc<Self>, dir: InodeId, name: &Bytes) -> FsResult<()> {
         for _ in 0..STALE_TRIES_MAX {
             self.wait_while_tree_busy(dir).await?;
             let generation = self.state.generation(dir)?;
@@ -259,10 +291,8 @@ impl Core {
                 Err(error) => return Err(error),
                 Ok(()) => {}
             }
-            if let Some(inode) = self.state.lookup(dir, name)? {
-                if !inode.is_dir() {
-                    self.looked(inode.inode_id(), at.mount, Duration::ZERO);
-                }
+            if let Some(inode) = self.state.lookup(dir, name)?.filter(|inode| !inode.is_dir()) {
+                self.looked(inode.inode_id(), at.mount, Duration::ZERO);
             }
             return Ok(());
         }
@@ -277,6 +307,29 @@ impl Core {
         let (core, id) = (self.clone(), dir.inode_id());
         self.look_once(Look::Load(id), async move { core.load_dir(id).await })
             .await
+    }
+
+    /// Loads a directory if one page holds it. One call then answers for all names that are not there; asking for each of
+    /// many would cost one each. A larger one is left as it is.
+    async fn load_small_dir(self: Arc<Self>, dir: InodeId) -> FsResult<()> {
+        let started = Instant::now();
+        self.wait_while_tree_busy(dir).await?;
+        let generation = self.state.generation(dir)?;
+        let at = self.state.ufs_path(dir)?;
+        let page = self.list_page(self.ufs.of(at.mount)?.as_ref(), &at, &None).await?;
+        if page.next.is_some() {
+            return Ok(());
+        }
+        let entries = page.entries.into_iter().map(|status| self.entry_of(status, None));
+        match self.load_entries(dir, generation, entries.collect(), true).await {
+            Ok(()) => {
+                self.looked(dir, at.mount, started.elapsed());
+                Ok(())
+            }
+            // Names are asked for one by one then.
+            Err(error) if is_outdated(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn load_dir(self: Arc<Self>, dir: InodeId) -> FsResult<()> {

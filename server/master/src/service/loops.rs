@@ -10,8 +10,10 @@ use crate::state::command::{Keep, ReclaimSlice};
 
 /// Reports of workers are stored together, this often.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
-/// Lost workers and unanswered recoveries are looked for this often.
+/// Lost workers are looked for this often.
 const WORKERS_EVERY: Duration = Duration::from_secs(1);
+/// A recovery without an answer is asked for again after so long: longer than sealing a large file takes.
+const RECOVER_EVERY: Duration = Duration::from_secs(20);
 /// Inodes reclaimed by one command: some milliseconds under the state's lock.
 const RECLAIM_INODES: u32 = 500;
 /// Intents are looked for when none is known to be due.
@@ -27,6 +29,11 @@ impl Core {
         self.spawn_every(beat, |core| async move { core.expire_sessions().await });
         self.spawn_every(REPORT_EVERY, |core| async move { core.flush_reports().await });
         self.spawn_every(WORKERS_EVERY, |core| async move { core.look_after_workers() });
+        self.spawn_every(RECOVER_EVERY, |core| async move {
+            if let Err(error) = core.ask_to_recover() {
+                tracing::warn!(%error, "open versions to be recovered could not be read");
+            }
+        });
     }
 
     fn spawn_loop<F: Future<Output = ()> + Send + 'static>(self: &Arc<Self>, run: impl FnOnce(Arc<Core>) -> F) {
@@ -107,9 +114,6 @@ impl Core {
                 tracing::warn!(%worker, uploads = uploads.len(), "a worker is lost; its uploads wait for another or its return");
                 self.queue.withdraw(worker);
             }
-        }
-        if let Err(error) = self.ask_to_recover() {
-            tracing::warn!(%error, "open versions to be recovered could not be read");
         }
     }
 }

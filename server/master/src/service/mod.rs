@@ -3,10 +3,10 @@
 //! [`Master::start`] brings a [`MasterService`] up on a journal folder; it implements [`MasterApi`] for callers in this process
 //! and serves frames to others ([`MasterService::serve`]). One file per noun:
 //!
-//! - [`names`], [`open`], [`load`], [`sync`]: what a file system does, names of under-storages at first look included;
-//! - [`executor`], [`changes`], [`persist`]: journaled intents become changes of under-storages, in order, until they succeed;
-//! - [`sessions`], [`watch`], [`workers`]: what is volatile: who lives, who reads what, who must hear of what;
-//! - [`mounts`], [`report`]: administration.
+//! - `names`, `open`, `load`, `sync`: what a file system does, names of under-storages at first look included;
+//! - `executor`, `changes`, `ufs_ops`, `persist`, `wait`: journaled intents become changes of under-storages, in order, until they succeed;
+//! - `sessions`, `watch`, `workers`: what is volatile: who lives, who reads what, who must hear of what;
+//! - `mounts`, `report`: administration.
 //!
 //! Promises: a change is durable when its call returns; an error of an under-storage never hides or removes a name; every
 //! queue and cache has a bound; all tasks end with [`MasterService::shutdown`].
@@ -31,6 +31,7 @@ mod settings;
 mod start;
 mod sync;
 mod ufs;
+mod ufs_ops;
 mod wait;
 mod watch;
 mod workers;

@@ -35,10 +35,9 @@ impl Core {
         self.ufs.refuse_own(&uri)?;
         let (parent, name) = self.resolve_parent(ctx, &op.path).await?;
         let existing = self.find(parent.inode_id(), &name).await?;
-        if let Some(dir) = existing.filter(|inode| inode.is_dir() && !inode.children_loaded) {
-            if !self.is_mount_root(dir.inode_id()) {
-                self.ensure_loaded(&dir).await?;
-            }
+        // A directory that is to become a mount point must be known to be empty.
+        if let Some(dir) = existing.filter(|inode| inode.is_dir() && !self.is_mount_root(inode.inode_id())) {
+            self.ensure_loaded(&dir).await?;
         }
         let ufs = self.ufs.open_uri(&uri, &op.options)?;
         ufs.probe()

@@ -8,7 +8,7 @@ use alluxio_proto::master::{
     Rename, ResolvePath, Rmdir, SetAttr, Symlink, Unlink,
 };
 use alluxio_proto::types::{Attr, Caller, Entry, FileKind};
-use alluxio_proto::{ErrorKind, FsResult, InodeId, PATH_BYTES_MAX};
+use alluxio_proto::{ErrorKind, FsResult, InodeId, NAME_BYTES_MAX, PATH_BYTES_MAX};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,16 +73,13 @@ impl Core {
     }
 
     pub(super) async fn resolve_path(self: &Arc<Self>, ctx: &Ctx, op: ResolvePath) -> FsResult<Attr> {
-        let inode = self.resolve(ctx, &op.path).await?;
-        if !op.refresh || inode.parent == 0 {
+        if !op.refresh || components(&op.path).next().is_none() {
+            let inode = self.resolve(ctx, &op.path).await?;
             return Ok(self.attr_of(&inode));
         }
-        let (parent, name) = (self.state.inode(inode.parent_id())?, inode.name.clone());
-        self.loader.forget(inode.inode_id());
-        self.loader.forget(parent.inode_id());
-        if Self::is_backed(&parent) && parent.children_loaded {
-            self.sync_dir_once(parent.inode_id()).await?;
-        }
+        let (parent, name) = self.resolve_parent(ctx, &op.path).await?;
+        check_access(ctx, &parent, EXECUTE)?;
+        self.look_now(&parent, &name).await?;
         let inode = self.find_existing(parent.inode_id(), &name).await?;
         Ok(self.attr_of(&inode))
     }
@@ -199,6 +196,7 @@ impl Core {
 
     /// A name is refused before it is made if its under-storage could not hold it.
     fn check_storable(&self, parent: u64, name: &[u8]) -> FsResult<()> {
+        check_length(name)?;
         let Ok(at) = self.state.ufs_path_of_name(InodeId(parent), name) else {
             return Ok(());
         };
@@ -463,6 +461,15 @@ fn counted(files: u64) -> Counted {
         files,
         ..Default::default()
     }
+}
+
+/// Refuses a name that no file system takes.
+pub(super) fn check_length(name: &[u8]) -> FsResult<()> {
+    if name.len() <= NAME_BYTES_MAX {
+        return Ok(());
+    }
+    let why = format!("a name of {} bytes; {NAME_BYTES_MAX} are allowed", name.len());
+    error(ErrorKind::NameTooLong, why)
 }
 
 /// Components of a path, slashes doubled or not.

@@ -23,6 +23,8 @@ struct Live {
 
 #[derive(Debug, Default)]
 struct Table {
+    /// When somebody looked for silent ones last.
+    checked: Option<Instant>,
     live: HashMap<SessionId, Live>,
     /// Who reads an inode: the other direction of [`Live::reads`].
     readers: HashMap<InodeId, Vec<SessionId>>,
@@ -68,7 +70,7 @@ impl Sessions {
     /// What it has open for reading becomes exactly this: a client that resumes says so.
     pub fn assert_reads(&self, id: SessionId, inodes: impl Iterator<Item = InodeId>) {
         let mut table = self.0.lock();
-        let Table { live, readers } = &mut *table;
+        let Table { live, readers, .. } = &mut *table;
         let Some(live) = live.get_mut(&id) else { return };
         for inode in live.reads.drain().map(|(inode, _)| inode) {
             forget(readers, inode, id);
@@ -85,7 +87,7 @@ impl Sessions {
     /// One more opening for reading. False: there is no such session.
     pub fn open_read(&self, id: SessionId, inode: InodeId) -> bool {
         let mut table = self.0.lock();
-        let Table { live, readers } = &mut *table;
+        let Table { live, readers, .. } = &mut *table;
         let Some(live) = live.get_mut(&id) else { return false };
         let count = live.reads.entry(inode).or_default();
         *count = count.saturating_add(1);
@@ -98,7 +100,7 @@ impl Sessions {
     /// One opening for reading less; true if it was the session's last of this inode.
     pub fn close_read(&self, id: SessionId, inode: InodeId) -> bool {
         let mut table = self.0.lock();
-        let Table { live, readers } = &mut *table;
+        let Table { live, readers, .. } = &mut *table;
         let Some(live) = live.get_mut(&id) else { return false };
         let Some(count) = live.reads.get_mut(&inode) else {
             return false;
@@ -136,13 +138,20 @@ impl Sessions {
         }
     }
 
-    /// Sessions of which nothing was heard for so long.
+    /// Sessions of which nothing was heard for so long. If nobody has asked for half of that time, this process has been
+    /// stopped, and it is not the clients that were silent: they get their time anew.
     pub fn silent_for(&self, timeout: Duration) -> Vec<SessionId> {
-        let table = self.0.lock();
+        let mut table = self.0.lock();
+        let now = Instant::now();
+        let last = table.checked.replace(now).unwrap_or(now);
+        if now.duration_since(last) > timeout / 2 {
+            table.live.values_mut().for_each(|live| live.last_seen = now);
+            return Vec::new();
+        }
         let silent = table
             .live
             .iter()
-            .filter(|(_, live)| live.last_seen.elapsed() >= timeout);
+            .filter(|(_, live)| now.duration_since(live.last_seen) >= timeout);
         silent.map(|(id, _)| *id).collect()
     }
 }
@@ -276,7 +285,16 @@ mod tests {
         sessions.assert_reads(A, [FILE, FILE].into_iter());
         assert_eq!(sessions.readers(InodeId(1)), [0u64; 0]);
         assert!(!sessions.close_read(A, FILE) && sessions.close_read(A, FILE));
-        assert_eq!(sessions.silent_for(Duration::ZERO), [A]);
         assert_eq!(sessions.silent_for(Duration::from_secs(60)), []);
+        let timeout = Duration::from_millis(40);
+        let mut ended = Vec::new();
+        while ended.is_empty() {
+            std::thread::yield_now();
+            ended = sessions.silent_for(timeout);
+        }
+        assert_eq!(ended, [A]);
+        // Whoever was stopped for long has not listened.
+        std::thread::sleep(timeout);
+        assert_eq!(sessions.silent_for(timeout), []);
     }
 }

@@ -6,12 +6,12 @@
 
 use alluxio_proto::master::Opened;
 use alluxio_proto::master::UfsChanged as UfsChangedRequest;
-use alluxio_proto::{FsResult, InodeId};
+use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId};
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::load::{Look, PAGE_ENTRIES, STALE_TRIES_MAX, is_absent, is_outdated};
 use super::{Core, Ctx};
@@ -19,7 +19,11 @@ use crate::state::command::{ApplySync, SyncChange, SyncRemoval, UfsChanged, UfsE
 use crate::state::{Inode, UfsLocation};
 
 /// A directory with so many names at most is looked at as a whole when one of its files is: one call for all of them.
-const WHOLE_DIR_ENTRIES_MAX: u64 = PAGE_ENTRIES as u64;
+pub(super) const WHOLE_DIR_ENTRIES_MAX: u64 = PAGE_ENTRIES as u64;
+
+/// How long an access to something known waits for a store that is asked about it again. Then what is known is served, and the
+/// look goes on behind.
+const REFRESH_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// What one page of a listing shows to be different.
 #[derive(Debug, Default)]
@@ -52,6 +56,17 @@ impl Seen {
     }
 }
 
+/// The outcome of a look, or that it takes too long to be waited for. It is a task of its own and is not ended by that.
+async fn within_wait(look: impl Future<Output = FsResult<()>>) -> FsResult<()> {
+    match tokio::time::timeout(REFRESH_WAIT_MAX, look).await {
+        Ok(looked) => looked,
+        Err(_) => {
+            let why = format!("the under-storage did not answer within {REFRESH_WAIT_MAX:?}");
+            Err(FsError::new(ErrorKind::Timeout, why))
+        }
+    }
+}
+
 impl Core {
     /// A known name whose time has come: the store is asked, about all of a small directory or about this file.
     pub(super) async fn refresh_name(
@@ -77,7 +92,7 @@ impl Core {
         let (core, id, mount) = (self.clone(), inode.inode_id(), inode.mount());
         let version = inode.version;
         let look = self.look_once(Look::File(id), async move { core.look_at_file(id, version).await });
-        if let Err(error) = look.await {
+        if let Err(error) = within_wait(look).await {
             self.look_later(id);
             self.metrics.sync_failures.inc();
             self.ufs.warn(mount, "looking at a file again", &error);
@@ -85,9 +100,37 @@ impl Core {
         Ok(())
     }
 
+    /// Asks the store about a name now, whatever is known of it.
+    ///
+    /// # Errors
+    /// The store could not say.
+    pub(super) async fn look_now(self: &Arc<Self>, parent: &Arc<Inode>, name: &Bytes) -> FsResult<()> {
+        if !Self::is_backed(parent) {
+            return Ok(());
+        }
+        if parent.children_loaded && parent.entries <= WHOLE_DIR_ENTRIES_MAX {
+            return self.sync_dir_once(parent.inode_id()).await;
+        }
+        self.loader.forget_absent(parent.inode_id(), name);
+        let (core, dir, wanted) = (self.clone(), parent.inode_id(), name.clone());
+        match self.state.lookup(dir, name)? {
+            Some(known) if known.is_dir() => Ok(()),
+            Some(known) => {
+                let (id, version) = (known.inode_id(), known.version);
+                self.look_once(Look::File(id), async move { core.look_at_file(id, version).await })
+                    .await
+            }
+            None => {
+                let look = Look::Name(dir, wanted.clone());
+                self.look_once(look, async move { core.load_name(dir, &wanted).await })
+                    .await
+            }
+        }
+    }
+
     /// Looks at a loaded directory again. Trouble with the store is not an error here.
     pub(super) async fn refresh_dir(self: &Arc<Self>, dir: &Arc<Inode>) -> FsResult<()> {
-        if let Err(error) = self.sync_dir_once(dir.inode_id()).await {
+        if let Err(error) = within_wait(self.sync_dir_once(dir.inode_id())).await {
             self.look_later(dir.inode_id());
             self.ufs.warn(dir.mount(), "looking at a directory again", &error);
         }
@@ -253,7 +296,7 @@ impl Core {
                 Err(error) if is_absent(&error) => None,
                 Err(error) => return Err(self.ufs_error(&at, "look at", error)),
             };
-            self.looked(id, at.mount, std::time::Duration::ZERO);
+            self.looked(id, at.mount, Duration::ZERO);
             let same = status
                 .as_ref()
                 .is_some_and(|now| now.kind() == inode.kind() && now.fingerprint == inode.fingerprint());

@@ -9,7 +9,7 @@ use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId, IntentId, WorkerId};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::load::PAGE_ENTRIES;
 use super::{Core, Ctx, error, show};
@@ -46,6 +46,8 @@ impl Core {
             Due::UpTo(_) => self.state.pending_intents(),
             Due::These(ids) => ids.len() as u64,
         };
+        // What is expedited is tried now, so an older failure says nothing: its cause may be gone.
+        let tried_after = op.expedite.then(std::time::Instant::now);
         if op.expedite {
             match &due {
                 Due::UpTo(_) => self.queue.expedite_all(),
@@ -60,14 +62,18 @@ impl Core {
             if self.is_done(&mut due)? {
                 break;
             }
-            if let Some(failure) = self.hopeless(&due) {
+            if let Some(failure) = self.hopeless(&due, tried_after) {
                 return Err(failure.context(format!("persist {}", show(&op.path))));
             }
             if Instant::now() >= deadline {
                 return Err(self.why_not_done(&due, &op.path, timeout));
             }
-            // Woken, or at the end, or now and then: all three look again.
-            let _ = timeout_at(deadline.min(Instant::now() + RECHECK), progress).await;
+            // Woken, or at the end, or now and then: all look again.
+            tokio::select! {
+                () = progress => {}
+                () = tokio::time::sleep_until(deadline.min(Instant::now() + RECHECK)) => {}
+                () = self.stop.cancelled() => {}
+            }
             if self.stop.is_cancelled() {
                 return error(ErrorKind::Unavailable, "the master stops");
             }
@@ -162,10 +168,10 @@ impl Core {
     }
 
     /// A failure that waiting will not heal.
-    fn hopeless(&self, due: &Due) -> Option<FsError> {
+    fn hopeless(&self, due: &Due, since: Option<std::time::Instant>) -> Option<FsError> {
         match due {
-            Due::UpTo(last) => self.queue.first_permanent(*last),
-            Due::These(ids) => ids.iter().rev().find_map(|id| self.queue.permanent(*id)),
+            Due::UpTo(last) => self.queue.first_permanent(*last, since),
+            Due::These(ids) => ids.iter().rev().find_map(|id| self.queue.permanent(*id, since)),
         }
     }
 

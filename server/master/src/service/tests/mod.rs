@@ -1,1 +1,9 @@
-//! Tests of the service over real journals and stores in memory.
+//! Tests of the service: real journals in real folders, stores in memory with faults on demand, and a worker that speaks the
+//! real protocol but keeps its files in a map.
+
+mod files;
+mod harness;
+mod lazy;
+mod lifecycle;
+mod persist;
+mod sessions;
