@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-/// The `alluxio` binary under test: `ALLUXIO_BIN`, or the one beside the test binaries.
+/// The `alluxio` binary under test: `ALLUXIO_TEST_BIN`, or the one beside the test binaries.
 pub fn alluxio() -> PathBuf {
-    if let Some(path) = std::env::var_os("ALLUXIO_BIN") {
+    if let Some(path) = std::env::var_os("ALLUXIO_TEST_BIN") {
         return path.into();
     }
     // target/debug/deps/test-abc -> target/debug/alluxio

@@ -38,7 +38,7 @@ fn wrong_credentials_and_missing_bucket() {
         .options(server.options())
         .option("s3a.secretKey", "wrong")
         .run("true", SHORT);
-    assert_refused(&wrong, &["s3://bucket", "credentials"]);
+    assert_refused(&wrong, &["s3://bucket", "s3a.secretKey"]);
     let missing = LocalBuilder::new()
         .ufs("s3://no-such-bucket")
         .options(server.options())
@@ -393,8 +393,8 @@ fn walk(dir: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     let mut stack = vec![dir.to_owned()];
     while let Some(dir) = stack.pop() {
-        for entry in std::fs::read_dir(&dir).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in std::fs::read_dir(&dir).expect("list a folder") {
+            let path = entry.expect("read an entry").path();
             if path.is_dir() {
                 stack.push(path)
             } else {
@@ -415,6 +415,6 @@ fn find_file(dir: &Path, name: &str) -> std::path::PathBuf {
 fn largest_file(dir: &Path) -> std::path::PathBuf {
     walk(dir)
         .into_iter()
-        .max_by_key(|path| path.metadata().unwrap().len())
-        .unwrap()
+        .max_by_key(|path| path.metadata().expect("stat a file").len())
+        .expect("a file")
 }

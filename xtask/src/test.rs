@@ -13,7 +13,7 @@ pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let mut command = cargo();
     command
         .args(["test", "--workspace", "--no-fail-fast"])
-        .env("ALLUXIO_BIN", &binary)
+        .env("ALLUXIO_TEST_BIN", &binary)
         .env("ALLUXIO_TEST_VERSITYGW", &tools.versitygw)
         .env("ALLUXIO_TEST_MOTO_SERVER", &tools.moto_server);
     if let Some(filter) = filter {

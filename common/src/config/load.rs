@@ -8,6 +8,9 @@ use std::path::PathBuf;
 /// Name of the properties file.
 const SITE_FILE: &str = "alluxio-site.properties";
 
+/// Variables of the test harness begin so.
+const TEST_VARIABLES: &str = "ALLUXIO_TEST_";
+
 /// Variables that start with `ALLUXIO_` and are no properties: ours, and those of Alluxio's scripts and images.
 const OTHER_VARIABLES: [&str; 8] = [
     "ALLUXIO_LOG",
@@ -149,7 +152,10 @@ impl Configuration {
                 self.warnings.push(format!(
                     "variable {name} is for Java and not read; put its -D properties into {SITE_FILE} or give them as -D"
                 ));
-            } else if name.starts_with("ALLUXIO_") && !OTHER_VARIABLES.contains(&name.as_str()) {
+            } else if name.starts_with("ALLUXIO_")
+                && !name.starts_with(TEST_VARIABLES)
+                && !OTHER_VARIABLES.contains(&name.as_str())
+            {
                 let like = name.to_ascii_lowercase().replace('_', ".");
                 self.warnings
                     .push(format!("unknown variable {name}{}", hint(nearest(&like).map(variable))));

@@ -107,7 +107,7 @@ fn prepare() -> anyhow::Result<()> {
     )?;
     // SAFETY: this process has one thread until the first benchmark starts.
     unsafe {
-        std::env::set_var("ALLUXIO_BIN", setup::target().join("release/alluxio"));
+        std::env::set_var("ALLUXIO_TEST_BIN", setup::target().join("release/alluxio"));
         std::env::set_var("ALLUXIO_TEST_VERSITYGW", &tools.versitygw);
         std::env::set_var("ALLUXIO_TEST_MOTO_SERVER", &tools.moto_server);
     }

@@ -99,7 +99,7 @@ fn random(file: &File, count: u64) -> anyhow::Result<f64> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        file.read_exact_at(&mut buffer, state % (FILE_BYTES >> 12) << 12)?;
+        file.read_exact_at(&mut buffer, (state % (FILE_BYTES >> 12)) << 12)?;
     }
     Ok(count as f64 / start.elapsed().as_secs_f64())
 }

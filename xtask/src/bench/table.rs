@@ -74,8 +74,8 @@ impl Table {
         let mut out = String::new();
         let _ = writeln!(
             out,
-            "{:<44} {:>12} {:>12} {:<8} {:>8}  {:<9} {}",
-            "what", "ours", "baseline", "unit", "figure", "target", ""
+            "{:<44} {:>12} {:>12} {:<8} {:>8}  {:<9}",
+            "what", "ours", "baseline", "unit", "figure", "target"
         );
         for row in &self.rows {
             let baseline = if row.baseline == 0.0 {

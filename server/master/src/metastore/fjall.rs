@@ -107,6 +107,10 @@ fn bytes(slice: Slice) -> Bytes {
 fn failed(error: ::fjall::Error) -> io::Error {
     match error {
         ::fjall::Error::Io(error) => error,
+        ::fjall::Error::Locked => io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "it is in use by another process; is a master running over it? Stop that first",
+        ),
         error => io::Error::other(format!("metadata store: {error}")),
     }
 }
