@@ -96,9 +96,9 @@ fn what_was_closed_survives_twenty_kills() {
 #[track_caller]
 fn assert_nothing_half(dir: &std::path::Path, source: &std::path::Path) {
     for (name, bytes) in tree::files(dir) {
-        let name = String::from_utf8(name).unwrap();
+        let name = String::from_utf8(name).expect("names of the test are UTF-8");
         assert!(
-            bytes == std::fs::read(source.join(&name)).unwrap(),
+            bytes == std::fs::read(source.join(&name)).expect("read the source"),
             "{name} in {} is half there: {} bytes",
             dir.display(),
             bytes.len()
