@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 fn put(server: &Versity, key: &str, bytes: &[u8]) {
     let path = server.bucket("bucket").join(key);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, bytes).unwrap();
+    std::fs::create_dir_all(path.parent().expect("keys have a parent")).expect("make folders");
+    std::fs::write(path, bytes).expect("write an object");
 }
 
 #[test]
