@@ -9,9 +9,14 @@ use alluxio_proto::worker::{Allocate, Read, SetLength, TRANSFER_BYTES_MAX, Worke
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Largest offset: what signed 64-bit file offsets can say.
 const OFFSET_MAX: u64 = i64::MAX as u64;
+
+/// Rounds of a read whose file changes under its hands, and the pause that each adds to the next: some six seconds.
+const ROUNDS_MAX: u32 = 35;
+const ROUND_PAUSE: Duration = Duration::from_millis(10);
 
 /// Who serves a read, and of what.
 enum Server {
@@ -31,8 +36,8 @@ impl Vfs {
     pub async fn read_at(&self, fh: u64, offset: u64, length: u64) -> FsResult<Bytes> {
         let handle = self.handle(fh)?;
         let length = length.min(TRANSFER_BYTES_MAX);
-        // A second round after the master was told that the object changed.
-        for _ in 0..2 {
+        // Another round after the master was told that the object changed, or that another mount's version has ended.
+        for round in 0..ROUNDS_MAX {
             let server = self.server(&handle).await?;
             let result = match server {
                 Server::Nobody => return Ok(Bytes::new()),
@@ -41,7 +46,14 @@ impl Vfs {
                         version,
                         ..Default::default()
                     };
-                    read_from(&home, &handle, source, offset, length, true).await
+                    let result = read_from(&home, &handle, source, offset, length, true).await;
+                    if matches!(&result, Err(error) if error.kind == ErrorKind::Stale) {
+                        // Its writer is gone, or committed: the home knew before the master.
+                        tokio::time::sleep(ROUND_PAUSE * round).await;
+                        self.refresh_foreign(&handle).await?;
+                        continue;
+                    }
+                    result
                 }
                 Server::Any(source, workers) => {
                     let length = length.min(source.length.saturating_sub(offset));
@@ -63,11 +75,34 @@ impl Vfs {
         }
         Err(FsError::new(
             ErrorKind::Stale,
-            format!(
-                "read inode {}: it changes in the under-storage all the time",
-                handle.inode.id
-            ),
+            format!("read inode {}: it changes all the time", handle.inode.id),
         ))
+    }
+
+    /// Asks the master anew who writes the file, if it is another mount.
+    async fn refresh_foreign(&self, handle: &Handle) -> FsResult<()> {
+        let mut state = handle.inode.state.lock().await;
+        if state.foreign_lease.is_none() {
+            return Ok(());
+        }
+        let inode = handle.inode.id;
+        let request = Op::Open(alluxio_proto::master::Open {
+            inode,
+            read: true,
+            ..Default::default()
+        });
+        let opened: Opened = self.master.read(&self.own_caller(), request).await?;
+        // The opening that this handle stands for is there already.
+        self.close_at_master(inode, false).await;
+        match opened.write {
+            Some(lease) => state.foreign_lease = Some(lease),
+            None => {
+                state.foreign_lease = None;
+                state.source = opened.read.unwrap_or_default();
+                state.workers = state.source.workers.clone();
+            }
+        }
+        Ok(())
     }
 
     async fn server(&self, handle: &Handle) -> FsResult<Server> {

@@ -312,7 +312,9 @@ impl Vfs {
             return Ok(self.shared_path(state, true));
         }
         if let Some(lease) = opened.write {
-            return self.join_foreign(open, state, lease).await;
+            // Read through its home, uncached. Joining by its local file would make this mount a writer that nobody closes.
+            state.foreign_lease = Some(lease);
+            return Ok(self.shared_path(state, false));
         }
         state.foreign_lease = None;
         let source = opened.read.unwrap_or_default();
@@ -384,30 +386,6 @@ impl Vfs {
                 Ok(None)
             }
         }
-    }
-
-    /// A reader joins what another mount writes: through the home, by its local file where it is on this host.
-    async fn join_foreign(
-        &self,
-        open: &Arc<OpenInode>,
-        state: &mut OpenState,
-        lease: WriteLease,
-    ) -> FsResult<DataPath> {
-        let home = lease.home.clone().ok_or_else(|| incomplete("Open"))?;
-        if state.opens == 0 && self.is_passthrough() && self.workers.is_local(&home) {
-            let worker = self.workers.worker(&home).await?;
-            let request = OpenWrite {
-                inode: open.id,
-                lease: Some(lease.clone()),
-                truncate: false,
-                want_fd: true,
-            };
-            if let WorkerResponse { fd: Some(fd), .. } = worker.call(request.into(), Bytes::new()).await? {
-                state.local = Some(LocalFile::new(fd)?);
-            }
-        }
-        state.foreign_lease = Some(lease);
-        Ok(self.shared_path(state, false))
     }
 
     async fn open_for_writing(
