@@ -114,7 +114,7 @@ fn references_are_replaced_wherever_they_stand() {
     assert_eq!(conf.string(&keys::master::METASTORE_DIR), "/data/journal/x-/home/u");
     // By way of two defaults.
     let dotted = load("alluxio.home=/h").unwrap();
-    assert_eq!(dotted.string(&keys::worker::WORKER_TIER0_PATH), "/h/worker");
+    assert_eq!(dotted.string(&keys::worker::WORKER_TIER0_PATH), "/h/cache");
 
     let circle = load("alluxio.work.dir=${alluxio.home}\nalluxio.home=${alluxio.work.dir}").unwrap_err();
     assert!(circle.to_string().contains("in a circle"), "{circle}");
