@@ -69,7 +69,8 @@ fn what_was_closed_survives_twenty_kills() {
         }
         assert_nothing_half(&local.mount().join(format!("r{round}")), &source);
     }
-    local.alluxio(&["fs", "persist", "/"]).ok();
+    let persisted = local.alluxio(&["fs", "persist", "-t", "60000", "/"]);
+    assert_eq!(persisted.code, 0, "{}\n{}", persisted.stderr, local.log());
     let stored = server.bucket("bucket").join("c");
     for (name, index) in &closed {
         let object = std::fs::read(stored.join(name))
