@@ -11,6 +11,9 @@ use std::time::Duration;
 /// How long a role may take to serve. The promise is 3 s (asserted where it matters); debug builds on a loaded machine get more.
 pub const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a command may take. Persisting what a test wrote is bound by the store, on a machine that may be busy.
+const COMMAND_LIMIT: Duration = Duration::from_secs(600);
+
 /// Everything an `alluxio local` needs, with ports and folders of its own.
 #[derive(Debug)]
 pub struct LocalBuilder {
@@ -162,7 +165,7 @@ impl Local {
         command
             .arg("-D")
             .arg(format!("alluxio.master.rpc.port={}", self.builder.rpc_port));
-        run(&mut command, Duration::from_secs(120))
+        run(&mut command, COMMAND_LIMIT)
     }
 
     /// SIGTERM, and waits for the clean end.

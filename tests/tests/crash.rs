@@ -17,8 +17,8 @@ fn what_was_closed_survives_twenty_kills() {
     let source = dir.path().join("source");
     std::fs::create_dir(&source).unwrap();
     for index in 0..FILES {
-        // Mostly small, some of several chunks, a few of megabytes.
-        let bytes = [100, 3_000, 70_000, 300_000, 2_500_000][index % 5] + index;
+        // Mostly small, some of several chunks, a few larger.
+        let bytes = [100, 3_000, 70_000, 300_000, 700_000][index % 5] + index;
         std::fs::write(source.join(format!("f{index:04}")), tree::contents(index as u64, bytes)).unwrap();
     }
     let mut local = LocalBuilder::at(dir.path())
@@ -69,7 +69,7 @@ fn what_was_closed_survives_twenty_kills() {
         }
         assert_nothing_half(&local.mount().join(format!("r{round}")), &source);
     }
-    let persisted = local.alluxio(&["fs", "persist", "-t", "60000", "/"]);
+    let persisted = local.alluxio(&["fs", "persist", "/"]);
     assert_eq!(persisted.code, 0, "{}\n{}", persisted.stderr, local.log());
     let stored = server.bucket("bucket").join("c");
     for (name, index) in &closed {
