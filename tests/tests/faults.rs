@@ -156,7 +156,13 @@ fn a_small_file_costs_one_put() {
     for index in 0..20 {
         let temporary = local.mount().join(format!("tmp-{index}"));
         std::fs::write(&temporary, tree::contents(index, 2_000)).unwrap();
-        std::fs::rename(&temporary, local.mount().join(format!("final-{index}"))).unwrap();
+        nix::fcntl::renameat(
+            nix::fcntl::AT_FDCWD,
+            &temporary,
+            nix::fcntl::AT_FDCWD,
+            local.mount().join(format!("final-{index}")).as_path(),
+        )
+        .unwrap();
     }
     local.alluxio(&["fs", "persist", "/"]).ok();
     let counts = proxy.counts();
