@@ -34,6 +34,15 @@ const ANSWER_RETRY: RetryPolicy = RetryPolicy {
     total: Duration::from_secs(u32::MAX as u64),
 };
 
+/// What the master may give twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum TaskKey {
+    /// By intent.
+    Upload(u64),
+    /// By inode.
+    Recovery(u64),
+}
+
 /// What the loop needs.
 pub(crate) struct MasterLoop {
     core: Arc<Core>,
@@ -42,8 +51,10 @@ pub(crate) struct MasterLoop {
     shutdown: CancellationToken,
     tasks: TaskTracker,
     worker_id: AtomicU64,
-    /// Uploads under way by intent, and recoveries by inode: the master may give them again.
-    running: Mutex<HashSet<(bool, u64)>>,
+    /// What was accepted and is not done: the master may give it again.
+    accepted: Mutex<HashSet<TaskKey>>,
+    /// An upload ended: there is room for more.
+    upload_ended: Notify,
     uploads: Arc<Semaphore>,
     local: Arc<Semaphore>,
     register_again: Notify,
@@ -69,7 +80,8 @@ impl MasterLoop {
             shutdown,
             tasks,
             worker_id: AtomicU64::new(identity.worker_id),
-            running: Mutex::new(HashSet::new()),
+            accepted: Mutex::new(HashSet::new()),
+            upload_ended: Notify::new(),
             register_again: Notify::new(),
         }))
     }
@@ -191,21 +203,30 @@ impl MasterLoop {
     async fn poll(self: &Arc<Self>) {
         let mut backoff = ANSWER_RETRY.start();
         loop {
-            // Without a free place there is nothing to ask for; what cannot wait comes with the reports.
-            let Ok(place) = self.uploads.acquire().await else {
-                return;
-            };
-            drop(place);
-            match self
-                .heartbeat(Vec::new(), POLL_WAIT, self.uploads.available_permits())
-                .await
-            {
+            let room = self.room_for_uploads().await;
+            match self.heartbeat(Vec::new(), POLL_WAIT, room).await {
                 Ok(()) => backoff = ANSWER_RETRY.start(),
                 Err(error) => {
                     tracing::info!(%error, "ask the master for work; trying again");
                     backoff.pause().await;
                 }
             }
+        }
+    }
+
+    /// How many uploads to ask for: as many wait here as run, so that none is waited for, and half of them are asked for at
+    /// once, because each answer costs the master a sync of its journal. Never 0: the master would hold such a poll for its
+    /// whole length, whatever ends meanwhile. What cannot wait (drops, recoveries) comes with the reports.
+    async fn room_for_uploads(&self) -> usize {
+        let parallel = self.core.settings.persist_parallelism.max(1);
+        loop {
+            let ended = self.upload_ended.notified();
+            let uploads = |key: &&TaskKey| matches!(key, TaskKey::Upload(_));
+            let accepted = self.accepted.lock().iter().filter(uploads).count();
+            if accepted <= parallel {
+                return parallel.saturating_mul(2) - accepted;
+            }
+            ended.await;
         }
     }
 
@@ -245,12 +266,12 @@ impl MasterLoop {
             ));
         }
         for task in work.persist {
-            self.begin((true, task.intent), &self.uploads, |this| async move {
+            self.begin(TaskKey::Upload(task.intent), &self.uploads, |this| async move {
                 this.run_persist(task).await
             });
         }
         for task in work.recover {
-            self.begin((false, task.inode), &self.local, |this| async move {
+            self.begin(TaskKey::Recovery(task.inode), &self.local, |this| async move {
                 this.run_recover(task).await
             });
         }
@@ -262,11 +283,11 @@ impl MasterLoop {
         Ok(())
     }
 
-    fn begin<F>(self: &Arc<Self>, key: (bool, u64), places: &Arc<Semaphore>, work: impl FnOnce(Arc<Self>) -> F)
+    fn begin<F>(self: &Arc<Self>, key: TaskKey, places: &Arc<Semaphore>, work: impl FnOnce(Arc<Self>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        if !self.running.lock().insert(key) {
+        if !self.accepted.lock().insert(key) {
             return;
         }
         let (this, places) = (Arc::clone(self), Arc::clone(places));
@@ -282,7 +303,8 @@ impl MasterLoop {
                 () = this.shutdown.cancelled() => {}
                 () = work => {}
             }
-            this.running.lock().remove(&key);
+            this.accepted.lock().remove(&key);
+            this.upload_ended.notify_one();
         });
     }
 

@@ -66,9 +66,7 @@ pub(super) async fn delete(ufs: &dyn UnderFileSystem, intent: &Intent) -> UfsRes
     let Some(there) = status_if_any(ufs, &intent.path).await? else {
         return Ok(Change::skipped());
     };
-    let ours = there.kind != FileKind::Directory
-        && (intent.expect.contains(&there.fingerprint) || is_our_length(intent, &there));
-    if !ours {
+    if there.kind == FileKind::Directory || !is_ours(intent, &there) {
         tracing::info!(path = %show(&intent.path), "not deleted: the object is another one now");
         return Ok(Change::skipped());
     }
@@ -78,11 +76,12 @@ pub(super) async fn delete(ufs: &dyn UnderFileSystem, intent: &Intent) -> UfsRes
     Ok(Change::default())
 }
 
-fn is_our_length(intent: &Intent, there: &UfsStatus) -> bool {
-    intent.expect_lengths.contains(&there.length) && there.mtime_ns >= intent.created_ns.saturating_sub(CLOCK_SLACK_NS)
+fn is_ours(intent: &Intent, there: &UfsStatus) -> bool {
+    let recent = there.mtime_ns >= intent.created_ns.saturating_sub(CLOCK_SLACK_NS);
+    intent.expect.contains(&there.fingerprint) || (recent && intent.expect_lengths.contains(&there.length))
 }
 
-/// An object that is this much older than an intent to delete may be ours by length all the same: uploads take a while, and
+/// An object that is this much older than an intent to delete or move it may be ours by length all the same: uploads take a while, and
 /// the store's clock is another one.
 const CLOCK_SLACK_NS: i64 = 3600 * 1_000_000_000;
 
@@ -168,7 +167,7 @@ pub(super) async fn rename(ufs: &dyn UnderFileSystem, intent: &Intent) -> UfsRes
                 let moved = status_if_any(ufs, &intent.to_path).await?;
                 return Ok(moved.map_or_else(Change::skipped, Change::of));
             }
-            Some(there) if !intent.expect.is_empty() && !intent.expect.contains(&there.fingerprint) => {
+            Some(there) if !intent.expect.is_empty() && !is_ours(intent, &there) => {
                 tracing::info!(path = %show(&intent.path), "not renamed: the object is another one now");
                 return Ok(Change::skipped());
             }

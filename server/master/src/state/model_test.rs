@@ -128,7 +128,8 @@ enum Node {
 #[derive(Clone, Debug, PartialEq)]
 enum Object {
     Dir,
-    File(u8),
+    /// Content, and how often it was moved: a store may make a new object of it each time.
+    File(u8, u32),
     Link,
 }
 
@@ -136,15 +137,27 @@ impl Object {
     fn fingerprint(&self) -> String {
         match self {
             Object::Dir => String::new(),
-            Object::File(tag) => format!("etag-{tag}"),
+            Object::File(tag, moves) => format!("etag-{tag}-{moves}"),
             Object::Link => "link".into(),
         }
     }
     fn length(&self) -> u64 {
         match self {
-            Object::File(tag) => length(Some(*tag)),
+            Object::File(tag, _) => length(Some(*tag)),
             Object::Link => 1,
             Object::Dir => 0,
+        }
+    }
+    fn moved(&self) -> Self {
+        match self {
+            Object::File(tag, moves) => Object::File(*tag, moves + 1),
+            other => other.clone(),
+        }
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Object::File(one, _), Object::File(other, _)) => one == other,
+            (one, other) => one == other,
         }
     }
 }
@@ -223,7 +236,7 @@ impl World {
         world.must(format);
         world.session = world.must(OpenSession::default()).id;
         // What was there before us.
-        for (path, object) in [("a", Object::Dir), ("a/a", Object::File(0)), ("c", Object::File(1))] {
+        for (path, object) in [("a", Object::Dir), ("a/a", Object::File(0, 0)), ("c", Object::File(1, 0))] {
             world.ufs.insert(path.into(), object);
         }
         for dir in ["", "a"] {
@@ -235,7 +248,7 @@ impl World {
         for (path, object) in world.ufs.clone() {
             let inode = world.inode(&path).unwrap();
             let node = match object {
-                Object::File(tag) => {
+                Object::File(tag, _) => {
                     world.contents.insert((inode.id, inode.version), tag);
                     Node::File(inode.id, Some(tag))
                 }
@@ -649,7 +662,10 @@ impl World {
                 }
             }
             IntentKind::DeleteTree => self.ufs.retain(|other, _| *other != path && !is_beneath(other, &path)),
-            IntentKind::Rename => skipped = self.rename_in_ufs(&path, std::str::from_utf8(&intent.to_path).unwrap()),
+            IntentKind::Rename => match self.rename_in_ufs(&intent) {
+                Some(moved) => fingerprint = moved,
+                None => skipped = true,
+            },
             IntentKind::Mkdir => self.make_dirs(&path),
             IntentKind::Rmdir => {
                 let left: Vec<_> = self.ufs.keys().filter(|other| is_beneath(other, &path)).collect();
@@ -675,6 +691,7 @@ impl World {
                 .get(&(intent.inode, intent.version))
                 .copied()
                 .unwrap_or(EMPTY),
+            0,
         ))
     }
 
@@ -682,7 +699,7 @@ impl World {
         let fingerprint = object.fingerprint();
         match self.ufs.get(path) {
             Some(old) => assert!(
-                *old == object
+                old.is_same(&object)
                     || intent.expect.contains(&old.fingerprint())
                     || intent.expect_lengths.contains(&old.length()),
                 "{path} holds {old:?}, which {intent:?} does not expect"
@@ -706,11 +723,17 @@ impl World {
         assert_eq!(*there, Object::Dir, "{path} should be a folder");
     }
 
-    /// Whether there was nothing to rename.
-    fn rename_in_ufs(&mut self, from: &str, to: &str) -> bool {
+    /// The fingerprint of what was moved, if it was, now or by an attempt that was not confirmed.
+    fn rename_in_ufs(&mut self, intent: &Intent) -> Option<String> {
+        let [from, to] = [&intent.path, &intent.to_path].map(|path| std::str::from_utf8(path).unwrap());
         let Some(object) = self.ufs.get(from).cloned() else {
-            return true;
+            return Some(self.ufs.get(to)?.fingerprint());
         };
+        let ours = object == Object::Dir
+            || intent.expect.is_empty()
+            || intent.expect.contains(&object.fingerprint())
+            || intent.expect_lengths.contains(&object.length());
+        assert!(ours, "{from} holds {object:?}, which {intent:?} may not rename");
         let dir = split(to).0;
         assert!(
             dir.is_empty() || self.ufs.get(dir) == Some(&Object::Dir),
@@ -729,9 +752,10 @@ impl World {
             .collect();
         for key in moved {
             let object = self.ufs.remove(&key).unwrap();
+            let object = if key == from { object.moved() } else { object };
             self.ufs.insert(format!("{to}{}", &key[from.len()..]), object);
         }
-        false
+        Some(self.ufs[to].fingerprint())
     }
 
     fn confirm(&mut self, nth: usize) {
@@ -818,7 +842,7 @@ impl World {
                 name: Bytes::copy_from_slice(split(path).1.as_bytes()),
                 kind: match object {
                     Object::Dir => FileKind::Directory,
-                    Object::File(_) => FileKind::File,
+                    Object::File(..) => FileKind::File,
                     Object::Link => FileKind::Symlink,
                 } as i32,
                 length: object.length(),
@@ -942,7 +966,8 @@ impl World {
                 (Node::Dir, PersistState::Persisted) => assert_eq!(object, Some(&Object::Dir), "{path}"),
                 (Node::Link(_), PersistState::Persisted) => assert_eq!(object, Some(&Object::Link), "{path}"),
                 (Node::File(_, tag), PersistState::Persisted) => {
-                    assert_eq!(object, Some(&Object::File(tag.unwrap_or(EMPTY))), "{path}");
+                    let expected = Object::File(tag.unwrap_or(EMPTY), 0);
+                    assert!(object.is_some_and(|object| object.is_same(&expected)), "{path}: {object:?}");
                     assert_eq!(inode.fingerprint(), object.unwrap().fingerprint(), "{path}");
                 }
                 (_, PersistState::NotPersisted) => assert_eq!(object, None, "{path}"),

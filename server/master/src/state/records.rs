@@ -39,6 +39,10 @@ impl IntentKind {
     pub fn is_creating(self) -> bool {
         matches!(self, Self::Persist | Self::Mkdir | Self::Symlink)
     }
+    /// Leaves something at its path, or where it moved it, that may have another fingerprint than before.
+    pub fn leaves_an_object(self) -> bool {
+        self.is_creating() || matches!(self, Self::Rename | Self::SetAttr)
+    }
 }
 
 /// A journaled intention to change an under-storage (DESIGN D9).
@@ -90,15 +94,15 @@ pub struct Intent {
     /// anything else is somebody else's and stays.
     #[prost(string, repeated, tag = "14")]
     pub expect: Vec<String>,
-    /// Persist and delete: an upload that never reported back may have left an object of one of these lengths: it may be
-    /// replaced or deleted too. Empty: only `expect` counts.
+    /// Persist, delete and rename: an upload that never reported back may have left an object of one of these lengths: it may be
+    /// replaced, deleted or moved too. Empty: only `expect` counts.
     #[prost(uint64, repeated, tag = "15")]
     pub expect_lengths: Vec<u64>,
     /// A persist whose inode was unlinked after it started. Tell the worker to stop; once it is known not to be running any
     /// more, `IntentDone` or `IntentFailed` drops it, and the delete that waits behind it goes on.
     #[prost(bool, tag = "16")]
     pub cancelled: bool,
-    /// Inode that took over the name while this persist of the replaced one runs.
+    /// Inode that took over the name while this change to the replaced one is not done.
     #[prost(uint64, tag = "17")]
     pub heir: u64,
     /// Directory of `path` when it was journaled.
@@ -116,9 +120,16 @@ pub struct Intent {
     /// Of a persist: write type, for what happens after.
     #[prost(enumeration = "WriteType", tag = "22")]
     pub write_type: i32,
-    /// Of a persist: later intents whose `expect` must learn the fingerprint it leaves.
+    /// Later intents whose `expect` must learn the fingerprint that this one leaves.
     #[prost(uint64, repeated, tag = "23")]
     pub tell: Vec<u64>,
+}
+
+impl Intent {
+    /// About a directory.
+    pub fn is_folder(&self) -> bool {
+        self.inode_kind() == FileKind::Directory
+    }
 }
 
 /// A mount of an under-storage.

@@ -55,12 +55,12 @@ impl Work<'_, '_> {
                 let mut detour = at_a.path[..at_a.path.len() - at_a.name.len()].to_vec();
                 detour.extend_from_slice(format!("{DETOUR}{number}").as_bytes());
                 let detour = (bytes::Bytes::from(detour), at_a.dir);
-                self.new_rename(a, of_a, end_a.clone(), detour.clone())?;
-                self.new_rename(b, of_b, end_b.clone(), end_a)?;
-                self.new_rename(a, of_a, detour, end_b)
+                self.new_rename(a, end_a.clone(), detour.clone())?;
+                self.new_rename(b, end_b.clone(), end_a)?;
+                self.new_rename(a, detour, end_b)
             }
-            (true, false) => self.new_rename(a, of_a, end_a, end_b),
-            (false, true) => self.new_rename(b, of_b, end_b, end_a),
+            (true, false) => self.new_rename(a, end_a, end_b),
+            (false, true) => self.new_rename(b, end_b, end_a),
             (false, false) => Ok(()),
         }
     }

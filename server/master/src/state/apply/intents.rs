@@ -181,7 +181,7 @@ impl Work<'_, '_> {
         if intent.kind() == IntentKind::Rename && intent.to_dir != intent.dir {
             self.bump_generation(InodeId(intent.to_dir))?;
         }
-        if intent.kind().is_creating() {
+        if intent.kind().leaves_an_object() && !intent.is_folder() {
             self.tell(&intent, &c.fingerprint)?;
         }
         let inode = self.tx.inode_opt(InodeId(intent.inode))?;
@@ -210,19 +210,19 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// What an upload left at its path is made known to those who come after it: a delete or rename behind it, or the inode
+    /// What a change left at its path is made known to those who come after it: a delete or rename behind it, or the inode
     /// that took the name.
-    fn tell(&mut self, upload: &Intent, fingerprint: &str) -> Outcomes<()> {
+    fn tell(&mut self, change: &Intent, fingerprint: &str) -> Outcomes<()> {
         if fingerprint.is_empty() {
             return Ok(());
         }
-        for id in &upload.tell {
+        for id in &change.tell {
             if let Some(mut later) = self.tx.intent_opt(IntentId(*id))? {
                 later.expect.push(fingerprint.to_owned());
                 self.put_intent(&later);
             }
         }
-        if let Some(heir) = self.tx.inode_opt(InodeId(upload.heir))? {
+        if let Some(heir) = self.tx.inode_opt(InodeId(change.heir))? {
             let mut heir = (*heir).clone();
             occupy(&mut heir, fingerprint.to_owned());
             self.tx.put_inode(heir);
@@ -373,12 +373,11 @@ impl Work<'_, '_> {
 
     /// So may be every listing of the mount, if a folder moves or goes.
     fn bump_epoch(&mut self, intent: &Intent) -> Outcomes<()> {
-        let is_folder = intent.inode_kind() == alluxio_proto::types::FileKind::Directory;
         let moves = matches!(intent.kind(), IntentKind::Rename | IntentKind::DeleteTree);
         if let Some(mount) = self
             .tx
             .mount_opt(MountId(intent.mount_id))
-            .filter(|_| is_folder && moves)
+            .filter(|_| intent.is_folder() && moves)
         {
             let mut mount = (*mount).clone();
             mount.epoch += 1;

@@ -8,6 +8,8 @@
 //! - A name taken over by a file that will be uploaded keeps the old object until the new one replaces it
 //!   ([`UfsBinding::occupied`]); so the new object is never followed by a delete of the old.
 //! - A delete names the fingerprints that it may delete. Anything else at the path is somebody else's.
+//! - A rename or new attributes may change the fingerprint of an object (a copy of an object in parts has another one), so
+//!   whoever is journaled behind a change that is still to come is told what it left ([`Intent::tell`]).
 
 use alluxio_proto::types::{PersistState, WriteType};
 use alluxio_proto::{InodeId, IntentId};
@@ -39,7 +41,7 @@ impl Presence {
             .filter(move |intent| intent.inode == id && intent.started && intent.kind().is_creating())
     }
 
-    /// Uploads of replaced inodes whose name `inode` has.
+    /// Changes to replaced inodes, whose name `inode` has, that are not done.
     pub fn inherited(&self, inode: &Inode) -> impl Iterator<Item = &Intent> {
         let id = inode.id;
         self.intents.iter().filter(move |intent| intent.heir == id)
@@ -108,7 +110,8 @@ impl Work<'_, '_> {
             } else {
                 continue;
             }
-            intent.tell.extend(delete.map(|id| id.get()));
+            let delete = delete.map(|id| id.get()).filter(|id| !intent.tell.contains(id));
+            intent.tell.extend(delete);
             self.put_intent(&intent);
         }
         Ok(())
@@ -151,14 +154,11 @@ impl Work<'_, '_> {
                     self.drop_intent(&intent);
                     continue;
                 }
-                if !intent.kind().is_creating() {
-                    continue;
-                }
-                intent.cancelled = true;
+                intent.cancelled |= intent.kind().is_creating();
             } else if intent.heir == old.id {
                 self.tx
                     .delete(tables::intent_by_inode(old.inode_id(), IntentId(intent.id)));
-            } else {
+            } else if intent.inode != old.id || intent.kind() != IntentKind::Rename {
                 continue;
             }
             intent.heir = heir.id;
@@ -184,14 +184,10 @@ impl Work<'_, '_> {
         if own && let Some(ufs) = inode.ufs.as_ref().filter(|ufs| ufs.present) {
             expect.push(ufs.fingerprint.clone());
         }
-        let in_flight = presence
-            .in_flight(inode)
-            .filter(|_| own)
-            .chain(presence.inherited(inode));
-        let uncertain = inode.ufs.iter().flat_map(|ufs| ufs.uncertain.iter().copied());
-        let expect_lengths = uncertain.chain(in_flight.map(|intent| intent.length)).collect();
+        let in_flight = presence.in_flight(inode).filter(|_| own);
+        let expect_lengths = uncertain_lengths(inode, in_flight.chain(presence.inherited(inode)));
         self.bump_generation(dir)?;
-        self.new_fixed_intent(Intent {
+        let delete = self.new_fixed_intent(Intent {
             kind: IntentKind::Delete as i32,
             mount_id: inode.mount_id,
             path,
@@ -201,20 +197,25 @@ impl Work<'_, '_> {
             expect_lengths,
             dir: dir.get(),
             ..Default::default()
-        })
+        })?;
+        if own {
+            self.tell_of_changes(inode, delete)?;
+        }
+        Ok(delete)
     }
 
     /// Journals a rename of what an inode has in the under-storage.
     pub(super) fn new_rename(
         &mut self,
         inode: &Inode,
-        presence: &Presence,
         (from, from_dir): (Bytes, InodeId),
         (to, to_dir): (Bytes, InodeId),
     ) -> Outcomes<()> {
         self.ensure_dirs(to_dir)?;
         self.bump_generation(from_dir)?;
         self.bump_generation(to_dir)?;
+        // Read again: an exchange journals several renames of one inode.
+        let presence = self.presence(inode)?;
         let rename = self.new_fixed_intent(Intent {
             kind: IntentKind::Rename as i32,
             mount_id: inode.mount_id,
@@ -228,15 +229,21 @@ impl Work<'_, '_> {
                 .filter(|ufs| ufs.present)
                 .map(|ufs| ufs.fingerprint.clone())
                 .collect(),
+            expect_lengths: uncertain_lengths(inode, presence.in_flight(inode)),
             dir: from_dir.get(),
             to_dir: to_dir.get(),
             ..Default::default()
         })?;
-        for upload in presence.in_flight(inode) {
-            // Read again: an exchange journals several renames of one inode.
-            if let Some(mut upload) = self.tx.intent_opt(IntentId(upload.id))? {
-                upload.tell.push(rename.get());
-                self.put_intent(&upload);
+        self.tell_of_changes(inode, rename)
+    }
+
+    /// `later` is told what the changes to the object of `inode` leave that are not done.
+    fn tell_of_changes(&mut self, inode: &Inode, later: IntentId) -> Outcomes<()> {
+        for mut intent in self.tx.intents_of(inode.inode_id())? {
+            let changes = intent.inode == inode.id && intent.order != 0 && intent.kind().leaves_an_object();
+            if changes && intent.id != later.get() && !intent.tell.contains(&later.get()) {
+                intent.tell.push(later.get());
+                self.put_intent(&intent);
             }
         }
         Ok(())
@@ -286,6 +293,13 @@ impl Work<'_, '_> {
         let presence = self.presence(inode)?;
         Ok(presence.own || presence.occupied || self.will_upload(inode, &presence))
     }
+}
+
+/// Lengths of objects that may be at an inode's path without anybody knowing their fingerprints.
+fn uncertain_lengths<'a>(inode: &Inode, changes: impl Iterator<Item = &'a Intent>) -> Vec<u64> {
+    let known = inode.ufs.iter().flat_map(|ufs| ufs.uncertain.iter().copied());
+    let uploads = changes.filter(|intent| intent.kind().is_creating());
+    known.chain(uploads.map(|intent| intent.length)).collect()
 }
 
 /// Remembers that an object of somebody else may be at the inode's path.

@@ -139,7 +139,6 @@ impl Work<'_, '_> {
         if presence.own {
             return self.new_rename(
                 source,
-                &presence,
                 (from.path.clone(), from.dir),
                 (to.path.clone(), to.dir),
             );
@@ -171,7 +170,6 @@ impl Work<'_, '_> {
         if presence.own {
             self.new_rename(
                 source,
-                &presence,
                 (from.path.clone(), from.dir),
                 (to.path.clone(), to.dir),
             )?;
