@@ -31,6 +31,22 @@ pub(crate) enum Op {
     Reserve { bytes: u64, done: OnDone },
 }
 
+/// The log is written over zeros, so that a sync has no metadata to write: allocated blocks that were never written cost
+/// the file system a transaction for each sync, written ones only themselves. So much is written at a time.
+const AHEAD_BYTES: u64 = 1 << 20;
+
+/// How many zeros to write behind records that go to `at..end`: up to the next multiple of [`AHEAD_BYTES`], by whoever is
+/// the first beyond one (or in the file).
+fn zeros_behind(at: u64, end: u64, capacity: u64) -> usize {
+    let first = at == HEADER_BYTES || at.div_ceil(AHEAD_BYTES) < end.div_ceil(AHEAD_BYTES);
+    let upto = end.next_multiple_of(AHEAD_BYTES).min(capacity);
+    if first && end > at {
+        upto.saturating_sub(end) as usize
+    } else {
+        0
+    }
+}
+
 /// Works until the log is closed.
 pub(super) fn run(shared: &Shared, writer: &Mutex<Writer>) {
     loop {
@@ -186,8 +202,11 @@ impl Writer {
     }
 
     fn write_buffer(&mut self, tail: &mut Tail) -> io::Result<()> {
+        let end = tail.at + self.buffer.len() as u64;
+        self.buffer
+            .resize(self.buffer.len() + zeros_behind(tail.at, end, tail.capacity), 0);
         tail.file.write_all_at(&self.buffer, tail.at)?;
-        tail.at += self.buffer.len() as u64;
+        tail.at = end;
         self.buffer.clear();
         // One large command must not cost its memory for ever.
         self.buffer.shrink_to(WRITE_BYTES_MAX);

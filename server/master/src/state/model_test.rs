@@ -236,7 +236,11 @@ impl World {
         world.must(format);
         world.session = world.must(OpenSession::default()).id;
         // What was there before us.
-        for (path, object) in [("a", Object::Dir), ("a/a", Object::File(0, 0)), ("c", Object::File(1, 0))] {
+        for (path, object) in [
+            ("a", Object::Dir),
+            ("a/a", Object::File(0, 0)),
+            ("c", Object::File(1, 0)),
+        ] {
             world.ufs.insert(path.into(), object);
         }
         for dir in ["", "a"] {
@@ -967,7 +971,10 @@ impl World {
                 (Node::Link(_), PersistState::Persisted) => assert_eq!(object, Some(&Object::Link), "{path}"),
                 (Node::File(_, tag), PersistState::Persisted) => {
                     let expected = Object::File(tag.unwrap_or(EMPTY), 0);
-                    assert!(object.is_some_and(|object| object.is_same(&expected)), "{path}: {object:?}");
+                    assert!(
+                        object.is_some_and(|object| object.is_same(&expected)),
+                        "{path}: {object:?}"
+                    );
                     assert_eq!(inode.fingerprint(), object.unwrap().fingerprint(), "{path}");
                 }
                 (_, PersistState::NotPersisted) => assert_eq!(object, None, "{path}"),

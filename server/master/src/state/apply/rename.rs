@@ -137,11 +137,7 @@ impl Work<'_, '_> {
     fn move_to_free(&mut self, source: &mut Inode, from: &End, to: &End) -> Outcomes<()> {
         let presence = self.presence(source)?;
         if presence.own {
-            return self.new_rename(
-                source,
-                (from.path.clone(), from.dir),
-                (to.path.clone(), to.dir),
-            );
+            return self.new_rename(source, (from.path.clone(), from.dir), (to.path.clone(), to.dir));
         }
         self.vacate(source, &presence, from.path.clone(), from.dir)
     }
@@ -168,11 +164,7 @@ impl Work<'_, '_> {
             self.leave_for_good(&mut target, Some(to.path.clone()), to.dir)?;
         }
         if presence.own {
-            self.new_rename(
-                source,
-                (from.path.clone(), from.dir),
-                (to.path.clone(), to.dir),
-            )?;
+            self.new_rename(source, (from.path.clone(), from.dir), (to.path.clone(), to.dir))?;
         }
         Ok((target, physical))
     }
