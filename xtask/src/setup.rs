@@ -104,6 +104,21 @@ fn moto(dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
+/// Cargo, in the workspace, as a user would start it: without what cargo itself told this program about its package. Build
+/// scripts (ring's) ask for those variables, and half the dependencies would be compiled anew for each caller.
+pub fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let about_this = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+        if about_this.iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
 /// Runs a command with its output shown.
 ///
 /// # Errors

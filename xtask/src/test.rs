@@ -1,7 +1,6 @@
 //! `cargo xtask test`: everything that must pass, on real parts.
 
-use crate::setup::{self, step};
-use std::process::Command;
+use crate::setup::{self, cargo, step};
 
 /// Installs, builds, and runs the tests.
 pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
@@ -20,10 +19,4 @@ pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
         command.args(["--", filter]);
     }
     step(&mut command)
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(setup::root());
-    command
 }

@@ -1,6 +1,6 @@
 //! The handle that the rest of the system holds.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use alluxio_common::sync::Mutex;
 use openraft::{ServerState, async_runtime::watch::WatchReceiver};
@@ -96,6 +96,15 @@ impl<S: StateMachine> Journal<S> {
     /// [`JournalError::NotLeader`], [`JournalError::TooLarge`] and [`JournalError::NoSpace`] mean that the command
     /// was not and will not be applied; [`JournalError::Failed`] and [`JournalError::ShutDown`] leave it open.
     pub async fn propose(&self, command: S::Command) -> Result<S::Outcome> {
+        self.propose_within(command, Duration::ZERO).await
+    }
+
+    /// As [`Journal::propose`], for what nobody waits for: it may stay up to `patience` before it is written, and is written
+    /// with the first other command that comes meanwhile.
+    ///
+    /// # Errors
+    /// Those of [`Journal::propose`].
+    pub async fn propose_within(&self, command: S::Command, patience: Duration) -> Result<S::Outcome> {
         let (bytes, limit) = (command.encoded_len(), self.inner.options.batch.command_bytes_max);
         if bytes > limit {
             return Err(JournalError::TooLarge { bytes, limit });
@@ -104,6 +113,7 @@ impl<S: StateMachine> Journal<S> {
         let proposal = Proposal {
             command: command.encode_to_vec().into(),
             waiter,
+            patience,
         };
         self.inner
             .proposals

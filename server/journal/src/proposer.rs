@@ -1,9 +1,10 @@
 //! Turns proposals into log entries.
 //!
 //! While one batch is on its way to the disk, the proposals that arrive wait and become the next one. So a lone caller
-//! pays for one sync and waits for nobody, and many callers share one.
+//! pays for one sync and waits for nobody, and many callers share one. Proposals that have patience wait for company, so
+//! that work in the background does not take the disk from who waits for it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, RaftError};
@@ -24,6 +25,8 @@ pub(crate) struct Proposal<S: StateMachine> {
     /// Encoded by its caller, on its caller's thread.
     pub command: Bytes,
     pub waiter: Waiter<S>,
+    /// How long it may wait for others to share a sync with.
+    pub patience: Duration,
 }
 
 /// The one task that proposes.
@@ -76,19 +79,39 @@ impl<S: StateMachine> Proposer<S> {
                 },
             };
             let Some(first) = first else { return };
-            let batch = self.collect(first, &mut proposals);
+            let batch = self.collect(first, &mut proposals, &stop).await;
             self.commit(batch).await;
             self.trigger.check(&self.applier);
         }
     }
 
-    /// Takes what waits, up to the limits.
-    fn collect(&mut self, first: Proposal<S>, proposals: &mut mpsc::Receiver<Proposal<S>>) -> Vec<Proposal<S>> {
+    /// Takes what waits, up to the limits; and while all of that has patience, what comes.
+    async fn collect(
+        &mut self,
+        first: Proposal<S>,
+        proposals: &mut mpsc::Receiver<Proposal<S>>,
+        stop: &CancellationToken,
+    ) -> Vec<Proposal<S>> {
         let mut bytes = first.command.len();
+        let mut is_patient = !first.patience.is_zero();
+        let deadline = tokio::time::Instant::now() + first.patience;
         let mut batch = vec![first];
         while batch.len() < self.limits.commands_max {
-            let Ok(next) = proposals.try_recv() else { break };
+            let next = match proposals.try_recv() {
+                Ok(next) => next,
+                Err(_) if !is_patient => break,
+                Err(_) => tokio::select! {
+                    biased;
+                    next = proposals.recv() => match next {
+                        Some(next) => next,
+                        None => break,
+                    },
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep_until(deadline) => break,
+                },
+            };
             bytes += next.command.len();
+            is_patient &= !next.patience.is_zero();
             if bytes > self.limits.bytes_max {
                 self.left_over = Some(next);
                 break;

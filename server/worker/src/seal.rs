@@ -1,7 +1,7 @@
 //! Seal, Drop and recovery: how an open version ends.
 
 use crate::core::{Core, on_file, stale};
-use crate::io;
+use crate::io::{self, FileStat};
 use crate::store::{Entry, blocking};
 use alluxio_proto::master::{CachedFile, RecoverTask, Recovered};
 use alluxio_proto::worker::{Drop, OpenStat, Seal};
@@ -14,6 +14,20 @@ const ROUNDS_MAX: usize = 3;
 
 /// Files of this size begin to be synced while they are checksummed; smaller ones are synced once, with their sidecar.
 const EARLY_SYNC_BYTES: u64 = 1024 * 1024;
+
+/// Checksums the content until it does not change meanwhile. Blocks.
+fn checksum_still(entry: &Entry) -> std::io::Result<FileStat> {
+    let mut stat = io::stat(&entry.data)?;
+    for _ in 0..ROUNDS_MAX {
+        entry.checksum_changes(stat.size)?;
+        let now = io::stat(&entry.data)?;
+        if now == stat {
+            break;
+        }
+        stat = now;
+    }
+    Ok(stat)
+}
 
 impl Core {
     /// See [`Seal`]. Asked again after a lost answer, it answers again.
@@ -96,36 +110,31 @@ impl Core {
     /// The caller has the turn.
     async fn seal_entry(&self, entry: &Arc<Entry>, version: u64, next: u64) -> FsResult<OpenStat> {
         let sync = self.settings.sync_on_close;
-        // The disk works while the processor does.
-        let syncing = on_file(entry, "sync", move |entry| {
-            match sync && io::stat(&entry.data)?.size >= EARLY_SYNC_BYTES {
-                true => entry.data.sync_data(),
-                false => Ok(()),
-            }
-        });
         let boot_id = self.store.layout.boot_id.clone();
-        let sealing = on_file(entry, "checksum", move |entry| {
-            let mut stat = io::stat(&entry.data)?;
-            for _ in 0..ROUNDS_MAX {
-                entry.checksum_changes(stat.size)?;
-                let now = io::stat(&entry.data)?;
-                if now == stat {
-                    break;
-                }
-                stat = now;
-            }
-            Ok(stat)
-        });
-        let (synced, sealed) = tokio::join!(syncing, sealing);
-        synced?;
-        let stat = sealed?;
-        on_file(entry, "seal", move |entry| {
+        let large = io::stat(&entry.data)
+            .map_err(|error| FsError::from_io(format!("look at the local file of inode {}", entry.inode), &error))?
+            .size
+            >= EARLY_SYNC_BYTES;
+        let mut summed = None;
+        if sync && large {
+            // The disk works while the processor does.
+            let syncing = on_file(entry, "sync", |entry| entry.data.sync_data());
+            let summing = on_file(entry, "checksum", |entry| checksum_still(entry));
+            let (synced, sum) = tokio::join!(syncing, summing);
+            synced?;
+            summed = Some(sum?);
+        }
+        let stat = on_file(entry, "seal", move |entry| {
+            let stat = match summed {
+                Some(stat) => stat,
+                None => checksum_still(entry)?,
+            };
             entry.label_sealed(version, next, &stat, &boot_id)?;
             if sync && stat.size > 0 {
                 entry.sync(&stat, false)?;
                 entry.label_durable()?;
             }
-            Ok(())
+            Ok(stat)
         })
         .await?;
         self.store.measure(entry);

@@ -6,7 +6,7 @@
 use crate::core::{Core, on_file, stale};
 use crate::fill::Failed;
 use crate::io::{self, FileStat};
-use crate::store::{Base, Entry, Header, Sealed, Stamp, View, blocking, chunks_of};
+use crate::store::{Base, Entry, Header, Sealed, Stamp, Store, View, blocking, chunks_of};
 use alluxio_proto::master::{ReadSource, WriteLease};
 use alluxio_proto::worker::*;
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId, WorkerResponse};
@@ -23,12 +23,15 @@ impl Core {
     /// See [`OpenWrite`].
     pub async fn open_write(&self, request: OpenWrite) -> FsResult<WorkerResponse> {
         let inode = InodeId(request.inode);
-        let lease = request.lease.ok_or_else(|| {
+        let lease = request.lease.clone().ok_or_else(|| {
             FsError::new(
                 ErrorKind::InvalidArgument,
                 format!("opening inode {inode} for writing without a lease"),
             )
         })?;
+        if let Some(opened) = self.open_new(&lease, &request).await? {
+            return Ok(opened);
+        }
         let entry = self.make_open(inode, &lease, request.truncate).await?;
         if request.want_fd {
             let length = io::stat(&entry.data).map_or(u64::MAX, |stat| stat.size);
@@ -42,27 +45,35 @@ impl Core {
         }
         let want_fd = request.want_fd;
         let _turn = entry.turn.lock().await;
-        let (stat, complete, fd) = on_file(&entry, "open", move |entry| {
-            let complete = entry.complete()?;
-            let fd = match want_fd && complete {
-                true => {
-                    entry.set_writable_fd_out()?;
-                    Some(io::reopen(&entry.data, true)?)
-                }
-                false => None,
+        on_file(&entry, "open", move |entry| opened(entry, want_fd)).await
+    }
+
+    /// What most opens for writing are: of a file of which nothing is here or anywhere. In one go, because each hop between
+    /// threads costs as much as the work. `None`: it is another case.
+    async fn open_new(&self, lease: &WriteLease, request: &OpenWrite) -> FsResult<Option<WorkerResponse>> {
+        let inode = InodeId(request.inode);
+        let base = lease.base.clone().filter(|_| !request.truncate);
+        let is_based = base.as_ref().is_some_and(|base| base.length > 0);
+        if is_based || self.store.get(inode).is_some() {
+            return Ok(None);
+        }
+        let header = new_header(inode, lease);
+        let (store, want_fd) = (Arc::clone(&self.store), request.want_fd);
+        blocking(move || {
+            if store.load(inode)?.is_some() {
+                return Ok(None);
+            }
+            let entry = match create_entry(&store, header, base) {
+                Err(error) if error.kind == ErrorKind::Stale => return Ok(None),
+                other => other?,
             };
-            Ok((io::stat(&entry.data)?, complete, fd))
+            let Ok(_turn) = entry.turn.try_lock() else {
+                return Ok(None);
+            };
+            let io = |error| FsError::from_io(format!("open the local file of inode {inode}"), &error);
+            opened(&entry, want_fd).map(Some).map_err(io)
         })
-        .await?;
-        Ok(WorkerResponse {
-            reply: WorkerReplyBody::OpenedFile(OpenedFile {
-                complete,
-                length: stat.size,
-                mtime_ns: stat.mtime_ns,
-            }),
-            data: Bytes::new(),
-            fd,
-        })
+        .await
     }
 
     /// The entry, open as the lease says.
@@ -114,14 +125,7 @@ impl Core {
 
     async fn create_open(&self, inode: InodeId, lease: &WriteLease, truncate: bool) -> FsResult<Arc<Entry>> {
         let base = lease.base.clone().filter(|_| !truncate);
-        let mut header = Header {
-            inode: inode.get(),
-            version: lease.version,
-            open: true,
-            open_since: lease.version,
-            whole: true,
-            ..Header::default()
-        };
+        let mut header = new_header(inode, lease);
         if let Some(ReadSource { length, ufs, .. }) = base.as_ref().filter(|base| base.length > 0) {
             let ufs = ufs.clone().filter(|ufs| ufs.length == *length).ok_or_else(|| {
                 let why = format!("the version of inode {inode} that is to be changed is not on this worker");
@@ -135,15 +139,7 @@ impl Core {
             });
         }
         let store = Arc::clone(&self.store);
-        blocking(move || {
-            let entry = store.create(header)?;
-            if let Some(base) = base {
-                let io = |error| FsError::from_io(format!("make the local file of inode {inode}"), &error);
-                entry.set_unchanged(base.version, base.ufs).map_err(io)?;
-            }
-            Ok(entry)
-        })
-        .await
+        blocking(move || create_entry(&store, header, base)).await
     }
 
     /// See [`Write`].
@@ -372,6 +368,48 @@ impl Entry {
             writes,
         )
     }
+}
+
+fn new_header(inode: InodeId, lease: &WriteLease) -> Header {
+    Header {
+        inode: inode.get(),
+        version: lease.version,
+        open: true,
+        open_since: lease.version,
+        whole: true,
+        ..Header::default()
+    }
+}
+
+/// Makes the files of an open version over `base`. Blocks.
+fn create_entry(store: &Store, header: Header, base: Option<ReadSource>) -> FsResult<Arc<Entry>> {
+    let inode = header.inode;
+    let entry = store.create(header)?;
+    if let Some(base) = base {
+        let io = |error| FsError::from_io(format!("make the local file of inode {inode}"), &error);
+        entry.set_unchanged(base.version, base.ufs).map_err(io)?;
+    }
+    Ok(entry)
+}
+
+/// The answer to an open, with a descriptor if it is wanted and all is here. The caller has the turn.
+fn opened(entry: &Entry, want_fd: bool) -> std::io::Result<WorkerResponse> {
+    let complete = entry.complete()?;
+    let mut fd = None;
+    if want_fd && complete {
+        entry.set_writable_fd_out()?;
+        fd = Some(io::reopen(&entry.data, true)?);
+    }
+    let stat = io::stat(&entry.data)?;
+    Ok(WorkerResponse {
+        reply: WorkerReplyBody::OpenedFile(OpenedFile {
+            complete,
+            length: stat.size,
+            mtime_ns: stat.mtime_ns,
+        }),
+        data: Bytes::new(),
+        fd,
+    })
 }
 
 fn checked_end(offset: u64, length: u64) -> FsResult<u64> {

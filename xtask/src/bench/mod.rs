@@ -10,9 +10,8 @@ mod read_cold;
 mod read_warm;
 mod table;
 
-use crate::setup::{self, step};
+use crate::setup::{self, cargo, step};
 use anyhow::{Context, bail};
-use std::process::Command;
 
 pub use table::{Row, Table, median};
 
@@ -70,7 +69,7 @@ pub fn run(name: &str, rounds: usize) -> anyhow::Result<()> {
         "--rounds",
         &rounds,
     ];
-    let status = Command::new("cargo").current_dir(setup::root()).args(args).status();
+    let status = cargo().args(args).status();
     // The benchmark has said what it missed.
     std::process::exit(status.context("run cargo")?.code().unwrap_or(1));
 }
@@ -86,14 +85,7 @@ fn run_optimised(name: &str, rounds: usize) -> anyhow::Result<()> {
         return Ok(());
     }
     if let Some((_, package, example)) = EXAMPLES.iter().find(|(known, _, _)| *known == name) {
-        return step(Command::new("cargo").current_dir(setup::root()).args([
-            "run",
-            "--release",
-            "-p",
-            package,
-            "--example",
-            example,
-        ]));
+        return step(cargo().args(["run", "--release", "-p", package, "--example", example]));
     }
     let chosen: Vec<&Bench> = BENCHES
         .iter()
@@ -122,11 +114,7 @@ fn run_optimised(name: &str, rounds: usize) -> anyhow::Result<()> {
 /// Builds the release binary and points the harness at it and at the tools.
 fn prepare() -> anyhow::Result<()> {
     let tools = setup::tools()?;
-    step(
-        Command::new("cargo")
-            .current_dir(setup::root())
-            .args(["build", "--release", "--package", "alluxio"]),
-    )?;
+    step(cargo().args(["build", "--release", "--package", "alluxio"]))?;
     // SAFETY: this process has one thread until the first benchmark starts.
     unsafe {
         std::env::set_var("ALLUXIO_TEST_BIN", setup::target().join("release/alluxio"));

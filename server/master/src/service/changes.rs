@@ -16,7 +16,7 @@ use super::load::PAGE_ENTRIES;
 use super::ufs_ops::{self, Change, attributes};
 use super::{Core, now_ns, show};
 use crate::state::command::{IntentDone, IntentFailed, IntentStarted};
-use crate::state::{Inode, Intent, IntentKind};
+use crate::state::{Applied, Body, Command, Inode, Intent, IntentKind};
 
 /// Pause before an intent is looked at again that could not be started, or whose worker is away.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -159,7 +159,7 @@ impl Core {
             intent: id.get(),
             replace_foreign,
         };
-        match self.propose_own(started).await {
+        match self.commit_for(id, started).await {
             Ok(applied) => {
                 if applied.intent.is_none() {
                     self.forget_intent(id);
@@ -176,6 +176,15 @@ impl Core {
         }
     }
 
+    /// Somebody may wait for an expedited intent; for others nobody does.
+    async fn commit_for(&self, id: IntentId, step: impl Into<Body>) -> FsResult<Applied> {
+        let command = Command::system(now_ns(), step);
+        match self.queue.is_expedited(id) {
+            true => self.commit(command).await,
+            false => self.commit_in_background(command).await,
+        }
+    }
+
     /// Confirms an intent. A persist may live on under its id, for a version that was committed meanwhile.
     pub(super) async fn intent_done(
         self: &Arc<Self>,
@@ -184,13 +193,13 @@ impl Core {
         skipped: bool,
     ) -> FsResult<()> {
         let id = IntentId(intent.id);
-        self.propose_own(IntentDone {
+        let done = IntentDone {
             intent: intent.id,
             fingerprint,
             skipped,
             dropped: false,
-        })
-        .await?;
+        };
+        self.commit_for(id, done).await?;
         self.metrics.ufs_changes_done.inc();
         self.queue.set_permanent(id, None);
         if self.state.intent(id)?.is_some() {
@@ -212,14 +221,14 @@ impl Core {
         );
         self.queue
             .set_permanent(id, is_permanent(&error).then(|| error.clone()));
-        self.propose_own(IntentFailed {
+        let failed = IntentFailed {
             intent: id.get(),
             error: Some(error.to_wire()),
             retry_at_ns: now_ns().saturating_add(pause.as_nanos() as i64),
             data_lost: error.kind == ErrorKind::DataLost,
             superseded: error.kind == ErrorKind::Stale,
-        })
-        .await?;
+        };
+        self.commit_for(id, failed).await?;
         if self.state.intent(id)?.is_some() {
             self.queue.again_at(id, Instant::now() + pause);
             self.effects.progress.notify_waiters();

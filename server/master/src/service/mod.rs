@@ -49,7 +49,7 @@ use alluxio_proto::types::Caller;
 use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId, MasterApi, SessionId, WatchStream};
 use async_trait::async_trait;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -57,6 +57,9 @@ use crate::state::{Applied, Body, Command, State};
 
 /// Locks that unlinks and opens of the same inode meet on.
 const GATES: usize = 256;
+
+/// How long commands in the background wait for another to share a sync of the journal with.
+const BACKGROUND_PATIENCE: Duration = Duration::from_millis(4);
 
 /// A running master. Cheap to share.
 #[derive(Debug)]
@@ -106,18 +109,23 @@ struct Ctx {
     now_ns: i64,
 }
 
+impl Ctx {
+    fn command(&self, body: impl Into<Body>) -> Command {
+        Command {
+            now_ns: self.now_ns,
+            session: self.session.get(),
+            op_id: self.op_id,
+            caller: Some(self.caller.clone()),
+            superuser: self.superuser,
+            body: Some(body.into()),
+        }
+    }
+}
+
 impl Core {
     /// Commits a command in the name of a caller.
     async fn propose(&self, ctx: &Ctx, body: impl Into<Body>) -> FsResult<Applied> {
-        self.commit(Command {
-            now_ns: ctx.now_ns,
-            session: ctx.session.get(),
-            op_id: ctx.op_id,
-            caller: Some(ctx.caller.clone()),
-            superuser: ctx.superuser,
-            body: Some(body.into()),
-        })
-        .await
+        self.commit(ctx.command(body)).await
     }
 
     /// Commits a command of the master itself.
@@ -127,6 +135,11 @@ impl Core {
 
     async fn commit(&self, command: Command) -> FsResult<Applied> {
         self.journal.propose(command).await?.result
+    }
+
+    /// Commits what no program waits for: it goes with the next command of one, or soon.
+    async fn commit_in_background(&self, command: Command) -> FsResult<Applied> {
+        self.journal.propose_within(command, BACKGROUND_PATIENCE).await?.result
     }
 
     fn gate(&self, inode: InodeId) -> &tokio::sync::RwLock<()> {

@@ -193,7 +193,8 @@ impl Core {
                 inode: op.inode,
                 abandon: op.abandon,
             };
-            return match self.propose(ctx, body).await {
+            // What was written is committed; this only lets go of it.
+            return match self.commit_in_background(ctx.command(body)).await {
                 Ok(_) => Ok(Empty {}),
                 // It was unlinked, and this was its last opening.
                 Err(error) if error.kind == ErrorKind::NotFound => Ok(Empty {}),

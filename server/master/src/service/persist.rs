@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::load::is_absent;
 use super::workers::REPORTS_MAX;
-use super::{Core, error};
+use super::{Core, error, now_ns};
 use crate::state::command;
-use crate::state::{Inode, Intent};
+use crate::state::{Command, Inode, Intent};
 
 /// Longest wait of one heartbeat, whatever the worker asks for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -235,7 +235,7 @@ impl Core {
                 worker_id: worker.get(),
                 files: files.clone(),
             };
-            match self.propose_own(report).await {
+            match self.commit_in_background(Command::system(now_ns(), report)).await {
                 Ok(_) => {}
                 Err(error) if error.kind == ErrorKind::NotFound => {}
                 Err(error) => {

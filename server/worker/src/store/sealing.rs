@@ -99,10 +99,15 @@ impl Entry {
             }
         };
         let total: u64 = stale.iter().map(|run| run.end - run.start).sum();
-        let threads = std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(THREADS_MAX) as u64;
-        if total * CHUNK_BYTES < PARALLEL_BYTES_MIN || threads == 1 {
+        let threads = if total * CHUNK_BYTES < PARALLEL_BYTES_MIN {
+            1
+        } else {
+            // Asks the kernel for quotas and masks: ten system calls, too many for a small file.
+            std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(THREADS_MAX) as u64
+        };
+        if threads == 1 {
             for run in &stale {
                 self.checksum_run(run.clone(), size)?;
             }
