@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The one place where a runtime is made. Its threads are as many as cores; what blocks goes to threads of its own.
 fn runtime() -> FsResult<tokio::runtime::Runtime> {
+    raise_open_file_limit();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("alluxio")
@@ -27,6 +28,21 @@ fn runtime() -> FsResult<tokio::runtime::Runtime> {
         .thread_keep_alive(Duration::from_secs(10))
         .build()
         .map_err(|error| FsError::from_io("start the runtime", &error))
+}
+
+/// Cached files stay open, two descriptors each: the usual soft limit of 1,024 exists for programs that use `select`.
+fn raise_open_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard {
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+        } else {
+            Ok(())
+        }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "raise the limit of open files; see `ulimit -n`");
+    }
 }
 
 /// Tells systemd, if it started us, that the role serves.

@@ -41,7 +41,9 @@ impl Core {
         let is_open = entry.is_open();
         let handing_out = request.want_fd && !request.verify;
         let boot_id = self.store.layout.boot_id.clone();
-        let (stat, complete, fd) = on_file(&entry, "open", move |entry| {
+        // Looking at an open file, and opening it again, does not wait for the disk; checking what is in it does.
+        let is_quick = !handing_out || entry.trusted(&boot_id);
+        let open = move |entry: &Entry| {
             let stat = io::stat(&entry.data)?;
             let mut complete = entry.complete()?;
             let mut fd = None;
@@ -54,8 +56,13 @@ impl Core {
                 };
             }
             Ok((stat, complete, fd))
-        })
-        .await?;
+        };
+        let (stat, complete, fd) = if is_quick {
+            open(&entry)
+                .map_err(|error| FsError::from_io(format!("open the local file of inode {}", entry.inode), &error))?
+        } else {
+            on_file(&entry, "open", open).await?
+        };
         opened.complete = complete;
         if is_open {
             opened.length = stat.size;

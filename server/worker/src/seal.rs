@@ -119,7 +119,7 @@ impl Core {
         if sync && large {
             // The disk works while the processor does.
             let syncing = on_file(entry, "sync", |entry| entry.data.sync_data());
-            let summing = on_file(entry, "checksum", |entry| checksum_still(entry));
+            let summing = on_file(entry, "checksum", checksum_still);
             let (synced, sum) = tokio::join!(syncing, summing);
             synced?;
             summed = Some(sum?);
