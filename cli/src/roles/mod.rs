@@ -30,14 +30,19 @@ fn runtime() -> FsResult<tokio::runtime::Runtime> {
         .map_err(|error| FsError::from_io("start the runtime", &error))
 }
 
-/// Cached files stay open, two descriptors each: the usual soft limit of 1,024 exists for programs that use `select`.
+/// Open files that are enough for every role: the kernel's own bound for most systems (`fs.nr_open`).
+const OPEN_FILES: u64 = 1 << 20;
+
+/// Cached files stay open, two descriptors each: the usual soft limit of 1,024 exists for programs that use `select`. Only
+/// the superuser raises the hard limit.
 fn raise_open_file_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
-        if soft < hard {
-            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-        } else {
-            Ok(())
+        let enough = hard.max(OPEN_FILES);
+        match setrlimit(Resource::RLIMIT_NOFILE, enough, enough) {
+            Err(_) if soft < hard => setrlimit(Resource::RLIMIT_NOFILE, hard, hard),
+            Err(_) => Ok(()),
+            Ok(()) => Ok(()),
         }
     });
     if let Err(error) = raised {

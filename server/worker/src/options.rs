@@ -120,7 +120,7 @@ impl Settings {
             parts_max: count(&keys::WORKER_FETCH_PARTS_MAX),
             readahead_min_bytes: chunked(&keys::WORKER_READAHEAD_MIN_BYTES),
             readahead_max_bytes: chunked(&keys::WORKER_READAHEAD_MAX_BYTES),
-            files_loaded_max: count(&keys::WORKER_FILES_LOADED_MAX),
+            files_loaded_max: count(&keys::WORKER_FILES_LOADED_MAX).min(loadable()),
             persist_parallelism: count(&keys::WORKER_PERSIST_PARALLELISM),
             stale_upload_age: conf.duration(&keys::WORKER_STALE_UPLOAD_AGE),
             heartbeat_interval: conf
@@ -128,6 +128,14 @@ impl Settings {
                 .unwrap_or(Duration::from_secs(1)),
         })
     }
+}
+
+/// How many files may be loaded for their descriptors: two each, half of the limit for all else.
+fn loadable() -> usize {
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    // 1,024 is what processes are given everywhere.
+    let (soft, _) = limit.unwrap_or((1024, 1024));
+    usize::try_from(soft / 4).unwrap_or(usize::MAX).max(64)
 }
 
 fn bad(key: &Key, text: &str, wanted: &str) -> FsError {

@@ -161,11 +161,11 @@ keys! {
     /// `alluxio.worker.files.loaded.max`.
     pub const WORKER_FILES_LOADED_MAX: Key = Key {
         name: "alluxio.worker.files.loaded.max",
-        default: "4096",
+        default: "32768",
         kind: Kind::Int,
         scope: Scope::Worker,
-        doc: "Cached files whose descriptors and maps are kept open; two descriptors each. Files open for writing \
-              come on top.",
+        doc: "Cached files whose descriptors and maps are kept open; two descriptors each, and at most half of \
+              the process's limit in all (`ulimit -n`, which root's processes raise). Files open for writing come on top.",
     };
 
     /// `alluxio.worker.persist.parallelism`.
