@@ -114,7 +114,10 @@ impl Vfs {
             let address = lease.home.clone().unwrap_or_default();
             return Ok(Server::Home(self.workers.worker(&address).await?, lease.version));
         }
-        if handle.epoch != state.epoch && handle.has_read.load(std::sync::atomic::Ordering::Relaxed) {
+        // The kernel fills a read that is shorter than the length it knows with zeros, and ends one that is longer there.
+        let is_begun =
+            handle.has_read.load(std::sync::atomic::Ordering::Relaxed) || handle.length != state.source.length;
+        if handle.epoch != state.epoch && is_begun {
             let why = format!(
                 "read inode {}: it became another file in the under-storage; open it again",
                 handle.inode.id

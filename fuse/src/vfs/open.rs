@@ -6,7 +6,7 @@
 
 use super::Vfs;
 use alluxio_common::sync::Mutex;
-use alluxio_proto::master::{Close, Create, Empty, Op, Open, Opened, ReadSource, WriteLease};
+use alluxio_proto::master::{Close, Create, Empty, Op, Open, Opened, ReadSource, UfsChanged, WriteLease};
 use alluxio_proto::types::{Attr, Caller, WorkerAddress, WriteType};
 use alluxio_proto::worker::{OpenRead, OpenWrite, OpenedFile, WorkerReplyBody, WorkerRequest};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi, WorkerResponse};
@@ -137,6 +137,8 @@ pub(super) struct Handle {
     /// Identifies the sequence of reads, for read-ahead.
     pub stream: u64,
     pub epoch: u64,
+    /// Length of the version that was opened, as the kernel knows it.
+    pub length: u64,
     pub has_read: AtomicBool,
 }
 
@@ -276,6 +278,7 @@ impl Vfs {
             append: flags & libc::O_APPEND != 0,
             stream: fh,
             epoch: state.epoch,
+            length: state.source.length,
             has_read: AtomicBool::new(false),
         };
         self.handles.lock().insert(fh, Arc::new(handle));
@@ -380,6 +383,15 @@ impl Vfs {
         match answer {
             Ok(WorkerResponse { fd: Some(fd), .. }) => LocalFile::new(fd).map(Some),
             Ok(_) => Ok(None),
+            // The kernel looks the name up anew when it hears this, and opens what is there now with its length.
+            Err(error) if error.kind == ErrorKind::VersionMismatch => {
+                let version = source.version;
+                let _: Opened = self
+                    .change(&self.own_caller(), Op::UfsChanged(UfsChanged { inode, version }))
+                    .await?;
+                let why = format!("open inode {inode}: it is another one in the under-storage now");
+                Err(FsError::new(ErrorKind::Stale, why))
+            }
             // The read itself will find a way, or say why there is none.
             Err(error) => {
                 tracing::debug!(%error, inode, "open at the local worker");
