@@ -2,7 +2,7 @@
 
 use crate::fill::Filler;
 use crate::options::Settings;
-use crate::store::{Entry, Store, blocking, brief};
+use crate::store::{Entry, Store, blocking};
 use crate::ufs_clients::UfsClients;
 use alluxio_common::metrics::{Counter, Metrics};
 use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId};
@@ -61,20 +61,6 @@ pub(crate) async fn on_file<T: Send + 'static>(
 ) -> FsResult<T> {
     let entry = Arc::clone(entry);
     blocking(move || {
-        work(&entry)
-            .map_err(|error| FsError::from_io(format!("{doing} the local file of inode {}", entry.inode), &error))
-    })
-    .await
-}
-
-/// As [`on_file`], for what [`brief`] is for.
-pub(crate) async fn on_file_briefly<T: Send + 'static>(
-    entry: &Arc<Entry>,
-    doing: &'static str,
-    work: impl FnOnce(&Entry) -> std::io::Result<T> + Send + 'static,
-) -> FsResult<T> {
-    let entry = Arc::clone(entry);
-    brief(move || {
         work(&entry)
             .map_err(|error| FsError::from_io(format!("{doing} the local file of inode {}", entry.inode), &error))
     })

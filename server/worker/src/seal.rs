@@ -1,6 +1,6 @@
 //! Seal, Drop and recovery: how an open version ends.
 
-use crate::core::{Core, on_file, on_file_briefly, stale};
+use crate::core::{Core, on_file, stale};
 use crate::io::{self, FileStat};
 use crate::store::{Entry, blocking};
 use alluxio_proto::master::{CachedFile, RecoverTask, Recovered};
@@ -89,7 +89,7 @@ impl Core {
         if self.stat_reply(entry).await?.changed {
             return Ok(false);
         }
-        let restored = on_file_briefly(entry, "give back", |entry| entry.restore_sealed()).await?;
+        let restored = on_file(entry, "give back", |entry| entry.restore_sealed()).await?;
         if restored {
             self.store
                 .reports
@@ -111,10 +111,12 @@ impl Core {
     async fn seal_entry(&self, entry: &Arc<Entry>, version: u64, next: u64) -> FsResult<OpenStat> {
         let sync = self.settings.sync_on_close;
         let boot_id = self.store.layout.boot_id.clone();
-        let looking = |error| FsError::from_io(format!("look at the local file of inode {}", entry.inode), &error);
-        let size = io::stat(&entry.data).map_err(looking)?.size;
+        let large = io::stat(&entry.data)
+            .map_err(|error| FsError::from_io(format!("look at the local file of inode {}", entry.inode), &error))?
+            .size
+            >= EARLY_SYNC_BYTES;
         let mut summed = None;
-        if sync && size >= EARLY_SYNC_BYTES {
+        if sync && large {
             // The disk works while the processor does.
             let syncing = on_file(entry, "sync", |entry| entry.data.sync_data());
             let summing = on_file(entry, "checksum", checksum_still);
@@ -122,7 +124,7 @@ impl Core {
             synced?;
             summed = Some(sum?);
         }
-        let label = move |entry: &Entry| {
+        let stat = on_file(entry, "seal", move |entry| {
             let stat = match summed {
                 Some(stat) => stat,
                 None => checksum_still(entry)?,
@@ -133,12 +135,8 @@ impl Core {
                 entry.label_durable()?;
             }
             Ok(stat)
-        };
-        let stat = match size {
-            // Nothing to read, nothing to sync.
-            0 => on_file_briefly(entry, "seal", label).await?,
-            _ => on_file(entry, "seal", label).await?,
-        };
+        })
+        .await?;
         self.store.measure(entry);
         if next == 0 {
             self.store.reports.set(entry.inode, version, entry.present_bytes());

@@ -6,7 +6,7 @@
 use crate::core::{Core, on_file, stale};
 use crate::fill::Failed;
 use crate::io::{self, FileStat};
-use crate::store::{Base, Entry, Header, Sealed, Stamp, Store, View, blocking, brief, chunks_of};
+use crate::store::{Base, Entry, Header, Sealed, Stamp, Store, View, blocking, chunks_of};
 use alluxio_proto::master::{ReadSource, WriteLease};
 use alluxio_proto::worker::*;
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId, WorkerResponse};
@@ -59,7 +59,7 @@ impl Core {
         }
         let header = new_header(inode, lease);
         let (store, want_fd) = (Arc::clone(&self.store), request.want_fd);
-        brief(move || {
+        blocking(move || {
             if store.load(inode)?.is_some() {
                 return Ok(None);
             }

@@ -236,19 +236,6 @@ impl Store {
     }
 }
 
-/// Runs what takes the disk some ten microseconds (making, opening, labelling a file, without a sync) where its caller is: a
-/// hop to another thread and back takes longer. The runtime goes on elsewhere, should the disk take its time.
-///
-/// # Errors
-/// Those of `work`.
-pub(crate) async fn brief<T: Send + 'static>(work: impl FnOnce() -> FsResult<T> + Send + 'static) -> FsResult<T> {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
-        _ => blocking(work).await,
-    }
-}
-
 /// Runs what blocks on the pool for it.
 ///
 /// # Errors
