@@ -5,7 +5,7 @@ use alluxio_tests::s3::boto3;
 use alluxio_tests::{LocalBuilder, S3Server, Versity, tools, tree};
 use std::time::Duration;
 
-const LONG: Duration = Duration::from_secs(1500);
+const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_secs(60);
 
 /// `cp -a` of a real tree, `diff`, and every regular file is an object under its own name with the same bytes.

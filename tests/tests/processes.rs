@@ -7,7 +7,7 @@ use alluxio_tests::{Process, tools, tree};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const LONG: Duration = Duration::from_secs(1500);
+const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_secs(60);
 
 /// /sbin/mount.alluxio for the length of a test; what was there before is put back.

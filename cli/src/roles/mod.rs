@@ -41,8 +41,8 @@ fn raise_open_file_limit() {
         let enough = hard.max(OPEN_FILES);
         match setrlimit(Resource::RLIMIT_NOFILE, enough, enough) {
             Err(_) if soft < hard => setrlimit(Resource::RLIMIT_NOFILE, hard, hard),
-            Err(_) => Ok(()),
-            Ok(()) => Ok(()),
+            // Not allowed to have more, and has what is allowed.
+            _ => Ok(()),
         }
     });
     if let Err(error) = raised {

@@ -156,13 +156,16 @@ impl Vfs {
         Err(last)
     }
 
+    /// Tells the master that the object of `version` is another one now, and hears which.
+    pub(super) async fn report_change(&self, inode: u64, version: u64) -> FsResult<Opened> {
+        let change = Op::UfsChanged(UfsChanged { inode, version });
+        self.master.change(&self.own_caller(), change).await
+    }
+
     /// The object is another one: takes the new version over, if nothing of the old was handed out.
     async fn adopt_change(&self, handle: &Handle, version: u64) -> FsResult<()> {
         let inode = handle.inode.id;
-        let opened: Opened = self
-            .master
-            .change(&self.own_caller(), Op::UfsChanged(UfsChanged { inode, version }))
-            .await?;
+        let opened = self.report_change(inode, version).await?;
         let mut state = handle.inode.state.lock().await;
         let source = opened.read.unwrap_or_default();
         if source.version != state.source.version {

@@ -6,7 +6,7 @@
 
 use super::Vfs;
 use alluxio_common::sync::Mutex;
-use alluxio_proto::master::{Close, Create, Empty, Op, Open, Opened, ReadSource, UfsChanged, WriteLease};
+use alluxio_proto::master::{Close, Create, Empty, Op, Open, Opened, ReadSource, WriteLease};
 use alluxio_proto::types::{Attr, Caller, WorkerAddress, WriteType};
 use alluxio_proto::worker::{OpenRead, OpenWrite, OpenedFile, WorkerReplyBody, WorkerRequest};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi, WorkerResponse};
@@ -385,10 +385,7 @@ impl Vfs {
             Ok(_) => Ok(None),
             // The kernel looks the name up anew when it hears this, and opens what is there now with its length.
             Err(error) if error.kind == ErrorKind::VersionMismatch => {
-                let version = source.version;
-                let _: Opened = self
-                    .change(&self.own_caller(), Op::UfsChanged(UfsChanged { inode, version }))
-                    .await?;
+                self.report_change(inode, source.version).await?;
                 let why = format!("open inode {inode}: it is another one in the under-storage now");
                 Err(FsError::new(ErrorKind::Stale, why))
             }

@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use alluxio_common::sync::Mutex;
@@ -130,6 +130,44 @@ async fn open(dir: &Path) -> Journal<Counters> {
 
 async fn try_open(dir: &Path, state: &Arc<Counters>) -> Result<(), JournalError> {
     Journal::open(options(dir), state.clone()).await.map(drop)
+}
+
+#[tokio::test]
+async fn who_has_patience_shares_the_entry_of_who_has_none() {
+    let dir = TempDir::new().unwrap();
+    let journal = open(dir.path()).await;
+    journal.propose(add("a")).await.unwrap();
+    let before = journal.status().last_index;
+    // Far longer than the test: it ends because of the other one, or not at all.
+    let patient = tokio::spawn({
+        let journal = journal.clone();
+        async move { journal.propose_within(add("a"), Duration::from_secs(3600)).await }
+    });
+    for _ in 0..1_000 {
+        // The first may come before the patient one is there; whichever finds it takes it along.
+        journal.propose(add("b")).await.unwrap();
+        if patient.is_finished() {
+            break;
+        }
+    }
+    assert!(patient.is_finished(), "it waits for its hour to end");
+    patient.await.unwrap().unwrap();
+    let alone = journal.status().last_index;
+    journal
+        .propose_within(add("a"), Duration::from_millis(1))
+        .await
+        .unwrap();
+    assert_eq!(journal.status().last_index, alone + 1, "patience ends");
+    assert!(alone > before);
+    // A journal that is closed does not wait for what has patience.
+    let patient = tokio::spawn({
+        let journal = journal.clone();
+        async move { journal.propose_within(add("a"), Duration::from_secs(3600)).await }
+    });
+    tokio::task::yield_now().await;
+    journal.shutdown().await.unwrap();
+    // Written, or refused, but told.
+    let _told = patient.await.unwrap();
 }
 
 /// Proposes `count` additions to one counter from 16 tasks.

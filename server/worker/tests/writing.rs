@@ -48,6 +48,38 @@ async fn new_file_through_the_worker_is_sealed_read_and_uploaded() {
     assert_eq!(node.ufs.faults().calls(Call::Write), writes);
 }
 
+/// A poll for no uploads is held by the master for its whole length, while what it holds ready waits.
+// With several threads polls and uploads race for the places.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_uploads_follow_each_other_without_an_empty_poll() {
+    const FILES: u64 = 200;
+    let node = Node::with(&[("alluxio.worker.persist.parallelism", "8")]).await;
+    let mut tasks = WorkerTasks::default();
+    for inode in 1..=FILES {
+        node.open_write(inode, 1, None, false, false).await.unwrap();
+        node.write(inode, 1, 0, pattern(inode, 100)).await.unwrap();
+        node.seal(inode, 1, 0).await.unwrap();
+        tasks.persist.push(task(inode, inode, 1, 100, &format!("f{inode}")));
+    }
+    // Long enough for all places to be taken when the next poll goes out.
+    node.ufs
+        .faults()
+        .delay(Call::Write, std::time::Duration::from_millis(20));
+    node.master.give(tasks);
+    until("all are uploaded", || {
+        (node.master.done.lock().len() as u64 == FILES).then_some(())
+    })
+    .await;
+    assert!(node.master.done.lock().iter().all(|done| done.error.is_none()));
+    let asked_for = node.master.asked_for.lock().clone();
+    assert!(
+        asked_for.iter().all(|uploads| (1..=16).contains(uploads)),
+        "{asked_for:?}"
+    );
+    // In batches, not one at a time: each answer costs the master a sync.
+    assert!(asked_for.len() as u64 <= FILES / 8 + 3, "{asked_for:?}");
+}
+
 #[tokio::test]
 async fn passthrough_writer_is_noticed_sealed_and_goes_on_in_the_next_version() {
     let mut node = Node::new().await;

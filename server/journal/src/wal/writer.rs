@@ -407,3 +407,25 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_written_once_and_up_to_the_next_step() {
+        let capacity = 3 * AHEAD_BYTES + 100;
+        let zeros = |at, end| zeros_behind(at, end, capacity) as u64;
+        assert_eq!(zeros(HEADER_BYTES, HEADER_BYTES + 88), AHEAD_BYTES - HEADER_BYTES - 88);
+        assert_eq!(zeros(HEADER_BYTES + 88, HEADER_BYTES + 200), 0, "written by the first");
+        assert_eq!(zeros(AHEAD_BYTES - 8, AHEAD_BYTES), 0, "exactly full");
+        assert_eq!(zeros(AHEAD_BYTES, AHEAD_BYTES + 8), AHEAD_BYTES - 8);
+        assert_eq!(zeros(AHEAD_BYTES - 8, AHEAD_BYTES + 8), AHEAD_BYTES - 8);
+        assert_eq!(
+            zeros(3 * AHEAD_BYTES, 3 * AHEAD_BYTES + 60),
+            40,
+            "never past the segment"
+        );
+        assert_eq!(zeros(HEADER_BYTES, HEADER_BYTES), 0, "nothing to write");
+    }
+}

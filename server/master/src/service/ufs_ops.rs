@@ -81,8 +81,8 @@ fn is_ours(intent: &Intent, there: &UfsStatus) -> bool {
     intent.expect.contains(&there.fingerprint) || (recent && intent.expect_lengths.contains(&there.length))
 }
 
-/// An object that is this much older than an intent to delete or move it may be ours by length all the same: uploads take a while, and
-/// the store's clock is another one.
+/// An object that is this much older than an intent to delete or move it may be ours by length all the same: uploads take a
+/// while, and the store's clock is another one.
 const CLOCK_SLACK_NS: i64 = 3600 * 1_000_000_000;
 
 /// A folder that is being emptied: the rest of the page of its listing.

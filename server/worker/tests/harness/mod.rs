@@ -50,6 +50,8 @@ pub struct TestMaster {
     pub done: Mutex<Vec<PersistDone>>,
     pub recovered: Mutex<Vec<Recovered>>,
     pub held: Mutex<BTreeMap<u64, (u64, u64)>>,
+    /// Long polls by how many uploads they asked for.
+    pub asked_for: Mutex<Vec<u32>>,
 }
 
 impl TestMaster {
@@ -84,6 +86,9 @@ impl TestMaster {
         }
         for file in beat.cached {
             self.held.lock().insert(file.inode, (file.version, file.bytes));
+        }
+        if beat.wait_ms > 0 {
+            self.asked_for.lock().push(beat.capacity_tasks);
         }
         let deadline = Instant::now() + Duration::from_millis(beat.wait_ms);
         loop {

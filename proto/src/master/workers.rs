@@ -1,0 +1,193 @@
+//! What workers and master tell each other.
+
+use super::ReportTier;
+use crate::types::*;
+
+/// A worker comes up.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RegisterWorker {
+    /// Known id, or 0.
+    #[prost(uint64, tag = "1")]
+    pub worker_id: u64,
+    /// Where it serves.
+    #[prost(message, optional, tag = "2")]
+    pub address: Option<WorkerAddress>,
+    /// Space.
+    #[prost(message, repeated, tag = "3")]
+    pub tiers: Vec<ReportTier>,
+    /// Software version.
+    #[prost(string, tag = "4")]
+    pub version: String,
+    /// Cluster its data folder belongs to, or empty.
+    #[prost(string, tag = "5")]
+    pub cluster_id: String,
+}
+
+/// The worker's identity.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Registered {
+    /// [`crate::WorkerId`].
+    #[prost(uint64, tag = "1")]
+    pub worker_id: u64,
+    /// To be kept in the data folder.
+    #[prost(string, tag = "2")]
+    pub cluster_id: String,
+}
+
+/// What changed since the last one. The answer waits (long poll) until there is work, `wait_ms` at most.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct WorkerHeartbeat {
+    /// Who.
+    #[prost(uint64, tag = "1")]
+    pub worker_id: u64,
+    /// Space.
+    #[prost(message, repeated, tag = "2")]
+    pub tiers: Vec<ReportTier>,
+    /// Files of which more or less is held than last told.
+    #[prost(message, repeated, tag = "3")]
+    pub cached: Vec<CachedFile>,
+    /// How long the answer may wait for work.
+    #[prost(uint64, tag = "4")]
+    pub wait_ms: u64,
+    /// How many more persist tasks the worker takes now.
+    #[prost(uint32, tag = "5")]
+    pub capacity_tasks: u32,
+}
+
+/// What a worker holds of a file.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CachedFile {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// [`crate::DataVersion`].
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// 0: nothing any more.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+}
+
+/// Work for a worker.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct WorkerTasks {
+    /// The master does not know the worker: register first.
+    #[prost(bool, tag = "1")]
+    pub reregister: bool,
+    /// Versions to upload.
+    #[prost(message, repeated, tag = "2")]
+    pub persist: Vec<PersistTask>,
+    /// Versions to drop; `bytes` unused.
+    #[prost(message, repeated, tag = "3")]
+    pub drop: Vec<CachedFile>,
+    /// Open versions whose writers are gone.
+    #[prost(message, repeated, tag = "4")]
+    pub recover: Vec<RecoverTask>,
+}
+
+/// Upload one version.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PersistTask {
+    /// [`crate::IntentId`].
+    #[prost(uint64, tag = "1")]
+    pub intent: u64,
+    /// Which.
+    #[prost(uint64, tag = "2")]
+    pub inode: u64,
+    /// [`crate::DataVersion`].
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    /// In bytes.
+    #[prost(uint64, tag = "4")]
+    pub length: u64,
+    /// Where to.
+    #[prost(uint64, tag = "5")]
+    pub mount_id: u64,
+    /// Path beneath the mount's root.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub path: bytes::Bytes,
+    /// Fingerprint of what is there now; empty: nothing should be.
+    #[prost(string, tag = "7")]
+    pub expect: String,
+    /// Mode, owner and mtime to keep with it where the store can.
+    #[prost(message, optional, tag = "8")]
+    pub attr: Option<Attr>,
+    /// THROUGH: drop the cached copy once done.
+    #[prost(bool, tag = "9")]
+    pub drop_after: bool,
+    /// Where ranges that were never written come from.
+    #[prost(message, optional, tag = "10")]
+    pub base: Option<UfsSource>,
+}
+
+/// How an upload ended.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PersistDone {
+    /// Who.
+    #[prost(uint64, tag = "1")]
+    pub worker_id: u64,
+    /// Which intent.
+    #[prost(uint64, tag = "2")]
+    pub intent: u64,
+    /// Which file.
+    #[prost(uint64, tag = "3")]
+    pub inode: u64,
+    /// Which version.
+    #[prost(uint64, tag = "4")]
+    pub version: u64,
+    /// Where to.
+    #[prost(uint64, tag = "5")]
+    pub mount_id: u64,
+    /// Where it is now.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub path: bytes::Bytes,
+    /// Of what was written, on success.
+    #[prost(string, tag = "7")]
+    pub fingerprint: String,
+    /// Why not, on failure.
+    #[prost(message, optional, tag = "8")]
+    pub error: Option<crate::error::WireError>,
+}
+
+/// An open version whose session is gone.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RecoverTask {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// The open version.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// What MarkDurable promised.
+    #[prost(uint64, tag = "3")]
+    pub keep_bytes: u64,
+    /// Nothing was promised and nothing committed: drop it.
+    #[prost(bool, tag = "4")]
+    pub discard: bool,
+}
+
+/// What became of it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Recovered {
+    /// Who.
+    #[prost(uint64, tag = "1")]
+    pub worker_id: u64,
+    /// Which.
+    #[prost(uint64, tag = "2")]
+    pub inode: u64,
+    /// Which.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    /// The worker has it, sealed.
+    #[prost(bool, tag = "4")]
+    pub found: bool,
+    /// In bytes.
+    #[prost(uint64, tag = "5")]
+    pub length: u64,
+    /// Last change of data.
+    #[prost(int64, tag = "6")]
+    pub mtime_ns: i64,
+    /// If not found: the version that the home has instead, sealed; 0 if none.
+    #[prost(uint64, tag = "7")]
+    pub kept_version: u64,
+}

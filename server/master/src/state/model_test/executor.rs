@@ -1,0 +1,210 @@
+//! The executor of intents, which crashes.
+
+use super::*;
+
+impl World {
+    pub(super) fn start(&mut self, nth: usize) {
+        let Some(intent) = self.state.intents(IntentId(0), nth + 1).unwrap().pop() else {
+            return;
+        };
+        if self.running.iter().any(|running| running.id == intent.id) {
+            return;
+        }
+        match self.apply(IntentStarted {
+            intent: intent.id,
+            replace_foreign: None,
+        }) {
+            Ok(applied) => {
+                let started = applied.intent.map(|intent| Running {
+                    id: intent.id,
+                    fingerprint: None,
+                    skipped: false,
+                });
+                self.running.extend(started);
+            }
+            Err(error) => assert_eq!(error.kind, ErrorKind::Busy),
+        }
+    }
+
+    pub(super) fn effect(&mut self, nth: usize) {
+        let Some(id) = self.running.get(nth).map(|running| running.id) else {
+            return;
+        };
+        let Some(intent) = self.state.intent(IntentId(id)).unwrap() else {
+            return;
+        };
+        let path = String::from_utf8(intent.path.to_vec()).unwrap();
+        let (mut fingerprint, mut skipped) = (String::new(), false);
+        match intent.kind() {
+            IntentKind::Persist => {
+                let Some(object) = self.uploadable(&intent) else { return };
+                fingerprint = self.put(&path, object, &intent);
+            }
+            IntentKind::Symlink => fingerprint = self.put(&path, Object::Link, &intent),
+            IntentKind::Delete => {
+                if let Some(object) = self.ufs.get(&path) {
+                    let ours = intent.expect.contains(&object.fingerprint())
+                        || intent.expect_lengths.contains(&object.length());
+                    assert!(ours, "{path} holds {object:?}, which {intent:?} may not delete");
+                    self.ufs.remove(&path);
+                }
+            }
+            IntentKind::DeleteTree => self.ufs.retain(|other, _| *other != path && !is_beneath(other, &path)),
+            IntentKind::Rename => match self.rename_in_ufs(&intent) {
+                Some(moved) => fingerprint = moved,
+                None => skipped = true,
+            },
+            IntentKind::Mkdir => self.make_dirs(&path),
+            IntentKind::Rmdir => {
+                let left: Vec<_> = self.ufs.keys().filter(|other| is_beneath(other, &path)).collect();
+                assert!(left.is_empty(), "{path} still holds {left:?}");
+                self.ufs.remove(&path);
+            }
+            IntentKind::SetAttr => {}
+        }
+        if let Some(running) = self.running.get_mut(nth) {
+            running.fingerprint = Some(fingerprint);
+            running.skipped = skipped;
+        }
+    }
+
+    /// The content of an intent's version, unless it was overwritten in place meanwhile.
+    pub(super) fn uploadable(&self, intent: &Intent) -> Option<Object> {
+        let inode = self.state.inode(InodeId(intent.inode)).ok();
+        if inode.is_some_and(|inode| inode.version > intent.version) {
+            return None;
+        }
+        Some(Object::File(
+            self.contents
+                .get(&(intent.inode, intent.version))
+                .copied()
+                .unwrap_or(EMPTY),
+            0,
+        ))
+    }
+
+    pub(super) fn put(&mut self, path: &str, object: Object, intent: &Intent) -> String {
+        let fingerprint = object.fingerprint();
+        match self.ufs.get(path) {
+            Some(old) => assert!(
+                old.is_same(&object)
+                    || intent.expect.contains(&old.fingerprint())
+                    || intent.expect_lengths.contains(&old.length()),
+                "{path} holds {old:?}, which {intent:?} does not expect"
+            ),
+            None => assert!(
+                intent.expect.is_empty() || intent.heir != 0 || intent.cancelled,
+                "{path} is empty, but {intent:?} expects something"
+            ),
+        }
+        self.make_dirs(split(path).0);
+        self.ufs.insert(path.into(), object);
+        fingerprint
+    }
+
+    pub(super) fn make_dirs(&mut self, path: &str) {
+        if path.is_empty() {
+            return;
+        }
+        self.make_dirs(split(path).0);
+        let there = self.ufs.entry(path.into()).or_insert(Object::Dir);
+        assert_eq!(*there, Object::Dir, "{path} should be a folder");
+    }
+
+    /// The fingerprint of what was moved, if it was, now or by an attempt that was not confirmed.
+    pub(super) fn rename_in_ufs(&mut self, intent: &Intent) -> Option<String> {
+        let [from, to] = [&intent.path, &intent.to_path].map(|path| std::str::from_utf8(path).unwrap());
+        let Some(object) = self.ufs.get(from).cloned() else {
+            return Some(self.ufs.get(to)?.fingerprint());
+        };
+        let ours = object == Object::Dir
+            || intent.expect.is_empty()
+            || intent.expect.contains(&object.fingerprint())
+            || intent.expect_lengths.contains(&object.length());
+        assert!(ours, "{from} holds {object:?}, which {intent:?} may not rename");
+        let dir = split(to).0;
+        assert!(
+            dir.is_empty() || self.ufs.get(dir) == Some(&Object::Dir),
+            "no folder for {to}"
+        );
+        let old = self.ufs.get(to);
+        assert!(
+            old.is_none() || (*old.unwrap() != Object::Dir && object != Object::Dir),
+            "{to} is in the way of {from}"
+        );
+        let moved: Vec<_> = self
+            .ufs
+            .keys()
+            .filter(|other| *other == from || is_beneath(other, from))
+            .cloned()
+            .collect();
+        for key in moved {
+            let object = self.ufs.remove(&key).unwrap();
+            let object = if key == from { object.moved() } else { object };
+            self.ufs.insert(format!("{to}{}", &key[from.len()..]), object);
+        }
+        Some(self.ufs[to].fingerprint())
+    }
+
+    pub(super) fn confirm(&mut self, nth: usize) {
+        let done = self
+            .running
+            .get(nth)
+            .is_some_and(|running| running.fingerprint.is_some());
+        if done {
+            let running = self.running.remove(nth);
+            let fingerprint = running.fingerprint.unwrap_or_default();
+            self.must(IntentDone {
+                intent: running.id,
+                fingerprint,
+                skipped: running.skipped,
+                dropped: false,
+            });
+        }
+    }
+
+    pub(super) fn fail(&mut self, nth: usize, superseded: bool) {
+        if nth < self.running.len() {
+            let running = self.running.remove(nth);
+            self.must(IntentFailed {
+                intent: running.id,
+                superseded,
+                ..Default::default()
+            });
+        }
+    }
+
+    /// Executes everything. A cycle of intents that wait for each other, or one that never ends, fails here.
+    pub(super) fn quiesce(&mut self) {
+        self.running.clear();
+        for _ in 0..200 {
+            let intents = self.state.intents(IntentId(0), 1000).unwrap();
+            if intents.is_empty() {
+                return;
+            }
+            for intent in intents {
+                if self.state.intent(IntentId(intent.id)).unwrap().is_none() {
+                    continue;
+                }
+                let Ok(applied) = self.apply(IntentStarted {
+                    intent: intent.id,
+                    replace_foreign: None,
+                }) else {
+                    continue;
+                };
+                let Some(started) = applied.intent else { continue };
+                self.running.push(Running {
+                    id: started.id,
+                    fingerprint: None,
+                    skipped: false,
+                });
+                if !started.cancelled {
+                    self.effect(0);
+                }
+                self.confirm(0);
+                self.fail(0, true);
+            }
+        }
+        panic!("intents never end: {:#?}", self.state.intents(IntentId(0), 10).unwrap());
+    }
+}

@@ -1,0 +1,89 @@
+//! What must hold.
+
+use super::*;
+
+impl World {
+    pub(super) fn check_names(&self) {
+        let mut found = BTreeMap::new();
+        self.collect(InodeId::ROOT, "", &mut found);
+        assert_eq!(found.keys().collect::<Vec<_>>(), self.model.keys().collect::<Vec<_>>());
+        for (path, inode) in found {
+            let path_of = self.state.path_of(inode.inode_id()).unwrap().unwrap();
+            assert_eq!(path_of, format!("/{path}").as_bytes());
+            match &self.model[&path] {
+                Node::Dir => assert!(inode.is_dir()),
+                Node::Link(id) => assert_eq!((inode.id, inode.kind()), (*id, FileKind::Symlink)),
+                Node::File(id, tag) => assert_eq!((inode.id, inode.size), (*id, length(*tag)), "{path}"),
+            }
+        }
+    }
+
+    pub(super) fn collect(&self, dir: InodeId, path: &str, found: &mut BTreeMap<String, Arc<Inode>>) {
+        let listed = self.state.list(dir, b"", 1000).unwrap();
+        let inode = self.state.inode(dir).unwrap();
+        let dirs = listed.iter().filter(|(_, child)| child.is_dir()).count();
+        assert_eq!(
+            (inode.entries, inode.nlink),
+            (listed.len() as u64, 2 + dirs as u32),
+            "counts of {path:?}"
+        );
+        for (name, inode) in listed {
+            let name = String::from_utf8(name.to_vec()).unwrap();
+            let path = if path.is_empty() {
+                name
+            } else {
+                format!("{path}/{name}")
+            };
+            if inode.is_dir() {
+                self.collect(inode.inode_id(), &path, found);
+            }
+            found.insert(path, inode);
+        }
+    }
+
+    pub(super) fn check_end(&mut self) {
+        while !self.opens.is_empty() {
+            self.close(0, false);
+        }
+        self.quiesce();
+        while self
+            .must(ReclaimSlice {
+                limit: 3,
+                keep: Vec::new(),
+            })
+            .more
+        {}
+        self.quiesce();
+        self.check_names();
+        let mut found = BTreeMap::new();
+        self.collect(InodeId::ROOT, "", &mut found);
+        for (path, inode) in &found {
+            let object = self.ufs.get(path);
+            match (&self.model[path], inode.persist_state()) {
+                (Node::Dir, PersistState::Persisted) => assert_eq!(object, Some(&Object::Dir), "{path}"),
+                (Node::Link(_), PersistState::Persisted) => assert_eq!(object, Some(&Object::Link), "{path}"),
+                (Node::File(_, tag), PersistState::Persisted) => {
+                    let expected = Object::File(tag.unwrap_or(EMPTY), 0);
+                    assert!(
+                        object.is_some_and(|object| object.is_same(&expected)),
+                        "{path}: {object:?}"
+                    );
+                    assert_eq!(inode.fingerprint(), object.unwrap().fingerprint(), "{path}");
+                }
+                (_, PersistState::NotPersisted) => assert_eq!(object, None, "{path}"),
+                (_, state) => panic!("{path} is {state:?} at the end: {inode:?}"),
+            }
+        }
+        for (path, object) in &self.ufs {
+            assert!(
+                found.contains_key(path),
+                "{path} ({object:?}) was left in the under-storage"
+            );
+        }
+        let counters = self.state.counters();
+        let orphans = self.state.orphans_of_session(self.session.into()).unwrap().len() as u64;
+        assert_eq!(orphans, 0);
+        assert_eq!(counters.inodes, found.len() as u64 + 1, "inodes leak");
+        assert_eq!((counters.intents, counters.renames, counters.detached), (0, 0, 0));
+    }
+}
