@@ -121,7 +121,15 @@ pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> io::Result<()> {
 /// no position with ours. It can write: the kernel wants one backing file for readers and writers of an inode, and who
 /// may write was asked when the inode was opened.
 pub(crate) fn reopen(file: &File) -> io::Result<OwnedFd> {
+    reopen_with(OpenOptions::new().read(true).write(true), file)
+}
+
+/// As [`reopen`], for reading only.
+pub(crate) fn reopen_read_only(file: &File) -> io::Result<OwnedFd> {
+    reopen_with(OpenOptions::new().read(true), file)
+}
+
+fn reopen_with(options: &OpenOptions, file: &File) -> io::Result<OwnedFd> {
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    Ok(file.into())
+    Ok(options.open(path)?.into())
 }

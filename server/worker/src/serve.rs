@@ -1,5 +1,6 @@
 //! The worker's two doors: framed requests with data beside them, and requests answered with a descriptor.
 
+use crate::io;
 use crate::worker::Worker;
 use alluxio_common::checksum::crc32c;
 use alluxio_common::rpc::{self, Handler, Listener, PeerKind, SERVICE_WORKER, ServeOptions};
@@ -51,7 +52,13 @@ impl Door {
                 _ => {}
             }
         }
-        let WorkerResponse { reply, data, fd } = self.0.call(request, data).await?;
+        let only_reads = matches!(request.op, Some(WorkerOp::OpenRead(_)));
+        let WorkerResponse { reply, data, mut fd } = self.0.call(request, data).await?;
+        if let Some(writable) = fd.take_if(|_| only_reads) {
+            // Within the process it can write, which another one has to be able to do by itself.
+            let again = io::reopen_read_only(&writable.into());
+            fd = Some(again.map_err(|error| FsError::from_io("open a local file for reading", &error))?);
+        }
         let reply = WorkerReply {
             data_crc32c: if data.is_empty() { 0 } else { crc32c(&data) },
             reply: Some(reply),

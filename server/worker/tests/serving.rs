@@ -11,6 +11,7 @@ use bytes::Bytes;
 use harness::*;
 use prost::Message;
 use std::io::Read as _;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 #[tokio::test]
@@ -70,8 +71,11 @@ async fn unix_socket_hands_out_descriptors() {
         other => panic!("{other:?}"),
     }
     let mut bytes = Vec::new();
-    std::fs::File::from(fd.unwrap()).read_to_end(&mut bytes).unwrap();
+    let mut fd = std::fs::File::from(fd.unwrap());
+    fd.read_to_end(&mut bytes).unwrap();
     assert!(bytes == content);
+    // Who asks to read gets what can only read.
+    assert_eq!(fd.write_at(b"x", 0).unwrap_err().raw_os_error(), Some(9));
     let verified = OpenRead { verify: true, ..open };
     let header: Bytes = WorkerRequest::from(verified).encode_to_vec().into();
     assert!(client.call(header, Bytes::new()).await.unwrap().2.is_none());
