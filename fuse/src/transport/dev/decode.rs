@@ -551,7 +551,8 @@ impl<'a> Fields<'a> {
             owner,
             lock: Lock { start, end, kind, pid },
             flock: flags & wire::LK_FLOCK != 0,
-            wait,
+            // flock(LOCK_UN) comes as one that waits; an unlock never does.
+            wait: wait && kind != LockKind::Unlock,
         })
     }
 }
