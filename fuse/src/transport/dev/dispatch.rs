@@ -1,16 +1,19 @@
 //! From a request to its operation, and from what comes of it to the answer.
 
-use super::channel::Backing;
+use super::channel::{Backing, Channel};
 use super::decode::{Header, Operation, Request};
 use super::encode::{DirBuffer, Reply};
-use super::pending::Patience;
+use super::pending::{Patience, Waiting};
 use super::{MAX_WRITE_BYTES, Operations, Reader, Shared};
 use crate::transport::operations::{Answer, Entry, Errno, Fh, NewName, Node, Opened, Xattr};
-use crate::transport::run_here;
+use crate::transport::park;
 use bytes::Bytes;
 use std::fs::File;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 /// What comes of a request.
 struct Done {
@@ -327,29 +330,26 @@ impl<O: Operations> Reader<O> {
         patience: Patience,
         operation: impl Future<Output = Answer<Done>> + Send + 'static,
     ) {
-        let Header { unique, by, .. } = header;
-        let waiting = match catch_unwind(AssertUnwindSafe(|| run_here(operation))) {
-            Ok(Ok(done)) => return self.shared.settle(done, |reply| self.channel.answer(unique, reply)),
-            Ok(Err(waiting)) => waiting,
-            // The panic hook has said where.
-            Err(_) => return self.answer(header, Reply::error(Errno::IO)),
+        let mut ticket = Ticket {
+            shared: Arc::clone(&self.shared),
+            channel: Arc::clone(&self.channel),
+            unique: header.unique,
+            pid: header.by.pid,
+            patience,
+            waits: false,
+            is_answered: false,
         };
-        let pending = &self.shared.pending;
-        let was_interrupted = pending.add(unique, by.pid, patience, &self.channel);
-        let (shared, channel) = (Arc::clone(&self.shared), Arc::clone(&self.channel));
-        let task = self.shared.runtime.spawn(async move {
-            let unanswered = Unanswered {
-                shared,
-                channel,
-                unique,
+        let request = async move {
+            // What was interrupted is gone before that is answered.
+            let done = {
+                let mut operation = pin!(operation);
+                poll_fn(|context| ticket.poll(operation.as_mut(), context)).await
             };
-            let done = waiting.await;
-            unanswered.settle(done);
-        });
-        pending.runs_as(unique, task.abort_handle());
-        if was_interrupted && let Some(watch) = pending.interrupt(unique) {
-            self.shared.runtime.spawn(watch);
-        }
+            ticket.settle(done);
+        };
+        let run = || park::run(&self.shared.runtime, Box::pin(request));
+        // The panic hook has said where, and the ticket has answered: this thread goes on.
+        let _ = catch_unwind(AssertUnwindSafe(run));
     }
 }
 
@@ -362,23 +362,70 @@ fn new(parent: Node, name: &[u8], mode: u32, umask: u32) -> NewName<'_> {
     }
 }
 
-impl<O: Operations> Shared<O> {
+/// A request that is worked on. Dropped without an answer (it panicked, or the process ends), it answers EIO.
+struct Ticket<O: Operations> {
+    shared: Arc<Shared<O>>,
+    channel: Arc<Channel>,
+    unique: u64,
+    pid: u32,
+    patience: Patience,
+    /// It is in the table of what waits.
+    waits: bool,
+    is_answered: bool,
+}
+
+impl<O: Operations> Ticket<O> {
+    /// One step of the operation, unless it is to end.
+    fn poll(
+        &mut self,
+        operation: Pin<&mut impl Future<Output = Answer<Done>>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Answer<Done>> {
+        let pending = &self.shared.pending;
+        let may_end = self.waits && self.patience != Patience::Full;
+        if may_end && pending.is_to_end(self.unique, context.waker()) {
+            return Poll::Ready(Err(Errno::INTR));
+        }
+        let polled = operation.poll(context);
+        if polled.is_pending() && !self.waits {
+            self.waits = true;
+            let waiting = Waiting {
+                pid: self.pid,
+                patience: self.patience,
+                channel: Arc::clone(&self.channel),
+                waker: context.waker().clone(),
+            };
+            let was_interrupted = pending.add(self.unique, waiting);
+            if was_interrupted && let Some(watch) = pending.interrupt(self.unique) {
+                self.shared.runtime.spawn(watch);
+            }
+        }
+        polled
+    }
+
+    /// Answers, unless that was done; answers whether the kernel took it.
+    fn answer(&mut self, reply: Reply) -> bool {
+        self.is_answered = true;
+        (!self.waits || self.shared.pending.take(self.unique)) && self.channel.answer(self.unique, reply)
+    }
+
     /// Answers, and takes back what an answer gave that nobody took.
-    fn settle(self: &Arc<Self>, done: Answer<Done>, answer: impl FnOnce(Reply) -> bool) {
+    fn settle(mut self, done: Answer<Done>) {
         let Done { reply, given } = done.unwrap_or_else(|errno| Reply::error(errno).into());
-        if answer(reply) {
+        if self.answer(reply) {
             return;
         }
+        let operations = &self.shared.operations;
         if let Some(node) = given.entry {
-            self.operations.forget(node, 1);
+            operations.forget(node, 1);
         }
         if let Some(fh) = given.dir {
-            self.operations.releasedir(fh);
+            operations.releasedir(fh);
         }
         if let Some((node, fh)) = given.file {
-            let shared = Arc::clone(self);
-            self.runtime.spawn(async move {
-                if let Err(error) = shared.operations.release(node, fh, None).await {
+            let operations = Arc::clone(operations);
+            self.shared.runtime.spawn(async move {
+                if let Err(error) = operations.release(node, fh, None).await {
                     tracing::info!(?error, "close what was opened for a process that is gone");
                 }
             });
@@ -386,25 +433,10 @@ impl<O: Operations> Shared<O> {
     }
 }
 
-/// A request in the runtime. Dropped without an answer (it panicked), it answers EIO.
-struct Unanswered<O: Operations> {
-    shared: Arc<Shared<O>>,
-    channel: Arc<super::channel::Channel>,
-    unique: u64,
-}
-
-impl<O: Operations> Unanswered<O> {
-    fn settle(self, done: Answer<Done>) {
-        let is_ours = self.shared.pending.take(self.unique);
-        self.shared
-            .settle(done, |reply| is_ours && self.channel.answer(self.unique, reply));
-    }
-}
-
-impl<O: Operations> Drop for Unanswered<O> {
+impl<O: Operations> Drop for Ticket<O> {
     fn drop(&mut self) {
-        if self.shared.pending.take(self.unique) {
-            self.channel.answer(self.unique, Reply::error(Errno::IO));
+        if !self.is_answered {
+            self.answer(Reply::error(Errno::IO));
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Requests that wait, and what a signal does to them.
 //!
 //! A process that gets a signal while it waits for us goes on waiting; the kernel tells us, and it is ours to end the
-//! request early. A request is answered exactly once: by whoever takes it out of the table.
+//! request early. What ends early depends on what it would leave behind ([`Patience`]): a lock that is waited for ends at
+//! once, as fcntl(2) says. What only reads ends if it takes long, since few programs expect EINTR from a file, and some
+//! (Go's) send themselves signals all the time. What changes something is only given up on for a process that dies, which
+//! will not see the answer; the change itself goes on to its end.
 //!
-//! What ends early depends on what it would leave behind ([`Patience`]): a lock that is waited for ends at once, as fcntl(2)
-//! says. What only reads ends if it takes long, since few programs expect EINTR from a file, and some (Go's) send
-//! themselves signals all the time. What changes something is only given up on for a process that dies, which will
-//! not see the answer; the change itself goes on to its end.
+//! A request is answered exactly once. One that may end without an effect is only marked here: it finds the mark before
+//! its next step, so that it ends either done or undone. One that goes on is answered by whoever takes it out of the table.
 
 use super::channel::Channel;
 use super::encode::Reply;
@@ -14,8 +15,8 @@ use crate::transport::operations::Errno;
 use alluxio_common::sync::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
-use tokio::task::AbortHandle;
 
 /// How long a read goes on after a signal: what is under way normally is done by then.
 const READ_GRACE: Duration = Duration::from_millis(500);
@@ -37,11 +38,15 @@ pub enum Patience {
 
 /// A request that waits.
 #[derive(Debug)]
-struct Waiting {
-    pid: u32,
-    patience: Patience,
-    channel: Arc<Channel>,
-    task: Option<AbortHandle>,
+pub struct Waiting {
+    /// The thread that waits.
+    pub pid: u32,
+    /// What a signal does.
+    pub patience: Patience,
+    /// Where to answer.
+    pub channel: Arc<Channel>,
+    /// Makes it look for the mark.
+    pub waker: Waker,
 }
 
 /// The table.
@@ -50,22 +55,17 @@ pub struct Pending(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    waiting: HashMap<u64, Waiting>,
+    /// And whether it is to end.
+    waiting: HashMap<u64, (Waiting, bool)>,
     /// Requests to interrupt that were not known yet; most of them are done already.
     early: VecDeque<u64>,
 }
 
 impl Pending {
     /// A request begins to wait. True: it was interrupted already.
-    pub fn add(&self, unique: u64, pid: u32, patience: Patience, channel: &Arc<Channel>) -> bool {
+    pub fn add(&self, unique: u64, waiting: Waiting) -> bool {
         let mut table = self.0.lock();
-        let waiting = Waiting {
-            pid,
-            patience,
-            channel: Arc::clone(channel),
-            task: None,
-        };
-        table.waiting.insert(unique, waiting);
+        table.waiting.insert(unique, (waiting, false));
         match table.early.iter().position(|early| *early == unique) {
             Some(at) => {
                 table.early.remove(at);
@@ -75,10 +75,14 @@ impl Pending {
         }
     }
 
-    /// What works on a request. It may be done already.
-    pub fn runs_as(&self, unique: u64, task: AbortHandle) {
-        if let Some(waiting) = self.0.lock().waiting.get_mut(&unique) {
-            waiting.task = Some(task);
+    /// A request goes on waiting, with this waker, unless it is to end.
+    pub fn is_to_end(&self, unique: u64, waker: &Waker) -> bool {
+        match self.0.lock().waiting.get_mut(&unique) {
+            Some((waiting, is_to_end)) => {
+                waiting.waker.clone_from(waker);
+                *is_to_end
+            }
+            None => false,
         }
     }
 
@@ -92,7 +96,7 @@ impl Pending {
         let (pid, patience) = {
             let mut table = self.0.lock();
             match table.waiting.get(&unique) {
-                Some(waiting) => (waiting.pid, waiting.patience),
+                Some((waiting, _)) => (waiting.pid, waiting.patience),
                 None => {
                     // Done, or still to come.
                     if table.early.len() == EARLY_MAX {
@@ -126,15 +130,23 @@ impl Pending {
         }
     }
 
-    /// Answers EINTR, unless the request was answered meanwhile.
+    /// Ends a request, unless it is done by now.
     fn end(&self, unique: u64) {
-        let Some(waiting) = self.0.lock().waiting.remove(&unique) else {
+        let mut table = self.0.lock();
+        let Some((waiting, is_to_end)) = table.waiting.get_mut(&unique) else {
             return;
         };
         tracing::debug!(unique, pid = waiting.pid, "interrupted");
-        waiting.channel.answer(unique, Reply::error(Errno::INTR));
-        if let Some(task) = waiting.task.filter(|_| waiting.patience != Patience::Full) {
-            task.abort();
+        if waiting.patience != Patience::Full {
+            *is_to_end = true;
+            let waker = waiting.waker.clone();
+            drop(table);
+            return waker.wake();
+        }
+        let ended = table.waiting.remove(&unique);
+        drop(table);
+        if let Some((waiting, _)) = ended {
+            waiting.channel.answer(unique, Reply::error(Errno::INTR));
         }
     }
 }
@@ -154,46 +166,51 @@ fn is_dying(pid: u32) -> bool {
 mod tests {
     use super::*;
 
-    fn channel() -> Arc<Channel> {
-        Arc::new(Channel::new(std::fs::File::open("/dev/null").unwrap().into()))
+    fn waiting(patience: Patience) -> Waiting {
+        Waiting {
+            pid: std::process::id(),
+            patience,
+            channel: Arc::new(Channel::new(std::fs::File::open("/dev/null").unwrap().into())),
+            waker: Waker::noop().clone(),
+        }
     }
 
     #[test]
-    fn a_request_is_answered_by_one() {
+    fn what_is_to_end_is_marked_and_taken_once() {
         let pending = Arc::new(Pending::default());
-        assert!(!pending.add(2, 1, Patience::None, &channel()));
+        assert!(!pending.add(2, waiting(Patience::None)));
+        assert!(!pending.is_to_end(2, Waker::noop()));
+        assert!(pending.interrupt(2).is_none(), "ends at once");
+        assert!(pending.is_to_end(2, Waker::noop()));
         assert!(pending.take(2));
         assert!(!pending.take(2));
-
-        pending.add(4, 1, Patience::None, &channel());
-        assert!(pending.interrupt(4).is_none(), "ends at once");
-        assert!(!pending.take(4), "answered by the interrupt");
+        assert!(!pending.is_to_end(2, Waker::noop()));
     }
 
     #[test]
     fn interrupts_may_be_early_and_are_bounded() {
         let pending = Arc::new(Pending::default());
         assert!(pending.interrupt(6).is_none());
-        assert!(pending.add(6, 1, Patience::None, &channel()));
-        assert!(!pending.add(8, 1, Patience::None, &channel()));
+        assert!(pending.add(6, waiting(Patience::None)));
+        assert!(!pending.add(8, waiting(Patience::None)));
         for unique in 100..300 {
             assert!(pending.interrupt(unique).is_none());
         }
         assert_eq!(pending.0.lock().early.len(), EARLY_MAX);
-        assert!(!pending.add(100, 1, Patience::None, &channel()), "forgotten");
-        assert!(pending.add(299, 1, Patience::None, &channel()));
+        assert!(!pending.add(100, waiting(Patience::None)), "forgotten");
+        assert!(pending.add(299, waiting(Patience::None)));
     }
 
     #[tokio::test]
     async fn a_read_that_takes_long_ends_and_a_change_goes_on() {
         let pending = Arc::new(Pending::default());
-        let own = std::process::id();
-        pending.add(2, own, Patience::Some, &channel());
-        pending.add(4, own, Patience::Full, &channel());
+        pending.add(2, waiting(Patience::Some));
+        pending.add(4, waiting(Patience::Full));
         let read = pending.interrupt(2).unwrap();
         let change = tokio::spawn(pending.interrupt(4).unwrap());
+        assert!(!pending.is_to_end(2, Waker::noop()));
         read.await;
-        assert!(!pending.take(2), "ended after its grace");
+        assert!(pending.is_to_end(2, Waker::noop()), "after its grace");
         assert!(
             !change.is_finished(),
             "we do not die, and a change has all the time it wants"
