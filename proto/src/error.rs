@@ -85,13 +85,13 @@ kinds! {
     /// A quota is used up.
     QuotaExceeded = 26, EDQUOT, 8, false;
     /// An inode has as many names as it can have.
-    TooManyNames = 40, EMLINK, 9, false;
+    TooManyNames = 50, EMLINK, 9, false;
     /// There is no such extended attribute.
-    NoAttribute = 41, ENODATA, 5, false;
+    NoAttribute = 51, ENODATA, 5, false;
     /// The name or value of an extended attribute is too long to be one.
-    OutOfRange = 42, ERANGE, 3, false;
+    OutOfRange = 52, ERANGE, 3, false;
     /// The value of an extended attribute is longer than 64 KiB.
-    TooLarge = 43, E2BIG, 3, false;
+    TooLarge = 53, E2BIG, 3, false;
 }
 
 /// An error with the words for a person.

@@ -141,28 +141,28 @@ pub enum Op {
     #[prost(message, tag = "45")]
     UfsChanged(UfsChanged),
     /// See [`Link`]; answered by [`Attr`].
-    #[prost(message, tag = "60")]
+    #[prost(message, tag = "70")]
     Link(Link),
     /// See [`Tmpfile`]; answered by [`Opened`].
-    #[prost(message, tag = "61")]
+    #[prost(message, tag = "71")]
     Tmpfile(Tmpfile),
     /// See [`SetXattr`]; answered by [`Attr`].
-    #[prost(message, tag = "62")]
+    #[prost(message, tag = "72")]
     SetXattr(SetXattr),
     /// See [`GetXattr`]; answered by [`XattrValue`].
-    #[prost(message, tag = "63")]
+    #[prost(message, tag = "73")]
     GetXattr(GetXattr),
     /// See [`ListXattrs`]; answered by [`XattrNames`].
-    #[prost(message, tag = "64")]
+    #[prost(message, tag = "74")]
     ListXattrs(ListXattrs),
     /// See [`RemoveXattr`]; answered by [`Attr`].
-    #[prost(message, tag = "65")]
+    #[prost(message, tag = "75")]
     RemoveXattr(RemoveXattr),
     /// See [`SetAcl`]; answered by [`Attr`].
-    #[prost(message, tag = "66")]
+    #[prost(message, tag = "76")]
     SetAcl(SetAcl),
     /// See [`GetAcl`]; answered by [`Acls`].
-    #[prost(message, tag = "67")]
+    #[prost(message, tag = "77")]
     GetAcl(GetAcl),
 }
 
@@ -181,7 +181,7 @@ pub struct MasterRequest {
     /// What is asked.
     #[prost(
         oneof = "Op",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 60, 61, 62, 63, 64, 65, 66, 67"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 70, 71, 72, 73, 74, 75, 76, 77"
     )]
     pub op: Option<Op>,
 }
@@ -236,13 +236,13 @@ pub enum Reply {
     #[prost(message, tag = "24")]
     WorkerTasks(WorkerTasks),
     /// See [`XattrValue`].
-    #[prost(message, tag = "40")]
+    #[prost(message, tag = "50")]
     XattrValue(XattrValue),
     /// See [`XattrNames`].
-    #[prost(message, tag = "41")]
+    #[prost(message, tag = "51")]
     XattrNames(XattrNames),
     /// See [`Acls`].
-    #[prost(message, tag = "42")]
+    #[prost(message, tag = "52")]
     Acls(Acls),
 }
 
@@ -250,7 +250,7 @@ pub enum Reply {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct MasterReply {
     /// The answer.
-    #[prost(oneof = "Reply", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 40, 41, 42")]
+    #[prost(oneof = "Reply", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 50, 51, 52")]
     pub reply: Option<Reply>,
 }
 
