@@ -17,6 +17,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A worker's local file, with what the kernel was told about it.
 pub struct LocalFile {
@@ -251,7 +252,11 @@ impl Vfs {
         let open = self.open_inode(attr.inode);
         let mut state = open.state.lock().await;
         match self.adopt_lease(&open, &mut state, opened, true).await {
-            Ok(data) => Ok((attr, self.add_handle(&open, &mut state, true, flags, data))),
+            Ok(data) => {
+                let handle = self.add_handle(&open, &mut state, true, flags, data);
+                // Times are the local file's from the start, so that they do not jump when it is written.
+                Ok((self.patched(attr).await?, handle))
+            }
             Err(error) => {
                 self.forget_if_unused(&open, &state);
                 Err(error)
@@ -586,7 +591,7 @@ impl OpenInode {
         let Some(live) = live else { return Ok(()) };
         if let Some(local) = &live.local {
             let stamp = local.stamp()?;
-            (attr.size, attr.mtime_ns) = (stamp.length, stamp.mtime_ns);
+            written(attr, stamp.length, stamp.mtime_ns);
             return Ok(());
         }
         let request = alluxio_proto::worker::StatOpen {
@@ -598,7 +603,7 @@ impl OpenInode {
                 reply: WorkerReplyBody::OpenStat(stat),
                 ..
             }) => {
-                (attr.size, attr.mtime_ns) = (stat.length, stat.mtime_ns);
+                written(attr, stat.length, stat.mtime_ns);
                 Ok(())
             }
             // Sealed meanwhile: the master's attributes are the right ones.
@@ -606,6 +611,18 @@ impl OpenInode {
             Err(error) if error.kind == ErrorKind::Stale => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Attributes of a file that is being written, as its commit will make them. An mtime that was set to the future says
+/// nothing of ctime.
+fn written(attr: &mut Attr, length: u64, mtime_ns: i64) {
+    attr.size = length;
+    attr.mtime_ns = mtime_ns;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+    if mtime_ns <= now_ns {
+        attr.ctime_ns = attr.ctime_ns.max(mtime_ns);
     }
 }
 

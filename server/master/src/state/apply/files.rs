@@ -97,7 +97,9 @@ impl Work<'_, '_> {
         let old = std::mem::replace(&mut inode.version, open.version);
         inode.size = length;
         inode.mtime_ns = mtime_ns;
-        inode.ctime_ns = self.now_ns;
+        // Since the last write, not since now: whoever looked in between has seen that time. An mtime that was set may be
+        // in the future; then the setting has changed ctime already.
+        inode.ctime_ns = inode.ctime_ns.max(mtime_ns.min(self.now_ns));
         inode.write_type = open.write_type;
         self.free_version(inode, old, Some(open.home_worker));
         // The home has just sealed it, whole; its next report says the same.
