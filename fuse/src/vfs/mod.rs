@@ -13,6 +13,7 @@ mod acl;
 mod commit;
 mod data;
 mod dir;
+mod linger;
 mod names;
 mod open;
 mod session;
@@ -79,6 +80,7 @@ pub struct Vfs {
     closed: Mutex<LruCache<u64, u64>>,
     listed: Mutex<LruCache<u64, dir::DirStamp>>,
     extras: Mutex<xattrs::Extras>,
+    lingering: linger::Lingering,
     next_handle: AtomicU64,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -102,6 +104,7 @@ impl Vfs {
             closed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             listed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             extras: Mutex::default(),
+            lingering: linger::Lingering::default(),
             next_handle: AtomicU64::new(1),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),

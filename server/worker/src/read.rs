@@ -4,6 +4,7 @@
 use crate::core::{Core, on_file, stale};
 use crate::fill::Failed;
 use crate::io;
+use crate::quick::quick;
 use crate::store::{Entry, Header, Local, blocking, chunks_of};
 use alluxio_proto::master::ReadSource;
 use alluxio_proto::worker::{Load, OpenRead, OpenedFile, Read, TRANSFER_BYTES_MAX, WorkerReplyBody};
@@ -29,6 +30,15 @@ impl Core {
             length: source.length,
             mtime_ns: 0,
         };
+        let handing_out = request.want_fd && !request.verify;
+        if handing_out && let Some(file) = self.store.open_known(InodeId(request.inode), &source) {
+            opened.complete = true;
+            return Ok(WorkerResponse {
+                reply: WorkerReplyBody::OpenedFile(opened),
+                data: Bytes::new(),
+                fd: Some(file.into()),
+            });
+        }
         let Some(entry) = self.entry_for_read(InodeId(request.inode), &source).await? else {
             return Ok(WorkerResponse::message(WorkerReplyBody::OpenedFile(opened)));
         };
@@ -39,7 +49,6 @@ impl Core {
             }
         }
         let is_open = entry.is_open();
-        let handing_out = request.want_fd && !request.verify;
         let boot_id = self.store.layout.boot_id.clone();
         // Looking at an open file, and opening it again, does not wait for the disk; checking what is in it does.
         let is_quick = !handing_out || entry.trusted(&boot_id);
@@ -49,11 +58,7 @@ impl Core {
             let mut fd = None;
             if handing_out && complete {
                 complete = trust(entry, &boot_id)?;
-                fd = if complete {
-                    Some(io::reopen(&entry.data, false)?)
-                } else {
-                    None
-                };
+                fd = if complete { Some(io::reopen(&entry.data)?) } else { None };
             }
             Ok((stat, complete, fd))
         };
@@ -211,7 +216,7 @@ impl Core {
             ..Header::default()
         };
         let store = Arc::clone(&self.store);
-        blocking(move || store.create(header)).await
+        quick(move || store.create(header)).await
     }
 
     /// The caller may know better than we where the version is in the under-storage.
@@ -237,6 +242,11 @@ impl Core {
     /// Reads from an entry; short only at its end.
     pub async fn read_entry(&self, entry: &Arc<Entry>, range: Range<u64>, stream: u64) -> FsResult<Bytes> {
         for _ in 0..ROUNDS_MAX {
+            let content = entry.committed_content();
+            if let Some(bytes) = content.and_then(|content| self.store.fresh.take(content, &range)) {
+                self.read_ahead(entry, &range, stream);
+                return Ok(bytes);
+            }
             let found = if range.end - range.start <= INLINE_BYTES_MAX {
                 entry
                     .read_local(range.clone(), true)
