@@ -5,6 +5,7 @@
 //! the session, so that a retry after a lost answer is answered again instead of done again.
 
 mod files;
+mod locks;
 mod mounts;
 mod names;
 mod report;
@@ -13,6 +14,7 @@ mod watch;
 mod workers;
 
 pub use files::*;
+pub use locks::*;
 pub use mounts::*;
 pub use names::*;
 pub use report::*;
@@ -138,6 +140,15 @@ pub enum Op {
     /// See [`UfsChanged`]; answered by [`Opened`].
     #[prost(message, tag = "45")]
     UfsChanged(UfsChanged),
+    /// See [`SetLock`]; answered by [`LockReply`].
+    #[prost(message, tag = "60")]
+    SetLock(SetLock),
+    /// See [`GetLock`]; answered by [`LockReply`].
+    #[prost(message, tag = "61")]
+    GetLock(GetLock),
+    /// See [`CancelLock`]; answered by [`LockReply`].
+    #[prost(message, tag = "62")]
+    CancelLock(CancelLock),
 }
 
 /// A request to the master.
@@ -155,7 +166,7 @@ pub struct MasterRequest {
     /// What is asked.
     #[prost(
         oneof = "Op",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 60, 61, 62"
     )]
     pub op: Option<Op>,
 }
@@ -209,13 +220,19 @@ pub enum Reply {
     /// See [`WorkerTasks`].
     #[prost(message, tag = "24")]
     WorkerTasks(WorkerTasks),
+    /// See [`LockReply`].
+    #[prost(message, tag = "40")]
+    LockReply(LockReply),
 }
 
 /// An answer of the master.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct MasterReply {
     /// The answer.
-    #[prost(oneof = "Reply", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24")]
+    #[prost(
+        oneof = "Reply",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 40"
+    )]
     pub reply: Option<Reply>,
 }
 
@@ -263,4 +280,4 @@ macro_rules! from_reply {
     )*};
 }
 
-from_reply! { SessionInfo Empty Attr DirPage Opened LinkTarget Counted FsStat Locations PathReply MountInfo MountTable Report Registered WorkerTasks }
+from_reply! { SessionInfo Empty Attr DirPage Opened LinkTarget Counted FsStat Locations PathReply MountInfo MountTable Report Registered WorkerTasks LockReply }

@@ -214,6 +214,7 @@ impl Client {
             host: HOST.into(),
             resume,
             open_inodes: open_inodes.to_vec(),
+            ..Default::default()
         };
         self.ask(Op::OpenSession(open)).await.unwrap()
     }

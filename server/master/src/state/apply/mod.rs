@@ -216,6 +216,7 @@ impl<'w, 'a> Work<'w, 'a> {
             Body::SchedulePersist(c) => self.schedule_persist_now(InodeId(c.inode)),
             Body::RegisterWorker(c) => self.register_worker(c),
             Body::ReportCached(c) => self.report_cached(c),
+            Body::UseLocks(c) => self.use_locks(SessionId(c.id)),
         }
     }
 
