@@ -7,16 +7,18 @@
 //! the error; `fsync` after it is as durable as the write type says; attributes of a file that is open for writing here
 //! are those of its local file.
 //!
-//! **Left out:** permission (the kernel checks mode bits, the master everything), locks, extended attributes.
+//! **Left out:** permission (the kernel checks mode bits, the master everything), extended attributes.
 
 mod commit;
 mod data;
 mod dir;
+mod locks;
 mod names;
 mod open;
 mod session;
 
 pub use dir::DirEntry;
+pub use locks::LockWanted;
 pub use names::Changes;
 pub use open::{DataPath, LocalFile, OpenedHandle};
 pub use session::KernelCache;
@@ -77,6 +79,9 @@ pub struct Vfs {
     closed: Mutex<LruCache<u64, u64>>,
     listed: Mutex<LruCache<u64, dir::DirStamp>>,
     next_handle: AtomicU64,
+    locks: locks::Locks,
+    /// To the thread that tells the kernel what is stale.
+    stale: Mutex<Option<session::ToKernel>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -99,11 +104,13 @@ impl Vfs {
             closed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             listed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             next_handle: AtomicU64::new(1),
+            locks: locks::Locks::default(),
+            stale: Mutex::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             options,
         });
-        vfs.open_session(0).await?;
+        vfs.open_session().await?;
         let root = vfs.find_root().await?;
         vfs.root.store(root.inode, Ordering::Relaxed);
         Ok(vfs)

@@ -38,6 +38,8 @@ pub struct Wanted {
     pub mode: LockMode,
     pub range: ByteRange,
     pub pid: u32,
+    /// Parts that the owner holds in a stronger mode stay so.
+    pub keep_stronger: bool,
 }
 
 impl Wanted {
@@ -52,6 +54,7 @@ impl Wanted {
             mode: LockMode::try_from(lock.mode).ok()?,
             range: ByteRange::new(lock.start, lock.last)?,
             pid: lock.pid,
+            keep_stronger: false,
         })
     }
 }
@@ -152,12 +155,7 @@ impl LockTable {
     ///
     /// # Errors
     /// Why not; then nothing has changed.
-    pub fn set(
-        &mut self,
-        wanted: Wanted,
-        wait_id: u64,
-        keep_stronger: bool,
-    ) -> Result<(Answer, Vec<Granted>), Refusal> {
+    pub fn set(&mut self, wanted: Wanted, wait_id: u64) -> Result<(Answer, Vec<Granted>), Refusal> {
         let locks = self.places.get(&wanted.place);
         let is_free = wanted.mode == LockMode::Unlocked || locks.is_none_or(|locks| locks.is_free(&wanted));
         if !is_free {
@@ -170,7 +168,7 @@ impl LockTable {
         if wait_id != 0 {
             self.leave_queue(wanted.owner.session, wait_id);
         }
-        let weakens = self.apply(&wanted, keep_stronger);
+        let weakens = self.apply(&wanted);
         let granted = if weakens {
             self.grant_waiting(wanted.place)
         } else {
@@ -260,21 +258,22 @@ impl LockTable {
         let none = Wanted {
             mode: LockMode::Unlocked,
             range: ByteRange::ALL,
+            keep_stronger: false,
             ..wanted
         };
-        self.apply(&none, false);
+        self.apply(&none);
         let granted = self.grant_waiting(wanted.place);
         Ok((Answer::Queued, granted))
     }
 
     /// Changes what an owner holds; true if something was taken off.
-    fn apply(&mut self, wanted: &Wanted, keep_stronger: bool) -> bool {
+    fn apply(&mut self, wanted: &Wanted) -> bool {
         let Owner { session, .. } = wanted.owner;
         let locks = self.places.entry(wanted.place).or_default();
         let held = locks.held.entry(wanted.owner).or_default();
         let before = held.ranges.len();
-        let weakens = !keep_stronger && held.ranges.weakens(wanted.range, wanted.mode);
-        if keep_stronger {
+        let weakens = !wanted.keep_stronger && held.ranges.weakens(wanted.range, wanted.mode);
+        if wanted.keep_stronger {
             held.ranges.raise(wanted.range, wanted.mode);
         } else {
             held.ranges.set(wanted.range, wanted.mode);
@@ -312,7 +311,7 @@ impl LockTable {
             };
             let session = next.wanted.owner.session;
             // Held first, so that the place is not forgotten in between.
-            self.apply(&next.wanted, false);
+            self.apply(&next.wanted);
             self.leave_queue(session, next.wait_id);
             granted.push(Granted {
                 session,

@@ -23,6 +23,7 @@ fn wanted(kind: LockKind, owner: Owner, mode: LockMode, start: u64, last: u64) -
         mode,
         range: ByteRange::new(start, last).unwrap(),
         pid: owner.id as u32,
+        keep_stronger: false,
     }
 }
 
@@ -50,14 +51,14 @@ fn granted(of: &[(u64, u64)]) -> Vec<Granted> {
 fn readers_share_a_writer_waits_its_turn() {
     let mut table = LockTable::default();
     let (a, b, c) = (owner(1, 1), owner(2, 1), owner(3, 1));
-    assert_eq!(table.set(range(a, Read, 0, 9), 0, false), HELD);
-    assert_eq!(table.set(range(b, Read, 5, 20), 0, false), HELD);
-    assert_eq!(table.set(range(c, Write, 8, 8), 0, false), Err(Refusal::Conflict));
-    assert_eq!(table.set(range(c, Write, 8, 8), 5, false), QUEUED);
-    assert_eq!(table.set(range(c, Write, 8, 8), 5, false), QUEUED, "keeps its place");
+    assert_eq!(table.set(range(a, Read, 0, 9), 0), HELD);
+    assert_eq!(table.set(range(b, Read, 5, 20), 0), HELD);
+    assert_eq!(table.set(range(c, Write, 8, 8), 0), Err(Refusal::Conflict));
+    assert_eq!(table.set(range(c, Write, 8, 8), 5), QUEUED);
+    assert_eq!(table.set(range(c, Write, 8, 8), 5), QUEUED, "keeps its place");
     assert_eq!((table.held_count(), table.waiting_count()), (2, 1));
     assert_eq!(
-        table.set(range(a, Unlocked, 0, 9), 0, false),
+        table.set(range(a, Unlocked, 0, 9), 0),
         HELD,
         "the other is still in the way"
     );
@@ -74,70 +75,61 @@ fn readers_share_a_writer_waits_its_turn() {
 fn weaker_locks_let_others_in() {
     let mut table = LockTable::default();
     let (a, b) = (owner(1, 1), owner(2, 1));
-    assert_eq!(table.set(range(a, Write, 0, 9), 0, false), HELD);
-    assert_eq!(table.set(range(b, Read, 3, 4), 1, false), QUEUED);
+    assert_eq!(table.set(range(a, Write, 0, 9), 0), HELD);
+    assert_eq!(table.set(range(b, Read, 3, 4), 1), QUEUED);
     // Extended and kept: nobody gets in. Then weakened.
-    assert_eq!(table.set(range(a, Read, 0, 19), 0, true), HELD);
+    let kept = Wanted {
+        keep_stronger: true,
+        ..range(a, Read, 0, 19)
+    };
+    assert_eq!(table.set(kept, 0), HELD);
     assert_eq!(
-        table.set(range(a, Read, 0, 19), 0, false),
+        table.set(range(a, Read, 0, 19), 0),
         Ok((Answer::Held, granted(&[(2, 1)])))
     );
-    assert_eq!(table.set(range(a, Write, 0, 0), 0, false), HELD);
-    assert_eq!(table.set(range(a, Write, 0, 3), 0, false), Err(Refusal::Conflict));
+    assert_eq!(table.set(range(a, Write, 0, 0), 0), HELD);
+    assert_eq!(table.set(range(a, Write, 0, 3), 0), Err(Refusal::Conflict));
 }
 
 #[test]
 fn a_cycle_of_waits_is_refused_over_any_distance() {
     let mut table = LockTable::default();
     for session in 1..=4 {
-        assert_eq!(
-            table.set(range(owner(session, 9), Write, session, session), 0, false),
-            HELD
-        );
+        assert_eq!(table.set(range(owner(session, 9), Write, session, session), 0), HELD);
     }
     for session in 1..=3 {
         assert_eq!(
-            table.set(range(owner(session, 9), Write, session + 1, session + 1), 1, false),
+            table.set(range(owner(session, 9), Write, session + 1, session + 1), 1),
             QUEUED
         );
     }
+    assert_eq!(table.set(range(owner(4, 9), Read, 1, 1), 1), Err(Refusal::Deadlock));
     assert_eq!(
-        table.set(range(owner(4, 9), Read, 1, 1), 1, false),
-        Err(Refusal::Deadlock)
-    );
-    assert_eq!(
-        table.set(range(owner(4, 8), Read, 1, 1), 1, false),
+        table.set(range(owner(4, 8), Read, 1, 1), 1),
         QUEUED,
         "another process may wait"
     );
     // When the cycle opens, the same request may wait.
     assert!(table.cancel(SessionId(2), 1));
-    assert_eq!(table.set(range(owner(4, 9), Read, 1, 1), 2, false), QUEUED);
+    assert_eq!(table.set(range(owner(4, 9), Read, 1, 1), 2), QUEUED);
 }
 
 #[test]
 fn flock_lets_go_before_it_waits() {
     let mut table = LockTable::default();
     let (a, b) = (owner(1, 1), owner(2, 1));
-    assert_eq!(table.set(flock(a, Read), 0, false), HELD);
-    assert_eq!(table.set(flock(b, Read), 0, false), HELD);
+    assert_eq!(table.set(flock(a, Read), 0), HELD);
+    assert_eq!(table.set(flock(b, Read), 0), HELD);
+    assert_eq!(table.set(range(b, Write, 0, 0), 0), HELD, "the kinds do not meet");
     assert_eq!(
-        table.set(range(b, Write, 0, 0), 0, false),
-        HELD,
-        "the kinds do not meet"
-    );
-    assert_eq!(
-        table.set(flock(a, Write), 0, false),
+        table.set(flock(a, Write), 0),
         Err(Refusal::Conflict),
         "and keeps what it has"
     );
-    assert_eq!(table.set(flock(a, Write), 1, false), QUEUED);
+    assert_eq!(table.set(flock(a, Write), 1), QUEUED);
     // Both want it alone: the first has let go, so the second gets it.
-    assert_eq!(table.set(flock(b, Write), 1, false), HELD);
-    assert_eq!(
-        table.set(flock(b, Unlocked), 0, false),
-        Ok((Answer::Held, granted(&[(1, 1)])))
-    );
+    assert_eq!(table.set(flock(b, Write), 1), HELD);
+    assert_eq!(table.set(flock(b, Unlocked), 0), Ok((Answer::Held, granted(&[(1, 1)]))));
 }
 
 #[test]
@@ -145,17 +137,14 @@ fn bounds_refuse_one_session_only() {
     let mut table = LockTable::default();
     let (a, b) = (owner(1, 1), owner(2, 1));
     for piece in 0..SESSION_LOCKS_MAX as u64 {
-        assert_eq!(table.set(range(a, Write, piece * 2, piece * 2), 0, false), HELD);
+        assert_eq!(table.set(range(a, Write, piece * 2, piece * 2), 0), HELD);
     }
-    assert_eq!(
-        table.set(range(a, Read, 1 << 40, 1 << 40), 0, false),
-        Err(Refusal::TooMany)
-    );
+    assert_eq!(table.set(range(a, Read, 1 << 40, 1 << 40), 0), Err(Refusal::TooMany));
     for wait in 1..=SESSION_WAITS_MAX as u64 {
-        assert_eq!(table.set(range(b, Read, 0, 0), wait, false), QUEUED);
+        assert_eq!(table.set(range(b, Read, 0, 0), wait), QUEUED);
     }
-    assert_eq!(table.set(range(b, Read, 0, 0), u64::MAX, false), Err(Refusal::TooMany));
-    assert_eq!(table.set(range(b, Write, 1, 1), 0, false), HELD);
+    assert_eq!(table.set(range(b, Read, 0, 0), u64::MAX), Err(Refusal::TooMany));
+    assert_eq!(table.set(range(b, Write, 1, 1), 0), HELD);
     assert_eq!(table.end_session(a.session).len(), SESSION_WAITS_MAX);
     assert_eq!((table.held_count(), table.waiting_count()), (2, 0));
 }
@@ -185,11 +174,11 @@ impl Model {
         found
     }
 
-    fn put(&mut self, wanted: &Wanted, keep_stronger: bool) {
+    fn put(&mut self, wanted: &Wanted) {
         let bytes = self.bytes.entry((wanted.place, wanted.owner)).or_default();
         for byte in &mut bytes[wanted.range.start as usize..=wanted.range.last.min(BYTES - 1) as usize] {
             let mode = wanted.mode as u8;
-            *byte = if keep_stronger { mode.max(*byte) } else { mode };
+            *byte = if wanted.keep_stronger { mode.max(*byte) } else { mode };
         }
     }
 
@@ -216,7 +205,7 @@ impl Model {
             .position(|(_, wanted)| self.in_the_way(wanted).is_empty())
         {
             let (wait_id, wanted) = self.queue.remove(at);
-            self.put(&wanted, false);
+            self.put(&wanted);
             granted.push(Granted {
                 session: wanted.owner.session,
                 wait_id,
@@ -225,9 +214,9 @@ impl Model {
         granted
     }
 
-    fn set(&mut self, wanted: Wanted, wait_id: u64, keep: bool) -> Result<(Answer, Vec<Granted>), Refusal> {
+    fn set(&mut self, wanted: Wanted, wait_id: u64) -> Result<(Answer, Vec<Granted>), Refusal> {
         if wanted.mode == Unlocked || self.in_the_way(&wanted).is_empty() {
-            self.put(&wanted, keep);
+            self.put(&wanted);
             return Ok((Answer::Held, self.grant()));
         }
         if wait_id == 0 {
@@ -261,7 +250,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let who = (1..=SESSIONS, 1..=OWNERS, 1..=FILES, any::<bool>());
     let what = (0..3i32, 0..BYTES, 0..BYTES);
     let set = (who, what, any::<bool>(), any::<bool>()).prop_map(
-        |((session, id, file, is_flock), (mode, a, b), wait, keep)| {
+        |((session, id, file, is_flock), (mode, a, b), wait, keep_stronger)| {
             let (kind, range) = if is_flock {
                 (LockKind::Flock, ByteRange::ALL)
             } else {
@@ -273,8 +262,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
                 mode: LockMode::try_from(mode).unwrap(),
                 range,
                 pid: 1,
+                keep_stronger,
             };
-            Step::Set { wanted, wait, keep }
+            Step::Set { wanted, wait }
         },
     );
     let step = prop_oneof![
@@ -348,17 +338,15 @@ proptest! {
         let mut next_wait = 0;
         for step in steps {
             match step {
-                Step::Set { wanted, wait, keep } => {
+                Step::Set { wanted, wait } => {
                     next_wait += 1;
                     let wait_id = if wait { next_wait } else { 0 };
-                    // Extending is the only use of keeping, and it does not wait.
-                    let keep = keep && !wait;
                     if wanted.mode != Unlocked {
                         let seen = table.conflict(&wanted).is_some();
                         prop_assert_eq!(seen, !model.in_the_way(&wanted).is_empty());
                     }
-                    let ours = table.set(wanted, wait_id, keep).map(|(answer, granted)| (answer, sorted(granted)));
-                    let theirs = model.set(wanted, wait_id, keep).map(|(answer, granted)| (answer, sorted(granted)));
+                    let ours = table.set(wanted, wait_id).map(|(answer, granted)| (answer, sorted(granted)));
+                    let theirs = model.set(wanted, wait_id).map(|(answer, granted)| (answer, sorted(granted)));
                     prop_assert_eq!(ours, theirs);
                 }
                 Step::Cancel(which) => {

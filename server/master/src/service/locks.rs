@@ -134,8 +134,9 @@ fn refused(refusal: Refusal, wanted: &Wanted) -> FsError {
 
 impl Core {
     pub(super) async fn set_lock(&self, ctx: &Ctx, op: SetLock) -> FsResult<LockReply> {
-        let wanted = wanted(ctx, op.lock)?;
+        let mut wanted = wanted(ctx, op.lock)?;
         let locks = wanted.mode != LockMode::Unlocked;
+        wanted.keep_stronger = op.keep_stronger && locks;
         if locks {
             self.mark_lock_user(ctx.session).await?;
         }
@@ -152,7 +153,7 @@ impl Core {
                     format!("session {} has ended; open a new one", ctx.session),
                 );
             }
-            inner.table.set(wanted, op.wait_id, op.keep_stronger && locks)
+            inner.table.set(wanted, op.wait_id)
         };
         let (answer, granted) = result.map_err(|refusal| {
             match refusal {
@@ -236,7 +237,7 @@ impl Core {
         }
         let mut refused = Vec::new();
         for claim in claims {
-            let held = Wanted::new(id, &claim).map(|wanted| inner.table.set(wanted, 0, true));
+            let held = Wanted::new(id, &claim).map(|wanted| inner.table.set(wanted, 0));
             if !matches!(held, Some(Ok(_))) {
                 refused.push(claim);
             }
