@@ -145,7 +145,7 @@ pub struct LockTable {
     places: HashMap<Place, Locks>,
     sessions: HashMap<SessionId, Mine>,
     /// Where an owner waits for a byte range: the edges of the graph in which deadlocks are cycles.
-    waiting: HashMap<Owner, Vec<(Place, u64)>>,
+    waiting: HashMap<Owner, HashSet<(Place, u64)>>,
 }
 
 impl LockTable {
@@ -194,17 +194,13 @@ impl LockTable {
             return Vec::new();
         };
         let mut freed = mine.places;
-        for (wait_id, place) in mine.waits {
-            if let Some(locks) = self.places.get_mut(&place) {
-                locks.queue.retain(|waiter| !is(waiter, session, wait_id));
-            }
-            freed.insert(place);
-        }
+        freed.extend(mine.waits.into_values());
         self.waiting.retain(|owner, _| owner.session != session);
         let mut granted = Vec::new();
         for place in freed {
             if let Some(locks) = self.places.get_mut(&place) {
                 locks.held.retain(|owner, _| owner.session != session);
+                locks.queue.retain(|waiter| waiter.wanted.owner.session != session);
             }
             granted.extend(self.grant_waiting(place));
         }
@@ -246,7 +242,7 @@ impl LockTable {
             self.waiting
                 .entry(wanted.owner)
                 .or_default()
-                .push((wanted.place, wait_id));
+                .insert((wanted.place, wait_id));
         }
         let locks = self.places.entry(wanted.place).or_default();
         locks.queue.push_back(Waiter { wait_id, wanted });
@@ -333,7 +329,7 @@ impl LockTable {
                 && let Some(waiter) = locks.queue.remove(at)
                 && let Some(waits) = self.waiting.get_mut(&waiter.wanted.owner)
             {
-                waits.retain(|wait| *wait != (place, wait_id));
+                waits.remove(&(place, wait_id));
                 if waits.is_empty() {
                     self.waiting.remove(&waiter.wanted.owner);
                 }

@@ -241,7 +241,7 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Set { wanted: Wanted, wait: bool, keep: bool },
+    Set { wanted: Wanted, wait: bool },
     Cancel(prop::sample::Index),
     End(u64),
 }

@@ -14,7 +14,7 @@ use super::*;
 use crate::metastore::HeapStore;
 use alluxio_journal::StateMachine;
 use alluxio_proto::types::{FileKind, PersistState, WriteType};
-use alluxio_proto::{ErrorKind, IntentId};
+use alluxio_proto::{ErrorKind, IntentId, SessionId};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 
