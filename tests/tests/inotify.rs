@@ -30,7 +30,10 @@ def heard(last):
 fn listener(program: &Path, mount: &Mount, name: &str) -> Agent {
     let mut agent = Agent::new();
     let program = tools::text(program);
-    assert_eq!(agent.order(&format!("exec(open({program:?}).read(), globals()) or 'ok'")), "ok");
+    assert_eq!(
+        agent.order(&format!("exec(open({program:?}).read(), globals()) or 'ok'")),
+        "ok"
+    );
     let path = mount.file(name);
     assert_eq!(agent.order(&format!("watch({:?})", tools::text(&path))), "ok");
     agent

@@ -71,7 +71,10 @@ fn byte_ranges_hold_between_mounts() {
     assert_eq!(one.order("lock(f, WRITE, 5, 1)"), "EAGAIN");
     assert_eq!(two.order("os.close(g)"), "None");
     assert_eq!(one.order("lock(f, WRITE, 0, 0)"), "ok");
-    assert_eq!((one.order("os.close(f)"), two.order("os.close(f)")), ("None".into(), "None".into()));
+    assert_eq!(
+        (one.order("os.close(f)"), two.order("os.close(f)")),
+        ("None".into(), "None".into())
+    );
     for mount in [a, b] {
         mount.stop();
     }

@@ -18,7 +18,7 @@ use alluxio_common::retry::RetryPolicy;
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::{CancelLock, FileLock, GetLock, LockKind, LockMode, LockReply, Op, SessionInfo, SetLock};
 use alluxio_proto::{ErrorKind, FsError, FsResult, SessionId};
-use claims::Claims;
+use claims::{Claims, Withdrawn};
 use lru::LruCache;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -182,11 +182,11 @@ impl Request {
     }
 
     /// One try, which is carried out to its end whatever becomes of the caller. True: it is held.
-    async fn attempt(&self, wait_id: u64) -> FsResult<bool> {
+    async fn attempt(&self, wanted: LockWanted, wait_id: u64) -> FsResult<bool> {
         let (tell, told) = oneshot::channel();
-        let (vfs, wanted, fate) = (Arc::clone(&self.vfs), self.wanted, Arc::clone(&self.fate));
+        let (vfs, fate) = (Arc::clone(&self.vfs), Arc::clone(&self.fate));
         self.vfs.tasks.spawn(async move {
-            let _turn = vfs.locks.turn(wanted.holder()).await;
+            let _turn = vfs.turn(wanted.holder()).await;
             let result = match wanted.mode {
                 LockMode::Unlocked => vfs.unlock(&wanted).await.map(|()| true),
                 _ => vfs.lock(&wanted, wait_id, &fate).await,
@@ -202,7 +202,7 @@ impl Request {
     async fn at_once(&self) -> FsResult<()> {
         let mut pauses = CLOSE_PAUSES.iter();
         loop {
-            let result = self.attempt(0).await;
+            let result = self.attempt(self.wanted, 0).await;
             let conflicts = matches!(&result, Err(error) if error.kind == ErrorKind::WouldBlock);
             match pauses.next() {
                 Some(pause) if conflicts && self.vfs.locks.others_hold(self.wanted.holder()) => {
@@ -218,14 +218,9 @@ impl Request {
         let converts = wanted.kind == LockKind::Flock && self.wait_id != 0 && self.vfs.locks.holds(wanted.holder());
         if converts {
             // To wait for another mode, flock lets go of the one it has; so first without waiting.
-            match self.attempt(0).await {
+            match self.attempt(self.wanted, 0).await {
                 Err(error) if error.kind == ErrorKind::WouldBlock => {
-                    let none = LockWanted {
-                        mode: LockMode::Unlocked,
-                        ..*wanted
-                    };
-                    let _turn = self.vfs.locks.turn(wanted.holder()).await;
-                    self.vfs.unlock(&none).await?;
+                    self.attempt(none(wanted.holder(), wanted.range), 0).await?;
                 }
                 other => return other.map(drop),
             }
@@ -234,7 +229,7 @@ impl Request {
             return self.at_once().await;
         }
         let news = Arc::clone(self.vfs.locks.waiting.lock().entry(self.wait_id).or_default());
-        while !self.attempt(self.wait_id).await? {
+        while !self.attempt(self.wanted, self.wait_id).await? {
             // Either way it asks again, and so learns what it holds.
             let _ = tokio::time::timeout(ASK_AGAIN, news.notified()).await;
         }
@@ -255,7 +250,14 @@ impl Drop for Request {
             fate.is_gone = true;
             fate.before.take()
         };
-        let settling = Arc::clone(&self.vfs).settle(self.wanted, self.wait_id, before);
+        // Noted here and now: whatever the holder does next finds it settled.
+        self.vfs.locks.claims.lock().withdraw(Withdrawn {
+            wanted: self.wanted,
+            wait_id: self.wait_id,
+            before,
+        });
+        let (vfs, holder) = (Arc::clone(&self.vfs), self.wanted.holder());
+        let settling = async move { drop(vfs.turn(holder).await) };
         drop(self.vfs.tasks.spawn_on(settling, &self.runtime));
     }
 }
@@ -377,15 +379,25 @@ impl Vfs {
         Ok(true)
     }
 
-    /// Withdraws a request that nobody wants any more: claims become what they were, and the master is told that no more is held.
-    async fn settle(self: Arc<Self>, wanted: LockWanted, wait_id: u64, before: Option<Vec<Locked>>) {
-        let _turn = self.locks.turn(wanted.holder()).await;
-        if let Some(before) = before {
-            self.locks.claims.lock().restore(&wanted, &before);
+    /// Waits for the holder's turn, and settles what was withdrawn: claims become what they were, and the master is told that no more
+    /// is held.
+    async fn turn(&self, holder: Holder) -> claims::Turn<'_> {
+        let turn = self.locks.turn(holder).await;
+        let withdrawn = self.locks.claims.lock().take_withdrawn(holder);
+        for Withdrawn {
+            wanted,
+            wait_id,
+            before,
+        } in withdrawn
+        {
+            if let Some(before) = before {
+                self.locks.claims.lock().restore(&wanted, &before);
+            }
+            if let Err(error) = self.give_back(&wanted, wait_id).await {
+                tracing::warn!(%error, inode = wanted.inode, "withdraw a lock; it goes with the session");
+            }
         }
-        if let Err(error) = self.give_back(&wanted, wait_id).await {
-            tracing::warn!(%error, inode = wanted.inode, "withdraw a lock; it goes with the session");
-        }
+        turn
     }
 
     async fn give_back(&self, wanted: &LockWanted, wait_id: u64) -> FsResult<()> {

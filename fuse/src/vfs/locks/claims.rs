@@ -15,6 +15,18 @@ struct Claim {
     through: HashMap<u64, LockRanges>,
     pid: u32,
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// What was withdrawn, to be settled before anything else.
+    withdrawn: Vec<Withdrawn>,
+}
+
+/// A request that nobody wants any more.
+#[derive(Debug)]
+pub(super) struct Withdrawn {
+    pub wanted: LockWanted,
+    /// Its place in the master's queue, or 0.
+    pub wait_id: u64,
+    /// If it was claimed: what was claimed of its range before.
+    pub before: Option<Vec<Locked>>,
 }
 
 impl Claim {
@@ -78,7 +90,9 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.taken = None;
         let mut claims = self.locks.claims.lock();
-        let idle = |claim: &Claim| claim.ranges.is_empty() && Arc::strong_count(&claim.turn) == 1;
+        let idle = |claim: &Claim| {
+            claim.ranges.is_empty() && claim.withdrawn.is_empty() && Arc::strong_count(&claim.turn) == 1
+        };
         if claims.by_holder.get(&self.holder).is_some_and(idle) {
             claims.by_holder.remove(&self.holder);
         }
@@ -125,6 +139,18 @@ impl Claims {
         }
         claim.through.retain(|_, ranges| !ranges.is_empty());
         self.by_handle.entry(wanted.fh).or_default().insert(holder);
+    }
+
+    /// A request is to be settled before its holder's next turn.
+    pub fn withdraw(&mut self, withdrawn: Withdrawn) {
+        let claim = self.by_holder.entry(withdrawn.wanted.holder()).or_default();
+        claim.withdrawn.push(withdrawn);
+    }
+
+    /// What is to be settled, in order.
+    pub fn take_withdrawn(&mut self, holder: Holder) -> Vec<Withdrawn> {
+        let claim = self.by_holder.get_mut(&holder);
+        claim.map_or_else(Vec::new, |claim| std::mem::take(&mut claim.withdrawn))
     }
 
     /// A range is claimed as it was before, and never more than now: what was unlocked since stays so.
@@ -215,6 +241,7 @@ impl Claims {
         for claim in self.by_holder.values_mut() {
             claim.ranges = LockRanges::default();
             claim.through.clear();
+            claim.withdrawn.clear();
         }
         // Who has a turn now goes on with it.
         self.by_holder.retain(|_, claim| Arc::strong_count(&claim.turn) > 1);
