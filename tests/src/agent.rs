@@ -43,7 +43,7 @@ for line in sys.stdin:
     try:
         answer = eval(line)
     except OSError as error:
-        answer = errno.errorcode.get(error.errno, error.errno)
+        answer = 'EDEADLK' if error.errno == errno.EDEADLK else errno.errorcode.get(error.errno, error.errno)
     ANSWERS.write(str(answer) + '\n')
 "#;
 

@@ -386,7 +386,7 @@ impl<O: Operations> Shared<O> {
     }
 }
 
-/// A request in the runtime. Dropped without an answer (it panicked), it answers EIO.
+/// A request in the runtime. Dropped without an answer, it answers EINTR if it was interrupted, else (it panicked) EIO.
 struct Unanswered<O: Operations> {
     shared: Arc<Shared<O>>,
     channel: Arc<super::channel::Channel>,
@@ -403,8 +403,8 @@ impl<O: Operations> Unanswered<O> {
 
 impl<O: Operations> Drop for Unanswered<O> {
     fn drop(&mut self) {
-        if self.shared.pending.take(self.unique) {
-            self.channel.answer(self.unique, Reply::error(Errno::IO));
+        if let Some(errno) = self.shared.pending.take_dropped(self.unique) {
+            self.channel.answer(self.unique, Reply::error(errno));
         }
     }
 }

@@ -27,7 +27,7 @@ const EARLY_MAX: usize = 64;
 /// What a signal does to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// It ends at once, and has no effect.
+    /// It is dropped at once, and answers by that; done before, it has its effect and says so: a lock that was granted is not lost.
     None,
     /// It ends if it takes long, and has no effect.
     Some,
@@ -42,6 +42,8 @@ struct Waiting {
     patience: Patience,
     channel: Arc<Channel>,
     task: Option<AbortHandle>,
+    /// Its task is to be dropped, and to answer EINTR by that.
+    is_interrupted: bool,
 }
 
 /// The table.
@@ -64,6 +66,7 @@ impl Pending {
             patience,
             channel: Arc::clone(channel),
             task: None,
+            is_interrupted: false,
         };
         table.waiting.insert(unique, waiting);
         match table.early.iter().position(|early| *early == unique) {
@@ -78,8 +81,17 @@ impl Pending {
     /// What works on a request. It may be done already.
     pub fn runs_as(&self, unique: u64, task: AbortHandle) {
         if let Some(waiting) = self.0.lock().waiting.get_mut(&unique) {
+            if waiting.is_interrupted {
+                task.abort();
+            }
             waiting.task = Some(task);
         }
+    }
+
+    /// Takes the right to answer a request whose task was dropped before its end; with what is to be answered.
+    pub fn take_dropped(&self, unique: u64) -> Option<Errno> {
+        let waiting = self.0.lock().waiting.remove(&unique)?;
+        Some(if waiting.is_interrupted { Errno::INTR } else { Errno::IO })
     }
 
     /// Takes the right to answer a request. False: somebody else has answered it.
@@ -91,7 +103,14 @@ impl Pending {
     pub fn interrupt(self: &Arc<Self>, unique: u64) -> Option<impl Future<Output = ()> + Send + 'static + use<>> {
         let (pid, patience) = {
             let mut table = self.0.lock();
-            match table.waiting.get(&unique) {
+            match table.waiting.get_mut(&unique) {
+                Some(waiting) if waiting.patience == Patience::None => {
+                    waiting.is_interrupted = true;
+                    if let Some(task) = &waiting.task {
+                        task.abort();
+                    }
+                    return None;
+                }
                 Some(waiting) => (waiting.pid, waiting.patience),
                 None => {
                     // Done, or still to come.
@@ -103,10 +122,6 @@ impl Pending {
                 }
             }
         };
-        if patience == Patience::None {
-            self.end(unique);
-            return None;
-        }
         let pending = Arc::clone(self);
         Some(async move { pending.watch(unique, pid, patience).await })
     }
@@ -166,8 +181,30 @@ mod tests {
         assert!(!pending.take(2));
 
         pending.add(4, 1, Patience::None, &channel());
-        assert!(pending.interrupt(4).is_none(), "ends at once");
-        assert!(!pending.take(4), "answered by the interrupt");
+        assert_eq!(pending.take_dropped(4), Some(Errno::IO));
+        assert_eq!(pending.take_dropped(4), None);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_lock_is_dropped_or_done_and_answers_itself() {
+        let pending = Arc::new(Pending::default());
+        for is_early in [true, false] {
+            pending.add(4, 1, Patience::None, &channel());
+            let task = tokio::spawn(std::future::pending::<()>());
+            if is_early {
+                assert!(pending.interrupt(4).is_none());
+                pending.runs_as(4, task.abort_handle());
+            } else {
+                pending.runs_as(4, task.abort_handle());
+                assert!(pending.interrupt(4).is_none());
+            }
+            assert!(task.await.unwrap_err().is_cancelled());
+            assert_eq!(pending.take_dropped(4), Some(Errno::INTR));
+        }
+        // Done in the same moment: its answer counts.
+        pending.add(6, 1, Patience::None, &channel());
+        assert!(pending.interrupt(6).is_none());
+        assert!(pending.take(6));
     }
 
     #[test]
