@@ -92,6 +92,12 @@ kinds! {
     OutOfRange = 52, ERANGE, 3, false;
     /// The value of an extended attribute is longer than 64 KiB.
     TooLarge = 53, E2BIG, 3, false;
+    /// Another owner holds a conflicting lock.
+    WouldBlock = 40, EAGAIN, 9, false;
+    /// Waiting for the lock would never end.
+    Deadlock = 41, EDEADLK, 9, false;
+    /// More locks or waiters than there may be.
+    NoLocks = 42, ENOLCK, 8, false;
 }
 
 /// An error with the words for a person.

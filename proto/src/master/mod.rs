@@ -5,6 +5,7 @@
 //! the session, so that a retry after a lost answer is answered again instead of done again.
 
 mod files;
+mod locks;
 mod mounts;
 mod names;
 mod report;
@@ -14,6 +15,7 @@ mod workers;
 mod xattrs;
 
 pub use files::*;
+pub use locks::*;
 pub use mounts::*;
 pub use names::*;
 pub use report::*;
@@ -164,6 +166,15 @@ pub enum Op {
     /// See [`GetAcl`]; answered by [`Acls`].
     #[prost(message, tag = "77")]
     GetAcl(GetAcl),
+    /// See [`SetLock`]; answered by [`LockReply`].
+    #[prost(message, tag = "60")]
+    SetLock(SetLock),
+    /// See [`GetLock`]; answered by [`LockReply`].
+    #[prost(message, tag = "61")]
+    GetLock(GetLock),
+    /// See [`CancelLock`]; answered by [`LockReply`].
+    #[prost(message, tag = "62")]
+    CancelLock(CancelLock),
 }
 
 /// A request to the master.
@@ -181,7 +192,7 @@ pub struct MasterRequest {
     /// What is asked.
     #[prost(
         oneof = "Op",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 70, 71, 72, 73, 74, 75, 76, 77"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 60, 61, 62, 70, 71, 72, 73, 74, 75, 76, 77"
     )]
     pub op: Option<Op>,
 }
@@ -244,13 +255,19 @@ pub enum Reply {
     /// See [`Acls`].
     #[prost(message, tag = "52")]
     Acls(Acls),
+    /// See [`LockReply`].
+    #[prost(message, tag = "40")]
+    LockReply(LockReply),
 }
 
 /// An answer of the master.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct MasterReply {
     /// The answer.
-    #[prost(oneof = "Reply", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 50, 51, 52")]
+    #[prost(
+        oneof = "Reply",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 40, 50, 51, 52"
+    )]
     pub reply: Option<Reply>,
 }
 
@@ -298,4 +315,4 @@ macro_rules! from_reply {
     )*};
 }
 
-from_reply! { SessionInfo Empty Attr DirPage Opened LinkTarget Counted FsStat Locations PathReply MountInfo MountTable Report Registered WorkerTasks XattrValue XattrNames Acls }
+from_reply! { SessionInfo Empty Attr DirPage Opened LinkTarget Counted FsStat Locations PathReply MountInfo MountTable Report Registered WorkerTasks XattrValue XattrNames Acls LockReply }

@@ -223,6 +223,7 @@ impl<'w, 'a> Work<'w, 'a> {
             Body::SetXattr(c) => self.set_xattr(c),
             Body::RemoveXattr(c) => self.remove_xattr(c),
             Body::SetAcl(c) => self.set_acl(c),
+            Body::UseLocks(c) => self.use_locks(SessionId(c.id)),
         }
     }
 
