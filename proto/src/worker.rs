@@ -74,6 +74,10 @@ pub struct OpenWrite {
     /// The caller shares the host and can use a descriptor.
     #[prost(bool, tag = "4")]
     pub want_fd: bool,
+    /// The caller has the local file open already and cannot do without the descriptor. Otherwise the worker may keep it
+    /// to itself, to know what changes of a large file that the under-storage has.
+    #[prost(bool, tag = "5")]
+    pub needs_fd: bool,
 }
 
 /// Writes a range of the open version; data beside the message.

@@ -22,6 +22,7 @@ mod serve;
 mod store;
 mod tasks;
 mod ufs_clients;
+mod upload;
 mod worker;
 mod write;
 

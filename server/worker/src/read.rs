@@ -215,7 +215,7 @@ impl Core {
     }
 
     /// The caller may know better than we where the version is in the under-storage.
-    fn note_place(&self, entry: &Entry, source: &ReadSource) -> FsResult<()> {
+    pub fn note_place(&self, entry: &Entry, source: &ReadSource) -> FsResult<()> {
         let Some(theirs) = &source.ufs else { return Ok(()) };
         let view = entry.view();
         if view.header.open || view.header.ufs.as_ref() == Some(theirs) {

@@ -298,7 +298,12 @@ impl Filler {
             return now.is_some();
         }
         let view = entry.view();
-        if view.header.open || view.header.ufs.is_none() {
+        if view.header.open {
+            // The base was moved before it was opened for writing.
+            let offered = entry.fills.take_offered(tried);
+            return offered.is_some_and(|offered| entry.move_base(tried, offered).unwrap_or(false));
+        }
+        if view.header.ufs.is_none() {
             return false;
         }
         if let Some(offered) = entry.fills.take_offered(tried) {

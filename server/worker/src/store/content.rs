@@ -219,8 +219,7 @@ impl Entry {
         let end = offset + data.len() as u64;
         self.begin_change(offset..end, size)?;
         self.data.write_all_at(data, offset)?;
-        self.end_change(offset..end);
-        Ok(())
+        self.end_change(offset..end)
     }
 
     /// Cuts or extends the open version.
@@ -286,7 +285,7 @@ impl Entry {
                 Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => self.write_zeros(changed.clone())?,
                 other => other?,
             }
-            self.end_change(changed);
+            self.end_change(changed)?;
         } else {
             if grows {
                 self.begin_change(size..size, size)?;
@@ -315,13 +314,13 @@ impl Entry {
             self.mark_dirty(size / CHUNK_BYTES..size / CHUNK_BYTES + 1, false)?;
         }
         if !range.is_empty() {
-            self.mark_dirty(range.start / CHUNK_BYTES..chunks_of(range.end), true)?;
+            self.mark_dirty(range.start / CHUNK_BYTES..chunks_of(range.end), false)?;
         }
         Ok(())
     }
 
-    /// Marks present chunks dirty; on disk also those that are about to come.
-    fn mark_dirty(&self, chunks: Range<u64>, coming: bool) -> IoResult<()> {
+    /// Marks chunks dirty that are here; with `came` also those that were absent.
+    fn mark_dirty(&self, chunks: Range<u64>, came: bool) -> IoResult<()> {
         let on_disk = {
             let mut inner = self.inner.lock();
             for chunk in chunks.clone() {
@@ -333,27 +332,33 @@ impl Entry {
             !inner.header.whole
         };
         if on_disk {
-            let mut marks = self.sidecar.marks(chunks.start, chunks.end - chunks.start)?;
-            for mark in &mut marks {
-                *mark = match *mark {
-                    Mark::Absent if !coming => Mark::Absent,
-                    Mark::Absent | Mark::Clean(_) | Mark::DirtyUnsynced => Mark::DirtyUnsynced,
-                    // Nothing under it is the same: it must survive a crash as it is.
-                    Mark::Local(_) | Mark::Dirty | Mark::Damaged => Mark::Dirty,
-                };
+            let before = self.sidecar.marks(chunks.start, chunks.end - chunks.start)?;
+            let dirty = |mark: &Mark| match *mark {
+                Mark::Absent if !came => Mark::Absent,
+                Mark::Absent | Mark::Clean(_) | Mark::DirtyUnsynced => Mark::DirtyUnsynced,
+                // Nothing under it is the same: it must survive a crash as it is.
+                Mark::Local(_) | Mark::Dirty | Mark::Damaged => Mark::Dirty,
+            };
+            let after: Vec<Mark> = before.iter().map(dirty).collect();
+            if after != before {
+                self.sidecar.set_marks(chunks.start, &after)?;
             }
-            self.sidecar.set_marks(chunks.start, &marks)?;
         }
         Ok(())
     }
 
-    fn end_change(&self, range: Range<u64>) {
+    /// After bytes of `range` changed. Chunks that were absent count as here only now: a crash before this leaves the base
+    /// under them, not the hole that they were.
+    fn end_change(&self, range: Range<u64>) -> IoResult<()> {
+        let chunks = range.start / CHUNK_BYTES..chunks_of(range.end);
+        self.mark_dirty(chunks.clone(), true)?;
         let mut inner = self.inner.lock();
         inner.writes += 1;
-        for chunk in range.start / CHUNK_BYTES..chunks_of(range.end) {
+        for chunk in chunks {
             inner.present.set(chunk);
             inner.dirty.set(chunk);
         }
+        Ok(())
     }
 
     /// Makes what was written durable, marks included: what was dirty will survive a crash of the operating system.

@@ -65,6 +65,8 @@ pub(super) struct Inner {
     pub source_epoch: u64,
     /// Uploads under way.
     pub uploads: u32,
+    /// Every [`Mark::Local`] of an open version is of the content that was sealed last.
+    pub marks_are_sealed: bool,
 }
 
 /// What tells whether content changed.
@@ -209,6 +211,7 @@ impl Entry {
                 content_epoch: 0,
                 source_epoch: 0,
                 uploads: 0,
+                marks_are_sealed: false,
             }),
             content: Mutex::new(()),
             turn: tokio::sync::Mutex::new(()),
@@ -360,6 +363,24 @@ impl Entry {
             true => 0,
             false => (inner.present.count() * CHUNK_BYTES).min(inner.header.length),
         }
+    }
+
+    /// Whether it is an open version that knows what of it changed, over a base of `bytes_min` at least: a descriptor that
+    /// is handed out would end that.
+    pub fn knows_changes(&self, bytes_min: u64) -> bool {
+        let inner = self.inner.lock();
+        inner.header.open && !inner.header.whole && inner.base_bytes() >= bytes_min.max(1)
+    }
+
+    /// Another place of the base was found. False: it is another base by now.
+    pub fn move_base(&self, from: &UfsSource, to: UfsSource) -> IoResult<bool> {
+        self.change(|inner| match &mut inner.header.base {
+            Some(base) if inner.header.open && base.ufs.as_ref() == Some(from) => {
+                base.ufs = Some(to);
+                true
+            }
+            _ => false,
+        })
     }
 
     /// Takes notice of a descriptor for writing that is handed out.

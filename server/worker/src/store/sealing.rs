@@ -24,16 +24,17 @@ static ZERO_CHUNK_CRC: LazyLock<u32> = LazyLock::new(|| crc32c(&[0; CHUNK_BYTES 
 
 impl Entry {
     /// Labels the content as the open version `version`. `stamp`: it was committed until now and this is what it looks
-    /// like.
-    pub fn begin_open(&self, complete: bool, stamp: Option<Stamp>, version: u64) -> IoResult<()> {
+    /// like. `whole`: it is complete, and need not know what of it changes.
+    pub fn begin_open(&self, whole: bool, stamp: Option<Stamp>, version: u64) -> IoResult<()> {
         self.change(|inner| {
             let header = &mut inner.header;
             if let Some(stamp) = stamp {
                 let base = match (&header.ufs, header.base.take()) {
-                    _ if complete => None,
+                    _ if whole => None,
                     (Some(ufs), _) => Some(Base {
                         bytes: header.length,
                         ufs: Some(ufs.clone()),
+                        version: header.version,
                     }),
                     (None, base) => base,
                 };
@@ -45,8 +46,9 @@ impl Entry {
                     stamp_size: stamp.size,
                     stamp_mtime_ns: stamp.mtime_ns,
                     stamp_ctime_ns: stamp.ctime_ns,
+                    base_bytes: base.as_ref().map(|base| base.bytes),
                 });
-                header.whole = complete;
+                header.whole = whole;
                 header.base = base;
                 inner.stamp = Some(stamp);
                 inner.writable_fd_out = false;
@@ -87,7 +89,8 @@ impl Entry {
     pub fn checksum_changes(&self, size: u64) -> IoResult<()> {
         let count = chunks_of(size);
         let stale: Vec<Range<u64>> = {
-            let inner = self.inner.lock();
+            let mut inner = self.inner.lock();
+            inner.marks_are_sealed = false;
             if inner.writable_fd_out {
                 std::iter::once(0..count).collect()
             } else {
@@ -177,6 +180,7 @@ impl Entry {
         self.change(|inner| {
             let header = &mut inner.header;
             inner.content_epoch += 1;
+            inner.marks_are_sealed = true;
             boot_id.clone_into(&mut header.boot_id);
             header.durable = false;
             if next == 0 {
@@ -198,6 +202,7 @@ impl Entry {
                     stamp_size: stat.size,
                     stamp_mtime_ns: stat.mtime_ns,
                     stamp_ctime_ns: stat.ctime_ns,
+                    base_bytes: header.base.as_ref().map(|base| base.bytes),
                 });
             }
             inner.stamp = Some(Stamp {
@@ -251,6 +256,7 @@ impl Entry {
                         // The object that lay under absent chunks is replaced by one with the same bytes there.
                         if let Some(base) = &mut header.base {
                             base.ufs = Some(ufs.clone());
+                            base.version = version;
                         }
                         sealed.ufs = Some(ufs);
                         true
@@ -260,6 +266,76 @@ impl Entry {
                 false => false,
             }
         })
+    }
+
+    /// What was ours in the version sealed last, and was not changed since, is the under-storage's too once that version is
+    /// there: clean, if it is the base from now on. The caller has the turn.
+    pub fn rebase_marks(&self) -> IoResult<()> {
+        let _content = self.content.lock();
+        let is_based = {
+            let inner = self.inner.lock();
+            let header = &inner.header;
+            match (header.open, &header.sealed, &header.base) {
+                (false, _, _) => header.ufs.is_some(),
+                (true, Some(sealed), Some(base)) => {
+                    let there = sealed.ufs.is_some() && base.version == sealed.version;
+                    // After a crash in the middle of a seal some are already of the version that was to be sealed.
+                    there && !header.whole && inner.marks_are_sealed
+                }
+                _ => false,
+            }
+        };
+        if !is_based {
+            return Ok(());
+        }
+        let count = chunks_of(self.length()?);
+        let mut ours: Vec<(u64, u32)> = Vec::new();
+        self.sidecar.for_each(count, |chunk, mark| {
+            if let Mark::Local(crc) = mark {
+                ours.push((chunk, crc));
+            }
+        })?;
+        if ours.is_empty() {
+            return Ok(());
+        }
+        // First the header that names the base: over an older one these would be other bytes.
+        self.sidecar.sync()?;
+        for run in ours.chunk_by(|a, b| a.0 + 1 == b.0) {
+            let marks: Vec<Mark> = run.iter().map(|(_, crc)| Mark::Clean(*crc)).collect();
+            self.sidecar.set_marks(run[0].0, &marks)?;
+        }
+        Ok(())
+    }
+
+    /// Ranges of the content sealed last, `length` bytes, that are those of its base: chunks that never were local, and
+    /// those that were only read. `None`: it has no base.
+    pub fn clean_ranges(&self, length: u64) -> IoResult<Option<Vec<Range<u64>>>> {
+        let _content = self.content.lock();
+        let base_bytes = {
+            let inner = self.inner.lock();
+            let header = &inner.header;
+            let Some(base) = header.base.as_ref().filter(|_| !(header.open && header.whole)) else {
+                return Ok(None);
+            };
+            // What an open version cut off, and what it wrote there since, has lost its marks.
+            base.bytes.min(length)
+        };
+        let count = chunks_of(base_bytes);
+        let mut clean: Vec<Range<u64>> = Vec::new();
+        let mut at = 0;
+        let mut add = |from: u64, to: u64| {
+            if from < to {
+                clean.push(from * CHUNK_BYTES..(to * CHUNK_BYTES).min(base_bytes));
+            }
+        };
+        self.sidecar.for_each(count, |chunk, mark| {
+            if !matches!(mark, Mark::Clean(_)) {
+                add(at, chunk);
+                at = chunk + 1;
+            }
+        })?;
+        add(at, count);
+        Ok(Some(clean))
     }
 
     /// Checks of content `epoch`: bytes of `range` with every chunk right, or `None` if it changed or is damaged.
