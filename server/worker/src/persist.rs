@@ -9,7 +9,7 @@
 
 use crate::core::Core;
 use crate::store::{Entry, Header, blocking};
-use crate::upload::{Under, Upload};
+use crate::upload::{Under, Upload, write_id};
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::PersistTask;
 use alluxio_proto::types::{FileKind, UfsSource};
@@ -52,10 +52,10 @@ impl Core {
 
     async fn upload(&self, entry: &Arc<Entry>, content: &Content, task: &PersistTask) -> FsResult<UfsStatus> {
         let ufs = self.clients.get(task.mount_id).await?;
-        let source = self.source_of(entry, content, task).await?;
+        let mut source = self.source_of(entry, content, task).await?;
         let mut attributes = attributes_of(task);
         attributes.write_id = Some(source.write_id.clone());
-        let status = self.write_expecting(&*ufs, &source, task, &attributes).await?;
+        let status = self.write_expecting(&*ufs, &mut source, task, &attributes).await?;
         self.counters
             .bytes_uploaded
             .add(source.bytes_read.load(Ordering::Relaxed));
@@ -102,7 +102,7 @@ impl Core {
             epoch: content.epoch,
             under,
             clean: clean.unwrap_or_default(),
-            write_id: format!("{:x}-{:x}-{:x}", task.inode, task.version, content.mtime_ns),
+            write_id: write_id(task.inode, task.version, content.mtime_ns),
             failed: Mutex::new(None),
             bytes_read: AtomicU64::new(0),
         })
@@ -111,7 +111,7 @@ impl Core {
     async fn write_expecting(
         &self,
         ufs: &dyn UnderFileSystem,
-        source: &Upload,
+        source: &mut Upload,
         task: &PersistTask,
         attributes: &UfsAttributes,
     ) -> FsResult<UfsStatus> {
@@ -125,10 +125,14 @@ impl Core {
                 Ok(status) => return Ok(status),
                 Err(error) if error.kind == UfsErrorKind::BaseChanged || source.has_lost_base() => {
                     // Replaced by ourselves, perhaps.
-                    return match ufs.status(&task.path).await {
-                        Ok(there) if source.is_there(ufs, task, &there).await? => Ok(there),
-                        _ => Err(source.error(task, error)),
-                    };
+                    match ufs.status(&task.path).await {
+                        Ok(there) if source.is_there(ufs, task, &there).await? => return Ok(there),
+                        Ok(there) if source.adopt(task, &there).await? => {
+                            expect = Expect::Fingerprint(there.fingerprint);
+                            continue;
+                        }
+                        _ => return Err(source.error(task, error)),
+                    }
                 }
                 Err(error) if error.kind == UfsErrorKind::PreconditionFailed => error,
                 Err(error) if error.kind == UfsErrorKind::AlreadyExists && expect == Expect::Absent => error,

@@ -36,8 +36,9 @@ impl Under {
                 place,
             });
         };
-        let same = base.version != 0 && base.version == task.base_version;
-        let moved = task.base.clone().filter(|_| same);
+        // A version that was made here between the two does as well: what is clean is the same in it.
+        let fits = base.version != 0 && (base.version..task.version).contains(&task.base_version);
+        let moved = task.base.clone().filter(|_| fits);
         let place = moved.or_else(|| base.ufs.clone()).or_else(|| task.base.clone())?;
         Some(Under {
             place,
@@ -212,6 +213,28 @@ impl Upload {
         Ok(true)
     }
 
+    /// The object at the target is an earlier version of ours, made here of the same base, whose upload nobody heard of any
+    /// more: takes it as the base. False: it is not.
+    pub async fn adopt(&mut self, task: &PersistTask, there: &UfsStatus) -> FsResult<bool> {
+        let Some(version) = there.write_id.as_ref().and_then(|id| version_of(id, task.inode)) else {
+            return Ok(false);
+        };
+        let place = UfsSource {
+            mount_id: task.mount_id,
+            path: task.path.clone(),
+            fingerprint: there.fingerprint.clone(),
+            length: there.length,
+        };
+        let (entry, new) = (Arc::clone(&self.entry), place.clone());
+        let io = |error| FsError::from_io("note a new base", &error);
+        let adopted = version < task.version && blocking(move || entry.rebase_on(version, new).map_err(io)).await?;
+        if let Some((under, _)) = self.under.as_mut().filter(|_| adopted) {
+            under.place = place;
+            *self.failed.lock() = None;
+        }
+        Ok(adopted)
+    }
+
     /// Runs of chunks that have a checksum here.
     fn comparable(&self) -> FsResult<Vec<Range<u64>>> {
         let mut runs: Vec<Range<u64>> = Vec::new();
@@ -263,6 +286,18 @@ impl Upload {
             }
         }
     }
+}
+
+/// The name of the bytes of a version; they had this mtime when it was sealed, which a history that was lost and begun anew
+/// would not repeat.
+pub(crate) fn write_id(inode: u64, version: u64, mtime_ns: i64) -> String {
+    format!("{inode:x}-{version:x}-{mtime_ns:x}")
+}
+
+fn version_of(write_id: &str, inode: u64) -> Option<u64> {
+    let mut parts = write_id.split('-');
+    let is_ours = parts.next() == Some(&format!("{inode:x}"));
+    u64::from_str_radix(parts.next().filter(|_| is_ours)?, 16).ok()
 }
 
 /// Marks read at once.

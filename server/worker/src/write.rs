@@ -212,7 +212,7 @@ impl Core {
     }
 
     /// Fetches the chunks that `range` covers in part, as far as they are missing.
-    async fn bring_edges(&self, entry: &Arc<Entry>, range: Range<u64>, size: u64) -> FsResult<()> {
+    pub async fn bring_edges(&self, entry: &Arc<Entry>, range: Range<u64>, size: u64) -> FsResult<()> {
         let (first, last) = (range.start / CHUNK_BYTES, (range.end - 1) / CHUNK_BYTES);
         let mut edges = Vec::new();
         if !range.start.is_multiple_of(CHUNK_BYTES) {
@@ -467,7 +467,7 @@ fn opened(entry: &Entry, wants: Wants) -> std::io::Result<WorkerResponse> {
     })
 }
 
-fn checked_end(offset: u64, length: u64) -> FsResult<u64> {
+pub(crate) fn checked_end(offset: u64, length: u64) -> FsResult<u64> {
     offset
         .checked_add(length)
         .filter(|end| *end <= FILE_BYTES_MAX)

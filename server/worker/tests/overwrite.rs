@@ -227,9 +227,18 @@ async fn a_base_that_was_renamed_is_found() {
         fingerprint: status.fingerprint,
         ..old.clone()
     };
-    // Of another version than the base it would be other bytes.
-    let wrong = node.persist(over(1, 2, LENGTH, &new, 9)).await.error.unwrap();
-    assert_eq!(wrong.kind, ErrorKind::VersionMismatch as i32);
+    // Read before it is uploaded: the master says where it is now, and of which version that is.
+    let mut now = local(2, LENGTH);
+    (now.older, now.older_version) = (Some(new.clone()), 9);
+    *node.master.opened.lock() = Some(now.clone());
+    let lost = node.read(INODE, &local(2, LENGTH), 2 * MB, 10).await.unwrap_err();
+    assert_eq!(lost.kind, ErrorKind::VersionMismatch);
+    now.older_version = 1;
+    *node.master.opened.lock() = Some(now);
+    assert_eq!(
+        node.read(INODE, &local(2, LENGTH), 2 * MB, 10).await.unwrap(),
+        content.slice(2 * MB as usize..2 * MB as usize + 10)
+    );
     let (sent, _) = node.sent_and_copied();
     let done = node.persist(over(2, 2, LENGTH, &new, 1)).await;
     assert_eq!(done.error, None);
@@ -320,5 +329,57 @@ async fn what_is_cut_after_the_seal_does_not_change_what_was_sealed() {
         let mut expected = sealed.to_vec();
         expected[cut_to as usize..].fill(0);
         assert!(node.object("f").await == expected, "cut to {cut_to}");
+    }
+}
+
+/// A version is committed while the one before it is being uploaded; the news of that upload arrives, or gets lost.
+#[tokio::test]
+async fn an_upload_that_was_overtaken_becomes_the_base_of_the_next() {
+    for is_told in [true, false] {
+        let mut node = Node::new().await;
+        let content = pattern(12, LENGTH);
+        let base = node.put("f", content.clone()).await;
+        node.open_write(INODE, 2, Some(source(1, &base)), false, false)
+            .await
+            .unwrap();
+        node.write(INODE, 2, 2 * MB, pattern(13, CHUNK)).await.unwrap();
+        let sealed = node.seal(INODE, 2, 3).await.unwrap();
+        let second = patched(&content, 2 * MB, &pattern(13, CHUNK));
+        let third = patched(&second, 9 * MB, &pattern(14, CHUNK));
+        let mut there = base.clone();
+        if is_told {
+            // The upload of the second waits until the third is sealed.
+            let wait = std::time::Duration::from_millis(500);
+            node.ufs.faults().delay(alluxio_ufs::fault::Call::Write, wait);
+            let uploads = node.ufs.faults().calls(alluxio_ufs::fault::Call::Write);
+            let (done, ()) = tokio::join!(node.persist(over(1, 2, LENGTH, &base, 1)), async {
+                until("the upload begins", || {
+                    (node.ufs.faults().calls(alluxio_ufs::fault::Call::Write) > uploads).then_some(())
+                })
+                .await;
+                node.write(INODE, 3, 9 * MB, pattern(14, CHUNK)).await.unwrap();
+                node.seal(INODE, 3, 4).await.unwrap();
+            });
+            node.ufs.faults().heal();
+            // It may have met the change of the third.
+            if done.error.is_none() {
+                there.fingerprint = done.fingerprint;
+            }
+        } else {
+            let attributes = UfsAttributes {
+                write_id: Some(format!("{INODE:x}-2-{:x}", sealed.mtime_ns)),
+                ..UfsAttributes::default()
+            };
+            let source = BytesSource(second.clone());
+            node.ufs.write(b"f", &source, &Expect::Any, &attributes).await.unwrap();
+            node.restart().await;
+            node.write(INODE, 3, 9 * MB, pattern(14, CHUNK)).await.unwrap();
+            node.seal(INODE, 3, 4).await.unwrap();
+        }
+        let base_version = if there == base { 1 } else { 2 };
+        let done = node.persist(over(2, 3, LENGTH, &there, base_version)).await;
+        assert_eq!(done.error, None, "told: {is_told}");
+        assert!(node.object("f").await == third);
+        assert!(node.read_open(INODE, 4, 0, MB).await.unwrap() == content.slice(..MB as usize));
     }
 }

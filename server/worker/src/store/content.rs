@@ -6,6 +6,7 @@ use crate::io;
 use alluxio_common::checksum::crc32c;
 use alluxio_proto::CHUNK_BYTES;
 use bytes::Bytes;
+use std::fs::File;
 use std::io::Result as IoResult;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -220,6 +221,56 @@ impl Entry {
         self.begin_change(offset..end, size)?;
         self.data.write_all_at(data, offset)?;
         self.end_change(offset..end)
+    }
+
+    /// Copies bytes of another local file, or of this one, into the open version. What the range covers in part is here
+    /// already.
+    pub fn copy_local(&self, offset: u64, from: &File, from_offset: u64, length: u64) -> IoResult<()> {
+        let _content = self.content.lock();
+        let size = io::stat(&self.data)?.size;
+        let end = offset + length;
+        self.begin_change(offset..end, size)?;
+        io::copy_range(from, from_offset, &self.data, offset, length)?;
+        self.end_change(offset..end)
+    }
+
+    /// Where data begins (or a hole) at or after `from`, which is within the length. Without `found`: nowhere.
+    pub fn seek_local(&self, from: u64, hole: bool) -> IoResult<Option<u64>> {
+        let length = self.length()?;
+        let mut at = from;
+        while at < length {
+            let missing = self.missing(at / CHUNK_BYTES..chunks_of(length)).into_iter().next();
+            let gap = missing.map_or(length..length, |run| {
+                (run.start * CHUNK_BYTES).max(at)..(run.end * CHUNK_BYTES).min(length)
+            });
+            if at < gap.start {
+                let data = io::next_data(&self.data, at)?;
+                let (start, end) = data.map_or((gap.start, gap.start), |(start, end)| {
+                    (start.min(gap.start), end.min(gap.start))
+                });
+                match hole {
+                    true if at < start => return Ok(Some(at)),
+                    true => at = end,
+                    false if start < gap.start => return Ok(Some(start)),
+                    false => at = gap.start,
+                }
+                continue;
+            }
+            // What is not here is data.
+            if !hole && gap.start < gap.end {
+                return Ok(Some(at));
+            }
+            at = gap.end;
+        }
+        // The end of the file is a hole.
+        Ok(hole.then_some(length))
+    }
+
+    /// Whether every chunk of `range` that can be checked was.
+    pub fn is_verified(&self, range: Range<u64>) -> bool {
+        let inner = self.inner.lock();
+        (range.start / CHUNK_BYTES..chunks_of(range.end))
+            .all(|chunk| inner.has(chunk) && (!inner.checkable(chunk) || inner.verified.get(chunk)))
     }
 
     /// Cuts or extends the open version.

@@ -372,14 +372,22 @@ impl Entry {
         inner.header.open && !inner.header.whole && inner.base_bytes() >= bytes_min.max(1)
     }
 
-    /// Another place of the base was found. False: it is another base by now.
-    pub fn move_base(&self, from: &UfsSource, to: UfsSource) -> IoResult<bool> {
-        self.change(|inner| match &mut inner.header.base {
-            Some(base) if inner.header.open && base.ufs.as_ref() == Some(from) => {
-                base.ufs = Some(to);
-                true
+    /// The object that absent chunks come from is at another place. False: they come from another one by now.
+    pub fn move_source(&self, from: &UfsSource, to: UfsSource) -> IoResult<bool> {
+        self.change(|inner| {
+            let header = &mut inner.header;
+            let place = match (&mut header.ufs, &mut header.base) {
+                (Some(ufs), _) if !header.open => Some(ufs),
+                (_, Some(base)) => base.ufs.as_mut(),
+                _ => None,
+            };
+            match place {
+                Some(place) if place == from && to.length == from.length => {
+                    *place = to;
+                    true
+                }
+                _ => false,
             }
-            _ => false,
         })
     }
 

@@ -1,7 +1,7 @@
 //! From open to committed and back: labels, stamps and checksums of an entry.
 
 use super::entry::{Entry, Stamp, chunks_of};
-use super::sidecar::{Base, Mark, Sealed};
+use super::sidecar::{Base, Header, Mark, Sealed};
 use crate::io::{self, FileStat};
 use alluxio_common::checksum::crc32c;
 use alluxio_proto::CHUNK_BYTES;
@@ -240,32 +240,38 @@ impl Entry {
 
     /// Version `version` is in the under-storage now. False: it is not what this entry holds any more.
     pub fn label_persisted(&self, version: u64, epoch: u64, ufs: UfsSource) -> IoResult<bool> {
+        let _content = self.content.lock();
         self.change(|inner| {
-            if inner.content_epoch != epoch || inner.dead {
-                return false;
-            }
+            let is_same = inner.content_epoch == epoch && !inner.dead;
             let header = &mut inner.header;
-            match header.open {
-                false if header.version == version => {
+            match (header.open, &mut header.sealed) {
+                (false, _) if is_same && header.version == version => {
                     header.ufs = Some(ufs);
                     header.base = None;
                     true
                 }
-                true => match &mut header.sealed {
-                    Some(sealed) if sealed.version == version => {
-                        // The object that lay under absent chunks is replaced by one with the same bytes there.
-                        if let Some(base) = &mut header.base {
-                            base.ufs = Some(ufs.clone());
-                            base.version = version;
-                        }
-                        sealed.ufs = Some(ufs);
-                        true
+                (true, Some(sealed)) if is_same && sealed.version == version => {
+                    // The object that lay under absent chunks is replaced by one with the same bytes there.
+                    if let Some(base) = &mut header.base {
+                        base.ufs = Some(ufs.clone());
+                        base.version = version;
                     }
-                    _ => false,
-                },
-                false => false,
+                    sealed.ufs = Some(ufs);
+                    true
+                }
+                _ => {
+                    rebase(header, version, ufs);
+                    false
+                }
             }
         })
+    }
+
+    /// The object of `version`, which lies between the base and what is here, took the base's place. False: it does not lie
+    /// between them.
+    pub fn rebase_on(&self, version: u64, ufs: UfsSource) -> IoResult<bool> {
+        let _content = self.content.lock();
+        self.change(|inner| rebase(&mut inner.header, version, ufs))
     }
 
     /// What was ours in the version sealed last, and was not changed since, is the under-storage's too once that version is
@@ -366,6 +372,20 @@ impl Entry {
     /// Marks of chunks, to compare with what is in the under-storage.
     pub fn marks(&self, first: u64, count: u64) -> IoResult<Vec<Mark>> {
         self.sidecar.marks(first, count)
+    }
+}
+
+/// Makes a version between the base and what is here the base. Versions between the two were all made here, one out of the
+/// other, so what never changed since the base is the same in each of them.
+fn rebase(header: &mut Header, version: u64, ufs: UfsSource) -> bool {
+    let until = header.version;
+    match &mut header.base {
+        Some(base) if base.version != 0 && base.version < version && version < until => {
+            base.ufs = Some(ufs);
+            base.version = version;
+            true
+        }
+        _ => false,
     }
 }
 

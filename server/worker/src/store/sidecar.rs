@@ -407,6 +407,26 @@ mod tests {
         612f621a046574616720a08d0668fbffffffffffffffff01";
     const OLD_MARK: [u8; 8] = [0x78, 0x56, 0x34, 0x12, 0x63, 0x56, 0x84, 0x02];
 
+    /// Format 1 knew neither version nor share of a base.
+    #[test]
+    fn a_base_of_format_1_is_of_no_version() {
+        let mut old = header();
+        old.base = Some(Base {
+            ufs: old.ufs.clone(),
+            bytes: 70_000,
+            version: 0,
+        });
+        old.sealed = Some(Sealed {
+            version: 2,
+            length: 70_000,
+            ..Sealed::default()
+        });
+        let slot = encode_slot(&old, 1, 1).unwrap();
+        let (loaded, _) = decode_slot(&slot).unwrap();
+        assert_eq!(loaded, old);
+        assert_eq!(loaded.sealed.unwrap().base_bytes, None);
+    }
+
     #[test]
     fn torn_header_leaves_the_one_before() {
         let sidecar = Sidecar::new(tempfile::tempfile().unwrap());

@@ -49,6 +49,8 @@ pub struct TestMaster {
     work: Notify,
     pub done: Mutex<Vec<PersistDone>>,
     pub recovered: Mutex<Vec<Recovered>>,
+    /// What it says of any inode.
+    pub opened: Mutex<Option<ReadSource>>,
     pub held: Mutex<BTreeMap<u64, (u64, u64)>>,
     /// Long polls by how many uploads they asked for.
     pub asked_for: Mutex<Vec<u32>>,
@@ -129,6 +131,10 @@ impl MasterApi for TestMaster {
                 self.done.lock().push(done);
                 Reply::Empty(Empty {})
             }
+            Op::UfsChanged(_) => Reply::Opened(Opened {
+                read: self.opened.lock().clone(),
+                ..Opened::default()
+            }),
             Op::Recovered(recovered) => {
                 self.recovered.lock().push(recovered);
                 Reply::Empty(Empty {})
@@ -395,7 +401,7 @@ pub fn source(version: u64, ufs: &UfsSource) -> ReadSource {
         version,
         length: ufs.length,
         ufs: Some(ufs.clone()),
-        workers: Vec::new(),
+        ..ReadSource::default()
     }
 }
 
