@@ -74,6 +74,10 @@ pub struct OpenWrite {
     /// The caller shares the host and can use a descriptor.
     #[prost(bool, tag = "4")]
     pub want_fd: bool,
+    /// The caller has the local file open already and cannot do without the descriptor. Otherwise the worker may keep it
+    /// to itself, to know what changes of a large file that the under-storage has.
+    #[prost(bool, tag = "5")]
+    pub needs_fd: bool,
 }
 
 /// Writes a range of the open version; data beside the message.
@@ -237,6 +241,67 @@ pub struct Load {
     pub source: Option<crate::master::ReadSource>,
 }
 
+/// lseek(2) with SEEK_DATA or SEEK_HOLE. What is not here counts as data: under-storages have no holes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SeekRange {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// As in [`Read`].
+    #[prost(message, optional, tag = "2")]
+    pub source: Option<crate::master::ReadSource>,
+    /// From where on.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    /// SEEK_HOLE; otherwise SEEK_DATA.
+    #[prost(bool, tag = "4")]
+    pub hole: bool,
+    /// In the open version instead.
+    #[prost(bool, tag = "5")]
+    pub open_version: bool,
+}
+
+/// What a seek found.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Sought {
+    /// False is ENXIO: the offset is at the end or beyond it, or only a hole follows and data was wanted.
+    #[prost(bool, tag = "1")]
+    pub found: bool,
+    /// Where; the end of the file is a hole.
+    #[prost(uint64, tag = "2")]
+    pub offset: u64,
+}
+
+/// copy_file_range(2) into an open version, on the worker that has it: by reference where its file system can, and never
+/// through the caller. Copies [`COPY_BYTES_MAX`] at most; less at the end of the source.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CopyRange {
+    /// Into which file.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// Its open version.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// Where to.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    /// From which file; it may be the same one, but the ranges must not overlap then.
+    #[prost(uint64, tag = "4")]
+    pub from_inode: u64,
+    /// As in [`Read`].
+    #[prost(message, optional, tag = "5")]
+    pub from_source: Option<crate::master::ReadSource>,
+    /// From the open version of the source.
+    #[prost(bool, tag = "6")]
+    pub from_open_version: bool,
+    /// Where from.
+    #[prost(uint64, tag = "7")]
+    pub from_offset: u64,
+    /// In bytes.
+    #[prost(uint64, tag = "8")]
+    pub length: u64,
+}
+
 /// What is asked.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum WorkerOp {
@@ -276,6 +341,12 @@ pub enum WorkerOp {
     /// See [`Load`]; answered by [`Empty`].
     #[prost(message, tag = "21")]
     Load(Load),
+    /// See [`SeekRange`]; answered by [`Sought`].
+    #[prost(message, tag = "22")]
+    SeekRange(SeekRange),
+    /// See [`CopyRange`]; answered by [`Written`].
+    #[prost(message, tag = "23")]
+    CopyRange(CopyRange),
 }
 
 /// A request to a worker.
@@ -285,7 +356,7 @@ pub struct WorkerRequest {
     #[prost(bytes = "bytes", tag = "1")]
     pub token: bytes::Bytes,
     /// What is asked.
-    #[prost(oneof = "WorkerOp", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
+    #[prost(oneof = "WorkerOp", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
     pub op: Option<WorkerOp>,
 }
 
@@ -304,6 +375,9 @@ pub enum WorkerReplyBody {
     /// See [`OpenStat`].
     #[prost(message, tag = "13")]
     OpenStat(OpenStat),
+    /// See [`Sought`].
+    #[prost(message, tag = "14")]
+    Sought(Sought),
 }
 
 /// An answer of a worker.
@@ -313,7 +387,7 @@ pub struct WorkerReply {
     #[prost(fixed32, tag = "1")]
     pub data_crc32c: u32,
     /// The answer.
-    #[prost(oneof = "WorkerReplyBody", tags = "10, 11, 12, 13")]
+    #[prost(oneof = "WorkerReplyBody", tags = "10, 11, 12, 13, 14")]
     pub reply: Option<WorkerReplyBody>,
 }
 
@@ -342,6 +416,9 @@ impl WorkerResponse {
 /// Most bytes that one [`Read`] or [`Write`] moves.
 pub const TRANSFER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Most bytes that one [`CopyRange`] copies: a second of a slow disk.
+pub const COPY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// A worker, near or far.
 #[async_trait::async_trait]
 pub trait WorkerApi: Send + Sync + 'static {
@@ -363,4 +440,4 @@ macro_rules! worker_op {
     )*};
 }
 
-worker_op! { OpenRead Read OpenWrite Write SetLength Allocate SetTimes StatOpen SyncOpen Seal Drop Load }
+worker_op! { OpenRead Read OpenWrite Write SetLength Allocate SetTimes StatOpen SyncOpen Seal Drop Load SeekRange CopyRange }

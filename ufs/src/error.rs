@@ -14,6 +14,8 @@ pub enum UfsErrorKind {
     AlreadyExists,
     /// It is not the version that was expected.
     PreconditionFailed,
+    /// The object that a new one was to be made over is gone, or is another version now.
+    BaseChanged,
     /// Credentials are missing, wrong or not enough.
     Denied,
     /// Slow down.
@@ -67,7 +69,7 @@ impl From<UfsError> for FsError {
         let kind = match error.kind {
             UfsErrorKind::NotFound => ErrorKind::NotFound,
             UfsErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
-            UfsErrorKind::PreconditionFailed => ErrorKind::VersionMismatch,
+            UfsErrorKind::PreconditionFailed | UfsErrorKind::BaseChanged => ErrorKind::VersionMismatch,
             UfsErrorKind::Denied => ErrorKind::UfsDenied,
             UfsErrorKind::Throttled => ErrorKind::Throttled,
             UfsErrorKind::Unreachable | UfsErrorKind::StoreMissing => ErrorKind::Unavailable,

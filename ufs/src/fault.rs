@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::{
-    Capabilities, Expect, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult, UfsSpace,
-    UfsStatus, UnderFileSystem, UploadSource,
+    BaseObject, Capabilities, Expect, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult,
+    UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
 };
 
 /// A method of [`UnderFileSystem`].
@@ -156,6 +156,18 @@ impl UnderFileSystem for FaultyUfs {
     ) -> UfsResult<UfsStatus> {
         self.faults.before(Call::Write).await?;
         self.inner.write(path, source, expect, attributes).await
+    }
+    /// A [`Call::Write`] like any other.
+    async fn write_over(
+        &self,
+        path: &[u8],
+        source: &dyn UploadSource,
+        base: &BaseObject,
+        expect: &Expect,
+        attributes: &UfsAttributes,
+    ) -> UfsResult<UfsStatus> {
+        self.faults.before(Call::Write).await?;
+        self.inner.write_over(path, source, base, expect, attributes).await
     }
     async fn delete(&self, paths: &[Bytes]) -> Vec<UfsResult<()>> {
         match self.faults.before(Call::Delete).await {

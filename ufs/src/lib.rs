@@ -3,6 +3,7 @@
 //! Paths are bytes relative to the mount's root, without leading or trailing slash; the empty path is the root. A path's
 //! components are non-empty, neither `.` nor `..`, and hold no NUL.
 
+mod base;
 pub mod conformance;
 mod error;
 pub mod fault;
@@ -17,6 +18,7 @@ mod source;
 mod tls;
 mod uri;
 
+pub use base::BaseObject;
 pub use error::{UfsError, UfsErrorKind, UfsResult};
 pub use memory::{Semantics, memory};
 pub use metrics::UfsMetrics;
@@ -49,6 +51,8 @@ pub struct UfsStatus {
     pub group: Option<String>,
     /// Target of a symlink.
     pub symlink_target: Option<Bytes>,
+    /// [`UfsAttributes::write_id`] of what is there, where the store keeps it (listings leave it out).
+    pub write_id: Option<String>,
 }
 
 /// One page of a listing. Over a whole listing each name comes once, a folder before a file of the same name, in an order
@@ -89,6 +93,9 @@ pub struct UfsAttributes {
     pub group: Option<String>,
     /// Last change of data, nanoseconds since 1970.
     pub mtime_ns: Option<i64>,
+    /// Names the bytes that are written, so that whoever does not know what became of a write finds out: the same name, the
+    /// same bytes. Absent: a random one.
+    pub write_id: Option<String>,
 }
 
 /// Where an upload's bytes come from; parts may be read in parallel and again on a retry.
@@ -111,6 +118,8 @@ pub struct Capabilities {
     pub atomic_rename: bool,
     /// Writes honour [`Expect`].
     pub conditional_write: bool,
+    /// [`UnderFileSystem::write_over`] copies within the store.
+    pub copies_ranges: bool,
     /// Symbolic links can be stored.
     pub symlinks: bool,
 }
@@ -185,6 +194,28 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
         expect: &Expect,
         attributes: &UfsAttributes,
     ) -> UfsResult<UfsStatus>;
+
+    /// As [`UnderFileSystem::write`], for an object most of whose bytes the store has already: what is clean of `base` is
+    /// copied inside the store as far as that pays, conditional on the base's fingerprint, and `source` is read for the
+    /// rest: for what is not clean and for as much around it as the smallest part needs.
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::BaseChanged`] if the base is gone or another version now; [`UfsErrorKind::Unsupported`] if the store
+    /// copies no ranges, and nothing was done: write it whole. Otherwise as [`UnderFileSystem::write`].
+    async fn write_over(
+        &self,
+        path: &[u8],
+        source: &dyn UploadSource,
+        base: &BaseObject,
+        expect: &Expect,
+        attributes: &UfsAttributes,
+    ) -> UfsResult<UfsStatus> {
+        let (_, _, _, _, _) = (path, source, base, expect, attributes);
+        Err(UfsError::new(
+            UfsErrorKind::Unsupported,
+            "the store copies no ranges of objects",
+        ))
+    }
 
     /// Deletes files (not directories); absent ones count as done. One result per path, in order.
     async fn delete(&self, paths: &[Bytes]) -> Vec<UfsResult<()>>;

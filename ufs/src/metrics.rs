@@ -13,6 +13,8 @@ pub struct UfsMetrics {
     pub bytes_read: AtomicU64,
     /// Bytes of objects written.
     pub bytes_written: AtomicU64,
+    /// Bytes of new objects that the store copied from others of its own.
+    pub bytes_copied: AtomicU64,
     /// Keys that listings left out because they cannot be paths.
     pub skipped_keys: AtomicU64,
 }

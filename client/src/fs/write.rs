@@ -65,6 +65,7 @@ impl FileWriter {
             lease: Some(lease.clone()),
             truncate: true,
             want_fd: false,
+            needs_fd: false,
         };
         let writer = Self {
             fs,

@@ -506,6 +506,7 @@ impl Vfs {
             lease: Some(lease),
             truncate,
             want_fd: may_pass,
+            needs_fd: state.local.is_some(),
         }
         .into();
         let response = home.call(request, Bytes::new()).await?;

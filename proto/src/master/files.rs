@@ -51,6 +51,12 @@ pub struct ReadSource {
     /// Who holds all or part of it, best first; then who should fetch it.
     #[prost(message, repeated, tag = "4")]
     pub workers: Vec<WorkerAddress>,
+    /// While the under-storage does not have this version: the older one that it has, where that is now.
+    #[prost(message, optional, tag = "5")]
+    pub older: Option<UfsSource>,
+    /// Which version `older` is.
+    #[prost(uint64, tag = "6")]
+    pub older_version: u64,
 }
 
 /// The one open version of a file, and its home (DESIGN D15).

@@ -118,6 +118,9 @@ pub struct PersistTask {
     /// Where ranges that were never written come from.
     #[prost(message, optional, tag = "10")]
     pub base: Option<UfsSource>,
+    /// [`crate::DataVersion`] that `base` is; 0: unknown.
+    #[prost(uint64, tag = "11")]
+    pub base_version: u64,
 }
 
 /// How an upload ended.

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 /// What fstat(2) says, as far as it matters here.
@@ -84,6 +84,46 @@ fn seek(file: &File, from: u64, whence: libc::c_int) -> io::Result<Option<u64>> 
             error => Err(error),
         },
     }
+}
+
+/// Bytes that are copied through memory at once.
+const COPY_BUFFER_BYTES: u64 = 1024 * 1024;
+
+/// Copies all of a range between local files: by reference or inside the kernel where the file system can.
+pub(crate) fn copy_range(from: &File, from_offset: u64, to: &File, offset: u64, length: u64) -> io::Result<()> {
+    let signed = |offset: u64| i64::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG));
+    let mut done = 0;
+    while done < length {
+        let (mut source, mut target) = (signed(from_offset + done)?, signed(offset + done)?);
+        let want = usize::try_from(length - done).unwrap_or(usize::MAX);
+        match nix::fcntl::copy_file_range(from, Some(&mut source), to, Some(&mut target), want) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => done += n as u64,
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(
+                nix::errno::Errno::EXDEV
+                | nix::errno::Errno::EINVAL
+                | nix::errno::Errno::EOPNOTSUPP
+                | nix::errno::Errno::ENOSYS,
+            ) => {
+                return copy_by_hand(from, from_offset + done, to, offset + done, length - done);
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+fn copy_by_hand(from: &File, from_offset: u64, to: &File, offset: u64, length: u64) -> io::Result<()> {
+    let mut buffer = vec![0; length.min(COPY_BUFFER_BYTES) as usize];
+    let mut done = 0;
+    while done < length {
+        let n = (length - done).min(COPY_BUFFER_BYTES) as usize;
+        from.read_exact_at(&mut buffer[..n], from_offset + done)?;
+        to.write_all_at(&buffer[..n], offset + done)?;
+        done += n as u64;
+    }
+    Ok(())
 }
 
 /// fallocate(2).

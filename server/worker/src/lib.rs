@@ -16,6 +16,7 @@ mod io;
 mod options;
 mod persist;
 mod quick;
+mod ranges;
 mod read;
 mod report;
 mod seal;
@@ -23,6 +24,7 @@ mod serve;
 mod store;
 mod tasks;
 mod ufs_clients;
+mod upload;
 mod worker;
 mod write;
 

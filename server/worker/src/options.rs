@@ -70,6 +70,8 @@ pub(crate) struct Settings {
     pub low_ratio: f64,
     pub sync_on_close: bool,
     pub whole_fetch_bytes: u64,
+    /// Files that the under-storage has are written with knowledge of what changes from this size on.
+    pub track_bytes_min: u64,
     pub part_bytes: u64,
     pub parts_per_file: usize,
     pub parts_max: usize,
@@ -115,6 +117,7 @@ impl Settings {
             low_ratio,
             sync_on_close: conf.bool(&keys::WORKER_SYNC_ON_CLOSE),
             whole_fetch_bytes: conf.bytes(&keys::WORKER_WHOLE_FETCH_BYTES),
+            track_bytes_min: conf.bytes(&keys::WORKER_OVERWRITE_TRACK_BYTES),
             part_bytes: chunked(&keys::WORKER_FETCH_PART_BYTES),
             parts_per_file: count(&keys::WORKER_FETCH_PARTS_PER_FILE),
             parts_max: count(&keys::WORKER_FETCH_PARTS_MAX),

@@ -162,7 +162,7 @@ impl Core {
     }
 
     /// The entry that answers reads of a committed version, made if need be; `None`: it can only be read past the store.
-    async fn entry_for_read(&self, inode: InodeId, source: &ReadSource) -> FsResult<Option<Arc<Entry>>> {
+    pub async fn entry_for_read(&self, inode: InodeId, source: &ReadSource) -> FsResult<Option<Arc<Entry>>> {
         for _ in 0..ROUNDS_MAX {
             let Some(entry) = self.store.find(inode).await? else {
                 let Some(ufs) = &source.ufs else {
@@ -220,7 +220,7 @@ impl Core {
     }
 
     /// The caller may know better than we where the version is in the under-storage.
-    fn note_place(&self, entry: &Entry, source: &ReadSource) -> FsResult<()> {
+    pub fn note_place(&self, entry: &Entry, source: &ReadSource) -> FsResult<()> {
         let Some(theirs) = &source.ufs else { return Ok(()) };
         let view = entry.view();
         if view.header.open || view.header.ufs.as_ref() == Some(theirs) {
@@ -400,19 +400,19 @@ fn trust(entry: &Entry, boot_id: &str) -> std::io::Result<bool> {
     Ok(true)
 }
 
-fn local_length(entry: &Entry) -> FsResult<u64> {
+pub(crate) fn local_length(entry: &Entry) -> FsResult<u64> {
     let io = |error| FsError::from_io(format!("look at the local file of inode {}", entry.inode), &error);
     entry.length().map_err(io)
 }
 
-fn no_source(inode: u64) -> FsError {
+pub(crate) fn no_source(inode: u64) -> FsError {
     FsError::new(
         ErrorKind::InvalidArgument,
         format!("a read of inode {inode} without a source"),
     )
 }
 
-fn not_here(inode: InodeId, source: &ReadSource) -> FsError {
+pub(crate) fn not_here(inode: InodeId, source: &ReadSource) -> FsError {
     let why = format!(
         "version {} of inode {inode} is in no under-storage and not on this worker",
         source.version

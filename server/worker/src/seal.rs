@@ -111,6 +111,9 @@ impl Core {
     async fn seal_entry(&self, entry: &Arc<Entry>, version: u64, next: u64) -> FsResult<OpenStat> {
         let sync = self.settings.sync_on_close;
         let boot_id = self.store.layout.boot_id.clone();
+        if !entry.view().header.whole {
+            on_file(entry, "look at the marks of", |entry| entry.rebase_marks()).await?;
+        }
         let size = io::stat(&entry.data)
             .map_err(|error| FsError::from_io(format!("look at the local file of inode {}", entry.inode), &error))?
             .size;

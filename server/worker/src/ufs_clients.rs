@@ -3,8 +3,9 @@
 use crate::options::UfsOpener;
 use alluxio_common::sync::RwLock;
 use alluxio_proto::master::FromReply;
-use alluxio_proto::master::{GetMounts, MasterRequest, MountInfo, MountTable, Op};
-use alluxio_proto::{ErrorKind, FsError, FsResult, MasterApi};
+use alluxio_proto::master::{GetMounts, MasterRequest, MountInfo, MountTable, Op, Opened, UfsChanged};
+use alluxio_proto::types::UfsSource;
+use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId, MasterApi};
 use alluxio_ufs::UnderFileSystem;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,14 +17,14 @@ use tokio::sync::Mutex;
 const REFRESH_PAUSE: Duration = Duration::from_millis(200);
 
 /// A mount as it was when its client was made.
-type Opened = (MountInfo, Arc<dyn UnderFileSystem>);
+type OpenedMount = (MountInfo, Arc<dyn UnderFileSystem>);
 
 /// Clients by mount id; as many as the master has mounts.
 pub(crate) struct UfsClients {
     master: Arc<dyn MasterApi>,
     opener: UfsOpener,
     worker_id: AtomicU64,
-    clients: RwLock<HashMap<u64, Opened>>,
+    clients: RwLock<HashMap<u64, OpenedMount>>,
     /// When the last fetch of the table began; one fetch at a time.
     refreshed: Mutex<Option<Instant>>,
 }
@@ -78,6 +79,31 @@ impl UfsClients {
         self.fetch().await?;
         *refreshed = Some(begun);
         Ok(self.clients.read().values().map(|(_, ufs)| Arc::clone(ufs)).collect())
+    }
+
+    /// Where the master says that `version` of an inode is in an under-storage; `None`: in none, or nobody knows.
+    ///
+    /// # Errors
+    /// The master's.
+    pub async fn place_of(&self, inode: InodeId, version: u64) -> FsResult<Option<UfsSource>> {
+        let request = MasterRequest {
+            // Of no version, so that nobody looks at the under-storage: this is about what the master did itself.
+            op: Some(Op::UfsChanged(UfsChanged {
+                inode: inode.get(),
+                version: 0,
+            })),
+            ..MasterRequest::default()
+        };
+        let reply = self
+            .master
+            .call(request)
+            .await
+            .map_err(|error| error.context("ask where an object is"))?;
+        let opened = Opened::from_reply(reply).unwrap_or_default();
+        let source = opened.read.or_else(|| opened.write.and_then(|lease| lease.base));
+        let places = source.map(|source| [(source.version, source.ufs), (source.older_version, source.older)]);
+        let place = places.into_iter().flatten().find(|(of, _)| *of == version);
+        Ok(place.and_then(|(_, place)| place))
     }
 
     fn known(&self, mount_id: u64) -> Option<Arc<dyn UnderFileSystem>> {

@@ -190,6 +190,8 @@ impl WorkerApi for Worker {
             WorkerOp::StatOpen(stat) => WorkerReplyBody::OpenStat(core.stat(stat).await?),
             WorkerOp::SyncOpen(sync) => WorkerReplyBody::OpenStat(core.sync(sync).await?),
             WorkerOp::Seal(seal) => WorkerReplyBody::OpenStat(core.seal(seal).await?),
+            WorkerOp::SeekRange(seek) => WorkerReplyBody::Sought(core.seek(seek).await?),
+            WorkerOp::CopyRange(copy) => WorkerReplyBody::Written(core.copy_range(copy).await?),
             WorkerOp::Drop(drop) => {
                 core.drop_cached(drop).await?;
                 WorkerReplyBody::Empty(Empty {})

@@ -44,9 +44,17 @@ impl Core {
                 }
             }
         }
-        let want_fd = request.want_fd;
+        let wants = self.wants_of(&request);
         let _turn = entry.turn.lock().await;
-        quickly_on_file(&entry, "open", move |entry| opened(entry, want_fd)).await
+        quickly_on_file(&entry, "open", move |entry| opened(entry, wants)).await
+    }
+
+    fn wants_of(&self, request: &OpenWrite) -> Wants {
+        match (request.want_fd, request.needs_fd) {
+            (false, _) => Wants::Nothing,
+            (true, false) => Wants::DescriptorUnless(self.settings.track_bytes_min),
+            (true, true) => Wants::Descriptor,
+        }
     }
 
     /// What most opens for writing are: of a file of which nothing is here or anywhere. In one go, because each hop between
@@ -59,7 +67,7 @@ impl Core {
             return Ok(None);
         }
         let header = new_header(inode, lease);
-        let (store, want_fd) = (Arc::clone(&self.store), request.want_fd);
+        let (store, wants) = (Arc::clone(&self.store), self.wants_of(request));
         quick(move || {
             if store.load(inode)?.is_some() {
                 return Ok(None);
@@ -72,7 +80,7 @@ impl Core {
                 return Ok(None);
             };
             let io = |error| FsError::from_io(format!("open the local file of inode {inode}"), &error);
-            opened(&entry, want_fd).map(Some).map_err(io)
+            opened(&entry, wants).map(Some).map_err(io)
         })
         .await
     }
@@ -102,8 +110,14 @@ impl Core {
                     return Ok(entry);
                 }
                 Plan::Relabel => {
-                    let lease = lease.clone();
-                    on_file(&entry, "open", move |entry| entry.open_in_place(&lease, truncate)).await?;
+                    if let Some(base) = lease.base.as_ref().filter(|base| base.version == view.header.version) {
+                        self.note_place(&entry, base)?;
+                    }
+                    let (lease, track_bytes_min) = (lease.clone(), self.track_bytes_min(&entry).await);
+                    on_file(&entry, "open", move |entry| {
+                        entry.open_in_place(&lease, truncate, track_bytes_min)
+                    })
+                    .await?;
                     drop(turn);
                     self.store.reports.set(inode, view.header.version, 0);
                     return Ok(entry);
@@ -124,10 +138,29 @@ impl Core {
         Err(FsError::new(ErrorKind::Busy, why))
     }
 
+    /// From which size on it pays to know what changes of a file.
+    async fn track_bytes_min(&self, entry: &Entry) -> u64 {
+        let header = entry.view().header;
+        if header.length < self.settings.track_bytes_min {
+            return u64::MAX;
+        }
+        let place = header.ufs.or(header.base.and_then(|base| base.ufs));
+        let Some(place) = place else { return u64::MAX };
+        match self.clients.get(place.mount_id).await {
+            Ok(ufs) if ufs.capabilities().copies_ranges => self.settings.track_bytes_min,
+            Ok(_) => u64::MAX,
+            // Whoever uploads it asks again.
+            Err(_) => self.settings.track_bytes_min,
+        }
+    }
+
     async fn create_open(&self, inode: InodeId, lease: &WriteLease, truncate: bool) -> FsResult<Arc<Entry>> {
         let base = lease.base.clone().filter(|_| !truncate);
         let mut header = new_header(inode, lease);
-        if let Some(ReadSource { length, ufs, .. }) = base.as_ref().filter(|base| base.length > 0) {
+        if let Some(ReadSource {
+            version, length, ufs, ..
+        }) = base.as_ref().filter(|base| base.length > 0)
+        {
             let ufs = ufs.clone().filter(|ufs| ufs.length == *length).ok_or_else(|| {
                 let why = format!("the version of inode {inode} that is to be changed is not on this worker");
                 FsError::new(ErrorKind::DataLost, why)
@@ -137,6 +170,7 @@ impl Core {
             header.base = Some(Base {
                 bytes: *length,
                 ufs: Some(ufs),
+                version: *version,
             });
         }
         let store = Arc::clone(&self.store);
@@ -179,7 +213,7 @@ impl Core {
     }
 
     /// Fetches the chunks that `range` covers in part, as far as they are missing.
-    async fn bring_edges(&self, entry: &Arc<Entry>, range: Range<u64>, size: u64) -> FsResult<()> {
+    pub async fn bring_edges(&self, entry: &Arc<Entry>, range: Range<u64>, size: u64) -> FsResult<()> {
         let (first, last) = (range.start / CHUNK_BYTES, (range.end - 1) / CHUNK_BYTES);
         let mut edges = Vec::new();
         if !range.start.is_multiple_of(CHUNK_BYTES) {
@@ -334,10 +368,16 @@ impl Plan {
 }
 
 impl Entry {
-    /// Makes the open version of `lease` out of what is here, in the same data file. The caller has the turn.
-    fn open_in_place(&self, lease: &WriteLease, truncate: bool) -> std::io::Result<()> {
+    /// Makes the open version of `lease` out of what is here, in the same data file. What is large and complete, and in the
+    /// under-storage, goes on knowing what of it changes. The caller has the turn.
+    fn open_in_place(&self, lease: &WriteLease, truncate: bool, track_bytes_min: u64) -> std::io::Result<()> {
         let view = self.view();
-        let complete = self.complete()?;
+        let is_based = view.header.ufs.is_some() || view.header.base.is_some();
+        let is_tracked = !truncate && is_based && view.header.length >= track_bytes_min;
+        let whole = !is_tracked && self.complete()?;
+        if !whole && !view.header.open {
+            self.rebase_marks()?;
+        }
         let stat = io::stat(&self.data)?;
         let stamp = Stamp {
             size: stat.size,
@@ -345,7 +385,7 @@ impl Entry {
             ctime_ns: stat.ctime_ns,
             writes: view.writes,
         };
-        self.begin_open(complete, (!view.header.open).then_some(stamp), lease.version)?;
+        self.begin_open(whole, (!view.header.open).then_some(stamp), lease.version)?;
         if truncate {
             self.truncate_local()?;
         }
@@ -355,7 +395,7 @@ impl Entry {
     /// Takes note that the content now is that of `version`, in the under-storage at `ufs`.
     fn set_unchanged(&self, version: u64, ufs: Option<alluxio_proto::types::UfsSource>) -> std::io::Result<()> {
         let stat = io::stat(&self.data)?;
-        let writes = self.view().writes;
+        let view = self.view();
         self.set_sealed(
             Sealed {
                 version,
@@ -365,8 +405,9 @@ impl Entry {
                 stamp_size: stat.size,
                 stamp_mtime_ns: stat.mtime_ns,
                 stamp_ctime_ns: stat.ctime_ns,
+                base_bytes: view.header.base.map(|base| base.bytes),
             },
-            writes,
+            view.writes,
         )
     }
 }
@@ -393,11 +434,25 @@ fn create_entry(store: &Store, header: Header, base: Option<ReadSource>) -> FsRe
     Ok(entry)
 }
 
+/// Whether an opening gets a descriptor if all is here.
+#[derive(Clone, Copy)]
+enum Wants {
+    Nothing,
+    Descriptor,
+    /// Not if changes of a base of so many bytes and more are known, and would be no longer.
+    DescriptorUnless(u64),
+}
+
 /// The answer to an open, with a descriptor if it is wanted and all is here. The caller has the turn.
-fn opened(entry: &Entry, want_fd: bool) -> std::io::Result<WorkerResponse> {
+fn opened(entry: &Entry, wants: Wants) -> std::io::Result<WorkerResponse> {
     let complete = entry.complete()?;
     let mut fd = None;
-    if want_fd && complete {
+    let is_wanted = match wants {
+        Wants::Nothing => false,
+        Wants::Descriptor => true,
+        Wants::DescriptorUnless(bytes_min) => !entry.knows_changes(bytes_min),
+    };
+    if is_wanted && complete {
         entry.set_writable_fd_out()?;
         fd = Some(io::reopen(&entry.data)?);
     }
@@ -413,7 +468,7 @@ fn opened(entry: &Entry, want_fd: bool) -> std::io::Result<WorkerResponse> {
     })
 }
 
-fn checked_end(offset: u64, length: u64) -> FsResult<u64> {
+pub(crate) fn checked_end(offset: u64, length: u64) -> FsResult<u64> {
     offset
         .checked_add(length)
         .filter(|end| *end <= FILE_BYTES_MAX)

@@ -5,6 +5,7 @@ mod harness;
 
 use alluxio_proto::types::UfsSource;
 use alluxio_proto::worker::{Allocate, Drop, Seal, SetLength, StatOpen, SyncOpen};
+use alluxio_proto::{ErrorKind, FsResult};
 use bytes::Bytes;
 use harness::*;
 use proptest::prelude::*;
@@ -24,11 +25,15 @@ enum Op {
     Sync,
     SealAndGoOn,
     Close,
-    Open { truncate: bool },
+    Open {
+        truncate: bool,
+    },
     OpenAndLeave,
     Persist,
     DropCached,
     Restart,
+    /// Somebody else puts another object in the place of ours.
+    Replace,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -56,6 +61,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => Just(Op::Persist),
         2 => Just(Op::DropCached),
         2 => Just(Op::Restart),
+        1 => Just(Op::Replace),
     ]
 }
 
@@ -70,13 +76,21 @@ struct Model {
     committed: (u64, Vec<u8>, Option<UfsSource>),
     /// What is at the path now.
     there: UfsSource,
+    there_version: u64,
     descriptor: Option<std::fs::File>,
+    /// The object is somebody else's: bytes that only ours had are lost, and the model no longer says which. What is
+    /// given must be right all the same.
+    replaced: bool,
     steps: u64,
 }
 
 impl Model {
-    async fn new(seed: u64, length: u64) -> Self {
-        let node = Node::with(&[("alluxio.worker.file.whole.fetch.size", "0")]).await;
+    async fn new(seed: u64, length: u64, track_bytes: u64) -> Self {
+        let node = Node::with(&[
+            ("alluxio.worker.file.whole.fetch.size", "0"),
+            ("alluxio.worker.file.overwrite.track.size", &track_bytes.to_string()),
+        ])
+        .await;
         let bytes = pattern(seed, length);
         let there = node.put("f", bytes.clone()).await;
         Self {
@@ -86,7 +100,9 @@ impl Model {
             version: 1,
             committed: (1, bytes.to_vec(), Some(there.clone())),
             there,
+            there_version: 1,
             descriptor: None,
+            replaced: false,
             steps: 0,
         }
     }
@@ -109,8 +125,10 @@ impl Model {
         match op {
             Op::Write(at, n) if self.open => {
                 let data = pattern(self.steps, n);
-                self.node.write(INODE, self.version, at, data.clone()).await.unwrap();
-                self.put(at, &data);
+                let written = self.node.write(INODE, self.version, at, data.clone()).await;
+                if self.succeeds(written) {
+                    self.put(at, &data);
+                }
             }
             Op::WriteByDescriptor(at, n) if self.descriptor.is_some() => {
                 let data = pattern(self.steps, n);
@@ -127,14 +145,16 @@ impl Model {
                 self.bytes.resize(length as usize, 0);
             }
             Op::Punch(at, n) if self.open => {
-                self.allocate(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, at, n)
-                    .await;
-                let end = self.bytes.len().min((at + n) as usize);
-                self.bytes[end.min(at as usize)..end].fill(0);
+                let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+                if self.allocate(mode, at, n).await {
+                    let end = self.bytes.len().min((at + n) as usize);
+                    self.bytes[end.min(at as usize)..end].fill(0);
+                }
             }
             Op::Zero(at, n) if self.open => {
-                self.allocate(libc::FALLOC_FL_ZERO_RANGE, at, n).await;
-                self.put(at, &vec![0; n as usize]);
+                if self.allocate(libc::FALLOC_FL_ZERO_RANGE, at, n).await {
+                    self.put(at, &vec![0; n as usize]);
+                }
             }
             Op::Read(at, n) => self.read(at, n).await,
             Op::Sync if self.open => {
@@ -165,6 +185,11 @@ impl Model {
                     open: false,
                 };
                 self.node.call(drop, Bytes::new()).await.unwrap();
+            }
+            Op::Replace => {
+                let length = self.there.length;
+                self.node.put("f", pattern(self.steps + 1_000_000, length)).await;
+                self.replaced = true;
             }
             Op::Restart => {
                 self.descriptor = None;
@@ -220,7 +245,18 @@ impl Model {
         self.node.stat_call(stat).await.unwrap().changed
     }
 
-    async fn allocate(&self, mode: i32, offset: u64, length: u64) {
+    /// What needs bytes of the object may fail if that is another one.
+    fn succeeds<T>(&self, result: FsResult<T>) -> bool {
+        let Err(error) = result else { return true };
+        let lost = matches!(
+            error.kind,
+            ErrorKind::VersionMismatch | ErrorKind::Stale | ErrorKind::DataLost
+        );
+        assert!(self.replaced && lost, "{error:?}");
+        false
+    }
+
+    async fn allocate(&self, mode: i32, offset: u64, length: u64) -> bool {
         let allocate = Allocate {
             inode: INODE,
             version: self.version,
@@ -228,7 +264,7 @@ impl Model {
             offset,
             length,
         };
-        self.node.stat_call(allocate).await.unwrap();
+        self.succeeds(self.node.stat_call(allocate).await)
     }
 
     async fn read(&self, at: u64, n: u64) {
@@ -238,7 +274,10 @@ impl Model {
         };
         let length = self.bytes.len() as u64;
         let expected = &self.bytes[at.min(length) as usize..(at + n).min(length) as usize];
-        let bytes = bytes.unwrap();
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(error) => return assert!(!self.succeeds::<()>(Err(error))),
+        };
         let differs = bytes.iter().zip(expected).position(|(a, b)| a != b);
         assert!(
             bytes == expected,
@@ -256,13 +295,15 @@ impl Model {
         let mut upload = task(self.steps, INODE, *version, bytes.len() as u64, "f");
         upload.expect.clone_from(&self.there.fingerprint);
         upload.base = Some(self.there.clone());
+        upload.base_version = self.there_version;
         let overwritten = self.open && self.changed().await;
         let done = self.node.persist(upload).await;
         if let Some(error) = done.error {
-            assert!(overwritten, "{error:?}");
+            assert!(overwritten || self.replaced, "{error:?}");
             return;
         }
         assert!(self.node.object("f").await == *bytes);
+        (self.there_version, self.replaced) = (*version, false);
         self.there.fingerprint = done.fingerprint;
         self.there.length = bytes.len() as u64;
         self.committed.2 = Some(self.there.clone());
@@ -290,10 +331,10 @@ fn cases() -> u32 {
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 200, ..ProptestConfig::default() })]
     #[test]
-    fn a_file_behaves_as_a_vector_of_bytes(seed in 1u64..1000, length in 0..BYTES_MAX, ops in proptest::collection::vec(op(), 1..40)) {
+    fn a_file_behaves_as_a_vector_of_bytes(seed in 1u64..1000, length in 0..BYTES_MAX, track in 0..BYTES_MAX, ops in proptest::collection::vec(op(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut model = Model::new(seed, length).await;
+            let mut model = Model::new(seed, length, track).await;
             for op in ops {
                 model.apply(op).await;
             }

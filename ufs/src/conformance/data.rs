@@ -183,6 +183,7 @@ impl Suite {
             owner: Some("root".to_owned()),
             group: Some("root".to_owned()),
             mtime_ns: Some(mtime_ns),
+            write_id: None,
         };
         let source = BytesSource(Bytes::from_static(b"x"));
         let written = self

@@ -6,6 +6,7 @@
 
 mod data;
 mod names;
+mod over;
 mod tree;
 
 use std::sync::Arc;
@@ -88,6 +89,7 @@ pub async fn run(ufs: Arc<dyn UnderFileSystem>, profile: Profile) {
     };
     suite.ufs.probe().await.expect("probe");
     suite.data().await;
+    suite.over().await;
     suite.names().await;
     suite.tree().await;
     suite.clean(suite.folder.clone()).await;

@@ -25,8 +25,10 @@ pub fn memory(semantics: Semantics) -> FaultyUfs {
         Semantics::Object => {
             // Small parts, so that tests meet multipart uploads early.
             let limits = Limits {
-                part_bytes: 1 << 20,
+                part_bytes: 192 << 10,
+                part_bytes_min: 64 << 10,
                 copy_part_bytes: 3 << 20,
+                range_copy_bytes: 3 << 20,
                 ..Limits::default()
             };
             let client = Arc::new(MemoryObjects::new(limits));

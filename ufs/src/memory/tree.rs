@@ -15,8 +15,8 @@ use futures::stream::{self, BoxStream};
 use crate::object::client::now_ns;
 use crate::path::{check_path, is_beneath, join, show, split};
 use crate::{
-    Capabilities, Expect, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult, UfsSpace,
-    UfsStatus, UnderFileSystem, UploadSource,
+    BaseObject, Capabilities, Expect, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult,
+    UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
 };
 
 const CHUNK_BYTES: usize = 64 << 10;
@@ -63,6 +63,16 @@ fn status_of(path: &[u8], node: &Node) -> UfsStatus {
         owner: node.attributes.owner.clone(),
         group: node.attributes.group.clone(),
         symlink_target: (node.kind == FileKind::Symlink).then(|| node.body.clone()),
+        write_id: node.attributes.write_id.clone(),
+    }
+}
+
+async fn read_exactly(source: &dyn UploadSource, range: Range<u64>, path: &[u8]) -> UfsResult<Bytes> {
+    let length = range.end - range.start;
+    let bytes = source.read_at(range.start, length).await?;
+    match bytes.len() as u64 == length {
+        true => Ok(bytes),
+        false => error(UfsErrorKind::Other, path),
     }
 }
 
@@ -113,6 +123,29 @@ impl MemoryTree {
         }
     }
 
+    /// Gives bytes their name, if what is there is as expected.
+    fn place(&self, path: &[u8], body: Bytes, expect: &Expect, attributes: &UfsAttributes) -> UfsResult<UfsStatus> {
+        let mut nodes = self.lock();
+        check_path(path)?;
+        let there = nodes.get(path).map(|node| status_of(path, node));
+        if path.is_empty() || there.as_ref().is_some_and(|there| there.kind == FileKind::Directory) {
+            return error(UfsErrorKind::IsADirectory, path);
+        }
+        let holds = match expect {
+            Expect::Any => true,
+            Expect::Absent => there.is_none(),
+            Expect::Fingerprint(wanted) => there.is_some_and(|there| there.fingerprint == *wanted),
+        };
+        if !holds {
+            return error(UfsErrorKind::PreconditionFailed, path);
+        }
+        self.make_parents(&mut nodes, path)?;
+        let node = self.node(FileKind::File, body, attributes);
+        let status = status_of(path, &node);
+        nodes.insert(path.to_vec(), node);
+        Ok(status)
+    }
+
     fn make_directories(&self, nodes: &mut Nodes, path: &[u8], attributes: &UfsAttributes) -> UfsResult<()> {
         check_path(path)?;
         if path.is_empty() {
@@ -146,6 +179,7 @@ impl UnderFileSystem for MemoryTree {
             real_directories: true,
             atomic_rename: true,
             conditional_write: true,
+            copies_ranges: true,
             symlinks: true,
         }
     }
@@ -237,30 +271,40 @@ impl UnderFileSystem for MemoryTree {
         expect: &Expect,
         attributes: &UfsAttributes,
     ) -> UfsResult<UfsStatus> {
-        let body = source.read_at(0, source.length()).await?;
-        if body.len() as u64 != source.length() {
-            return error(UfsErrorKind::Other, path);
-        }
-        let mut nodes = self.lock();
-        check_path(path)?;
-        let there = nodes.get(path).map(|node| status_of(path, node));
-        if path.is_empty() || there.as_ref().is_some_and(|there| there.kind == FileKind::Directory) {
-            return error(UfsErrorKind::IsADirectory, path);
-        }
-        let holds = match expect {
-            Expect::Any => true,
-            Expect::Absent => there.is_none(),
-            Expect::Fingerprint(wanted) => there.is_some_and(|there| there.fingerprint == *wanted),
-        };
-        if !holds {
-            return error(UfsErrorKind::PreconditionFailed, path);
-        }
-        self.make_parents(&mut nodes, path)?;
+        let body = read_exactly(source, 0..source.length(), path).await?;
         UfsMetrics::add(&self.metrics.bytes_written, body.len() as u64);
-        let node = self.node(FileKind::File, body, attributes);
-        let status = status_of(path, &node);
-        nodes.insert(path.to_vec(), node);
-        Ok(status)
+        self.place(path, body, expect, attributes)
+    }
+
+    async fn write_over(
+        &self,
+        path: &[u8],
+        source: &dyn UploadSource,
+        base: &BaseObject,
+        expect: &Expect,
+        attributes: &UfsAttributes,
+    ) -> UfsResult<UfsStatus> {
+        base.check(source.length())?;
+        let old = {
+            let nodes = self.lock();
+            match find(&nodes, &base.path) {
+                Ok(node) if status_of(&base.path, node).fingerprint == base.fingerprint => node.body.clone(),
+                Ok(_) => return Err(base.changed("it has changed")),
+                Err(error) if error.kind == UfsErrorKind::NotFound => return Err(base.changed("it is gone")),
+                Err(error) => return Err(error),
+            }
+        };
+        let mut body = vec![0; source.length() as usize];
+        for range in &base.clean {
+            let range = range.start as usize..range.end as usize;
+            body[range.clone()].copy_from_slice(&old[range]);
+        }
+        for range in base.dirty(source.length()) {
+            let bytes = read_exactly(source, range.clone(), path).await?;
+            UfsMetrics::add(&self.metrics.bytes_written, bytes.len() as u64);
+            body[range.start as usize..range.end as usize].copy_from_slice(&bytes);
+        }
+        self.place(path, body.into(), expect, attributes)
     }
 
     async fn delete(&self, paths: &[Bytes]) -> Vec<UfsResult<()>> {
@@ -371,6 +415,7 @@ impl UnderFileSystem for MemoryTree {
                 owner: new.owner.or(old.owner),
                 group: new.group.or(old.group),
                 mtime_ns: new.mtime_ns.or(old.mtime_ns),
+                write_id: old.write_id,
             };
         }
         Ok(true)

@@ -9,8 +9,8 @@ const MODE: &str = "alluxio-mode";
 const OWNER: &str = "alluxio-owner";
 const GROUP: &str = "alluxio-group";
 const MTIME: &str = "alluxio-mtime";
-/// A random number of each write.
-pub(super) const WRITE_ID: &str = "alluxio-write-id";
+/// Names the bytes of a write.
+const WRITE_ID: &str = "alluxio-write-id";
 
 pub(super) fn to_metadata(attributes: &UfsAttributes) -> Metadata {
     let encode = |name: &String| utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
@@ -19,6 +19,7 @@ pub(super) fn to_metadata(attributes: &UfsAttributes) -> Metadata {
         (OWNER, attributes.owner.as_ref().map(encode)),
         (GROUP, attributes.group.as_ref().map(encode)),
         (MTIME, attributes.mtime_ns.map(|mtime| mtime.to_string())),
+        (WRITE_ID, attributes.write_id.clone()),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name.to_owned(), value?)))
@@ -41,14 +42,8 @@ pub(super) fn from_metadata(metadata: &Metadata) -> UfsAttributes {
         owner: text(OWNER),
         group: text(GROUP),
         mtime_ns: find(MTIME).and_then(|mtime| mtime.parse().ok()),
+        write_id: find(WRITE_ID).map(str::to_owned),
     }
-}
-
-pub(super) fn write_id(metadata: &Metadata) -> Option<&str> {
-    metadata
-        .iter()
-        .find(|(key, _)| key == WRITE_ID)
-        .map(|(_, value)| value.as_str())
 }
 
 #[cfg(test)]
@@ -62,6 +57,7 @@ mod tests {
             owner: Some("Jürgen ,\"x\"".to_owned()),
             group: Some("users".to_owned()),
             mtime_ns: Some(-5),
+            write_id: Some("w-1".to_owned()),
         };
         let metadata = to_metadata(&attributes);
         assert!(metadata.iter().all(|(_, value)| value.is_ascii()));

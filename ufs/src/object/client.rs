@@ -95,8 +95,15 @@ pub(crate) struct Limits {
     pub parts_max: u64,
     /// Parts of one upload in flight.
     pub parts_in_flight: usize,
+    /// Least bytes of a part that is not the last.
+    pub part_bytes_min: u64,
     /// Larger objects are copied in parts of this size.
     pub copy_part_bytes: u64,
+    /// `copy_part` works.
+    pub copies_ranges: bool,
+    /// Most bytes of a range copied from one object into a part of another. Stores take up to 5 GiB, in one request of
+    /// a minute; in ranges of this size several are copied at once.
+    pub range_copy_bytes: u64,
     /// Requests in flight of one operation on many objects.
     pub requests_in_flight: usize,
     /// PUT honours `Expect`.
@@ -110,7 +117,10 @@ impl Default for Limits {
             part_bytes: 8 << 20,
             parts_max: 10_000,
             parts_in_flight: 4,
+            part_bytes_min: 5 << 20,
             copy_part_bytes: 5 << 30,
+            copies_ranges: true,
+            range_copy_bytes: 1 << 30,
             requests_in_flight: 20,
             conditional_write: true,
         }

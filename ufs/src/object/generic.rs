@@ -91,6 +91,7 @@ impl GenericClient {
         let mut limits = Limits {
             // There is no copy in parts.
             copy_part_bytes: u64::MAX,
+            copies_ranges: false,
             ..Limits::default()
         };
         if parts.is_none() {

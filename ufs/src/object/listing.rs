@@ -147,6 +147,7 @@ impl Cursor {
                     owner: None,
                     group: None,
                     symlink_target: None,
+                    write_id: None,
                 });
                 true
             }
@@ -263,6 +264,7 @@ fn get_entries(from: &mut Bytes) -> Option<Vec<UfsStatus>> {
             owner: None,
             group: None,
             symlink_target: None,
+            write_id: None,
         });
     }
     Some(entries)
@@ -354,6 +356,7 @@ mod tests {
             owner: None,
             group: None,
             symlink_target: None,
+            write_id: None,
         };
         let cursor = Cursor {
             ready: VecDeque::from([ObjectUfs::directory_status(b"a", UfsAttributes::default())]),

@@ -7,13 +7,14 @@
 //! Attributes go with an object as user metadata (on S3 `x-amz-meta-alluxio-mode`, octal; `-owner` and `-group`,
 //! percent-encoded; `-mtime`, nanoseconds since 1970) and with a folder on its marker `dir/`. `status` knows them, listings
 //! do not: there the mtime is the store's, in whole seconds. `x-amz-meta-alluxio-write-id` tells a write of ours whose answer
-//! was lost from another's.
+//! was lost from another's; a caller may choose it.
 
 mod attributes;
 pub(crate) mod client;
 pub(crate) mod generic;
 mod listing;
 pub(crate) mod memory;
+mod plan;
 mod reading;
 mod renaming;
 mod writing;
@@ -28,8 +29,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use crate::{
-    Capabilities, Expect, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult, UfsSpace,
-    UfsStatus, UnderFileSystem, UploadSource, path,
+    BaseObject, Capabilities, Expect, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult,
+    UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
 };
 use client::{Limits, ListRequest, Listed, ObjectClient, ObjectMeta};
 
@@ -112,6 +113,7 @@ impl ObjectUfs {
             owner: attributes.owner,
             group: attributes.group,
             symlink_target: None,
+            write_id: attributes.write_id,
         }
     }
 
@@ -126,6 +128,7 @@ impl ObjectUfs {
             owner: attributes.owner,
             group: attributes.group,
             symlink_target: None,
+            write_id: None,
         }
     }
 
@@ -158,6 +161,7 @@ impl UnderFileSystem for ObjectUfs {
             real_directories: false,
             atomic_rename: false,
             conditional_write: self.limits.conditional_write,
+            copies_ranges: self.limits.copies_ranges,
             symlinks: false,
         }
     }
@@ -216,7 +220,22 @@ impl UnderFileSystem for ObjectUfs {
         expect: &Expect,
         attributes: &UfsAttributes,
     ) -> UfsResult<UfsStatus> {
-        self.write_object(path, source, expect, attributes).await
+        self.write_object(path, source, None, expect, attributes).await
+    }
+
+    async fn write_over(
+        &self,
+        path: &[u8],
+        source: &dyn UploadSource,
+        base: &BaseObject,
+        expect: &Expect,
+        attributes: &UfsAttributes,
+    ) -> UfsResult<UfsStatus> {
+        base.check(source.length())?;
+        if !self.limits.copies_ranges {
+            return Err(self.error(UfsErrorKind::Unsupported, path, "the store copies no ranges of objects"));
+        }
+        self.write_object(path, source, Some(base), expect, attributes).await
     }
 
     async fn delete(&self, paths: &[Bytes]) -> Vec<UfsResult<()>> {

@@ -1,14 +1,17 @@
 //! Writes: one conditional PUT, or a multipart upload that is completed on the same condition and aborted on failure.
+//! Parts of an upload over a base that the store has are copied there, each on the condition that it is still that base.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::ObjectUfs;
-use super::attributes::{self, WRITE_ID};
+use super::attributes;
 use super::client::{Metadata, ObjectClient, ObjectMeta, now_ns};
-use crate::{Expect, UfsAttributes, UfsErrorKind, UfsMetrics, UfsResult, UfsStatus, UploadSource};
+use super::plan::{self, Part, Sizes};
+use crate::{BaseObject, Expect, UfsAttributes, UfsErrorKind, UfsMetrics, UfsResult, UfsStatus, UploadSource};
 
 /// Aborts an upload unless it was completed, also if the task is dropped in the middle.
 struct UploadGuard {
@@ -45,11 +48,24 @@ async fn abort(client: &dyn ObjectClient, key: &str, upload: &str) {
     }
 }
 
+/// An upload in parts: what goes where, on which condition.
+struct Multipart<'a> {
+    path: &'a [u8],
+    key: &'a str,
+    source: &'a dyn UploadSource,
+    expect: &'a Expect,
+    metadata: &'a Metadata,
+    parts: Vec<Part>,
+    /// What copied parts are copied from.
+    base: Option<(&'a BaseObject, ObjectMeta)>,
+}
+
 impl ObjectUfs {
     pub(super) async fn write_object(
         &self,
         path: &[u8],
         source: &dyn UploadSource,
+        base: Option<&BaseObject>,
         expect: &Expect,
         wanted: &UfsAttributes,
     ) -> UfsResult<UfsStatus> {
@@ -57,16 +73,33 @@ impl ObjectUfs {
         if *expect != Expect::Any && !self.limits.conditional_write {
             return Err(self.error(UfsErrorKind::Unsupported, path, "the store has no conditional writes"));
         }
-        let write_id = format!("{:032x}", rand::random::<u128>());
-        let mut metadata = attributes::to_metadata(wanted);
-        metadata.push((WRITE_ID.to_owned(), write_id.clone()));
+        let write_id = wanted
+            .write_id
+            .clone()
+            .unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+        let wanted = UfsAttributes {
+            write_id: Some(write_id.clone()),
+            ..wanted.clone()
+        };
+        let metadata = attributes::to_metadata(&wanted);
 
         let length = source.length();
         let written = if length <= self.limits.part_bytes {
             let body = self.read_part(path, source, 0, length).await?;
+            UfsMetrics::add(&self.client.metrics().bytes_written, length);
             self.client.put(&key, body, expect, &metadata).await
         } else {
-            self.write_multipart(path, &key, source, expect, &metadata).await
+            let (parts, base) = self.parts_of(length, base)?;
+            let upload = Multipart {
+                path,
+                key: &key,
+                source,
+                expect,
+                metadata: &metadata,
+                parts,
+                base,
+            };
+            self.write_multipart(&upload).await
         };
         let etag = match written {
             Ok(Some(etag)) => etag,
@@ -74,13 +107,14 @@ impl ObjectUfs {
             // The first attempt may have succeeded and its answer been lost; then the retry met our own object.
             Err(error) if matches!(error.kind, UfsErrorKind::PreconditionFailed | UfsErrorKind::NotFound) => {
                 match self.client.head(&key).await {
-                    Ok(meta) if attributes::write_id(&meta.metadata) == Some(&write_id) => meta.etag,
+                    Ok(meta) if attributes::from_metadata(&meta.metadata).write_id.as_ref() == Some(&write_id) => {
+                        meta.etag
+                    }
                     _ => return Err(error),
                 }
             }
             Err(error) => return Err(error),
         };
-        UfsMetrics::add(&self.client.metrics().bytes_written, length);
         Ok(self.file_status(
             path,
             &ObjectMeta {
@@ -91,6 +125,34 @@ impl ObjectUfs {
                 metadata,
             },
         ))
+    }
+
+    /// Parts of an upload, and the base if something is worth copying from it.
+    fn parts_of<'a>(
+        &self,
+        length: u64,
+        base: Option<&'a BaseObject>,
+    ) -> UfsResult<(Vec<Part>, Option<(&'a BaseObject, ObjectMeta)>)> {
+        let sizes = Sizes {
+            part_min: self.limits.part_bytes_min,
+            part: self.limits.part_bytes,
+            copied_max: self.limits.range_copy_bytes,
+            parts_max: self.limits.parts_max,
+        };
+        if let Some(base) = base {
+            let parts = plan::over(length, &base.dirty(length), sizes);
+            if parts.iter().any(|part| part.copied) {
+                let meta = ObjectMeta {
+                    key: self.key(&base.path)?,
+                    length: base.length,
+                    modified_ns: 0,
+                    etag: base.fingerprint.clone(),
+                    metadata: Metadata::new(),
+                };
+                return Ok((parts, Some((base, meta))));
+            }
+        }
+        Ok((plan::whole(length, sizes), None))
     }
 
     async fn read_part(&self, path: &[u8], source: &dyn UploadSource, offset: u64, length: u64) -> UfsResult<Bytes> {
@@ -105,43 +167,34 @@ impl ObjectUfs {
         Ok(body)
     }
 
-    /// Parts in flight times their size bounds the memory; parts grow only where 10,000 of them would not do.
-    async fn write_multipart(
-        &self,
-        path: &[u8],
-        key: &str,
-        source: &dyn UploadSource,
-        expect: &Expect,
-        metadata: &Metadata,
-    ) -> UfsResult<Option<String>> {
-        let length = source.length();
-        let part_bytes = self.limits.part_bytes.max(length.div_ceil(self.limits.parts_max));
+    /// Parts in flight times their size bounds the memory.
+    async fn write_multipart(&self, upload: &Multipart<'_>) -> UfsResult<Option<String>> {
+        let &Multipart {
+            path,
+            key,
+            expect,
+            metadata,
+            ..
+        } = upload;
+        let uploaded = upload.parts.iter().filter(|part| !part.copied);
+        let largest = uploaded.map(|part| part.range.end - part.range.start).max();
         let memory = self.limits.part_bytes * self.limits.parts_in_flight as u64;
-        let in_flight = usize::try_from(memory / part_bytes).unwrap_or(1).max(1);
+        let in_flight = usize::try_from(memory / largest.unwrap_or(1).max(1)).unwrap_or(usize::MAX);
+        let in_flight = in_flight.clamp(1, self.limits.parts_in_flight);
         self.check_expected(path, key, expect).await?;
-        let upload = self.client.begin_upload(key, metadata).await?;
+        let id = self.client.begin_upload(key, metadata).await?;
         let guard = UploadGuard {
             client: self.client.clone(),
             key: key.to_owned(),
-            upload: Some(upload.clone()),
+            upload: Some(id.clone()),
         };
         let result = async {
-            let mut pending = Vec::new();
-            for (index, offset) in (0..length)
-                .step_by(usize::try_from(part_bytes).unwrap_or(usize::MAX))
-                .enumerate()
-            {
-                let upload = &upload;
-                pending.push(async move {
-                    let body = self
-                        .read_part(path, source, offset, part_bytes.min(length - offset))
-                        .await?;
-                    self.client.put_part(key, upload, index, body).await
-                });
+            let parts = self.write_all_parts(upload, &id, in_flight).await?;
+            if let Some((base, meta)) = &upload.base {
+                self.check_base(base, meta, "it changed while it was copied").await?;
             }
-            let parts = stream::iter(pending).buffered(in_flight).try_collect().await?;
             self.check_expected(path, key, expect).await?;
-            self.client.complete_upload(key, &upload, parts, expect).await
+            self.client.complete_upload(key, &id, parts, expect).await
         }
         .await;
         match result {
@@ -149,6 +202,63 @@ impl ObjectUfs {
             Err(_) => guard.abort().await,
         }
         result
+    }
+
+    /// After a failure no further part begins, but those under way are waited for: a part that arrives after the upload was
+    /// aborted would bring it back to life.
+    async fn write_all_parts(&self, upload: &Multipart<'_>, id: &str, in_flight: usize) -> UfsResult<Vec<String>> {
+        let failed = AtomicBool::new(false);
+        let mut pending = Vec::with_capacity(upload.parts.len());
+        for (index, part) in upload.parts.iter().enumerate() {
+            let failed = &failed;
+            pending.push(async move {
+                if failed.load(Ordering::Relaxed) {
+                    return None;
+                }
+                let result = self.write_part(upload, id, index, part).await;
+                failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                Some(result)
+            });
+        }
+        let parts: Vec<Option<UfsResult<String>>> = stream::iter(pending).buffered(in_flight).collect().await;
+        let parts = parts.into_iter().flatten().collect::<UfsResult<Vec<String>>>()?;
+        debug_assert_eq!(parts.len(), upload.parts.len(), "without a failure no part is left out");
+        Ok(parts)
+    }
+
+    async fn write_part(&self, upload: &Multipart<'_>, id: &str, index: usize, part: &Part) -> UfsResult<String> {
+        let &Multipart { path, key, source, .. } = upload;
+        let length = part.range.end - part.range.start;
+        let metrics = self.client.metrics();
+        let Some((base, meta)) = upload.base.as_ref().filter(|_| part.copied) else {
+            let body = self.read_part(path, source, part.range.start, length).await?;
+            UfsMetrics::add(&metrics.bytes_written, length);
+            return self.client.put_part(key, id, index, body).await;
+        };
+        let copied = self.client.copy_part(key, id, index, meta, part.range.clone()).await;
+        match copied {
+            Ok(tag) => {
+                UfsMetrics::add(&metrics.bytes_copied, length);
+                Ok(tag)
+            }
+            Err(error) if error.kind == UfsErrorKind::PreconditionFailed => Err(base.changed(&error.message)),
+            // The base, or the upload, which somebody may have aborted.
+            Err(error) if matches!(error.kind, UfsErrorKind::NotFound | UfsErrorKind::Invalid) => {
+                self.check_base(base, meta, &error.message).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the base is still what it was: also for servers that ignore the condition on a copy.
+    async fn check_base(&self, base: &BaseObject, meta: &ObjectMeta, why: &str) -> UfsResult<()> {
+        match self.client.head(&meta.key).await {
+            Ok(there) if there.etag == meta.etag => Ok(()),
+            Ok(_) => Err(base.changed(why)),
+            Err(error) if error.kind == UfsErrorKind::NotFound => Err(base.changed("it is gone")),
+            Err(error) => Err(error),
+        }
     }
 
     /// Looks before an upload in parts, which would be in vain, and once more before it is completed: some servers ignore

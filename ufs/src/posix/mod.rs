@@ -8,6 +8,7 @@
 mod errno;
 mod listing;
 mod names;
+mod over;
 mod reading;
 mod root;
 mod writing;
@@ -28,10 +29,11 @@ use nix::fcntl;
 use nix::unistd::{self, UnlinkatFlags};
 
 use crate::{
-    Capabilities, Expect, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult, UfsSpace,
-    UfsStatus, UnderFileSystem, UploadSource, path,
+    BaseObject, Capabilities, Expect, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult,
+    UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
 };
 use errno::error;
+use over::BaseFile;
 use reading::RangeRead;
 use root::{Root, sync_directory};
 use writing::TempFile;
@@ -67,6 +69,25 @@ async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> UfsResult<T> + Sen
     done.map_err(|error| UfsError::new(UfsErrorKind::Other, format!("a thread for file system calls: {error}")))?
 }
 
+/// Writes a range of a source, a bounded piece at a time.
+async fn write_range(mut temp: TempFile, source: &dyn UploadSource, range: Range<u64>) -> UfsResult<TempFile> {
+    let mut offset = range.start;
+    while offset < range.end {
+        let wanted = WRITE_BYTES.min(range.end - offset);
+        let bytes = source.read_at(offset, wanted).await?;
+        if bytes.len() as u64 != wanted {
+            let why = format!(
+                "the upload's source gave {} bytes instead of {wanted} at {offset}",
+                bytes.len()
+            );
+            return Err(UfsError::new(UfsErrorKind::Other, why));
+        }
+        temp = off_thread(move || temp.write_at(offset, &bytes).map(|()| temp)).await?;
+        offset += wanted;
+    }
+    Ok(temp)
+}
+
 #[async_trait::async_trait]
 impl UnderFileSystem for PosixUfs {
     fn capabilities(&self) -> Capabilities {
@@ -75,6 +96,7 @@ impl UnderFileSystem for PosixUfs {
             real_directories: true,
             atomic_rename: true,
             conditional_write: true,
+            copies_ranges: true,
             symlinks: true,
         }
     }
@@ -124,20 +146,34 @@ impl UnderFileSystem for PosixUfs {
         attributes: &UfsAttributes,
     ) -> UfsResult<UfsStatus> {
         let (path, length) = (path.to_vec(), source.length());
-        let mut temp = self.blocking(move |root| TempFile::create(root.clone(), path)).await?;
-        let mut offset = 0;
-        while offset < length {
-            let wanted = WRITE_BYTES.min(length - offset);
-            let bytes = source.read_at(offset, wanted).await?;
-            if bytes.len() as u64 != wanted {
-                let why = format!(
-                    "the upload's source gave {} bytes instead of {wanted} at {offset}",
-                    bytes.len()
-                );
-                return Err(UfsError::new(UfsErrorKind::Other, why));
-            }
-            temp = off_thread(move || temp.write_at(offset, &bytes).map(|()| temp)).await?;
-            offset += wanted;
+        let temp = self.blocking(move |root| TempFile::create(root.clone(), path)).await?;
+        let temp = write_range(temp, source, 0..length).await?;
+        let (expect, attributes) = (expect.clone(), attributes.clone());
+        off_thread(move || temp.publish(&expect, &attributes)).await
+    }
+
+    async fn write_over(
+        &self,
+        path: &[u8],
+        source: &dyn UploadSource,
+        base: &BaseObject,
+        expect: &Expect,
+        attributes: &UfsAttributes,
+    ) -> UfsResult<UfsStatus> {
+        let length = source.length();
+        base.check(length)?;
+        let (path, owned) = (path.to_vec(), base.clone());
+        let mut temp = self
+            .blocking(move |root| {
+                let base = BaseFile::open(root, owned)?;
+                let temp = TempFile::create(root.clone(), path)?;
+                temp.set_length(length)?;
+                base.copy_clean(temp.file())?;
+                Ok(temp)
+            })
+            .await?;
+        for range in base.dirty(length) {
+            temp = write_range(temp, source, range).await?;
         }
         let (expect, attributes) = (expect.clone(), attributes.clone());
         off_thread(move || temp.publish(&expect, &attributes)).await

@@ -30,17 +30,8 @@ pub(super) struct RangeRead {
 impl RangeRead {
     pub fn open(root: Arc<Root>, path: Vec<u8>, range: Range<u64>, fingerprint: String) -> UfsResult<Self> {
         UfsMetrics::add(&root.metrics.requests, 1);
-        // Asked before opening, for opening a device may already do something.
-        match root.status(&path)?.kind {
-            FileKind::File => {}
-            FileKind::Directory => return Err(refused(UfsErrorKind::IsADirectory, &path, "it is a directory")),
-            _ => return Err(refused(UfsErrorKind::Invalid, &path, "it is no regular file")),
-        }
-        let descriptor = root.open_beneath(&path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
-        let stat = stat::fstat(&descriptor).map_err(|errno| error(errno, "stat", &path))?;
-        if kind_of(&stat) != FileKind::File {
-            return Err(refused(UfsErrorKind::Invalid, &path, "it is no regular file"));
-        }
+        let file = open_regular(&root, &path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
+        let stat = stat::fstat(&file).map_err(|errno| error(errno, "stat", &path))?;
         let found = fingerprint_of(&stat);
         if !fingerprint.is_empty() && fingerprint != found {
             return Err(refused(UfsErrorKind::PreconditionFailed, &path, "it has changed"));
@@ -55,7 +46,7 @@ impl RangeRead {
         Ok(Self {
             root,
             path,
-            file: File::from(descriptor),
+            file,
             fingerprint: found,
             range,
         })
@@ -84,6 +75,22 @@ impl RangeRead {
         UfsMetrics::add(&self.root.metrics.bytes_read, length);
         Ok(Some(chunk.freeze()))
     }
+}
+
+/// Opens a regular file beneath the root.
+pub(super) fn open_regular(root: &Root, path: &[u8], flags: OFlag) -> UfsResult<File> {
+    // Asked before opening, for opening a device may already do something.
+    match root.status(path)?.kind {
+        FileKind::File => {}
+        FileKind::Directory => return Err(refused(UfsErrorKind::IsADirectory, path, "it is a directory")),
+        _ => return Err(refused(UfsErrorKind::Invalid, path, "it is no regular file")),
+    }
+    let descriptor = root.open_beneath(path, flags)?;
+    let stat = stat::fstat(&descriptor).map_err(|errno| error(errno, "stat", path))?;
+    if kind_of(&stat) != FileKind::File {
+        return Err(refused(UfsErrorKind::Invalid, path, "it is no regular file"));
+    }
+    Ok(File::from(descriptor))
 }
 
 fn refused(kind: UfsErrorKind, path: &[u8], why: &str) -> UfsError {

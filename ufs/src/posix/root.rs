@@ -137,6 +137,7 @@ impl Root {
             owner: Some(self.names.user(stat.st_uid)),
             group: Some(self.names.group(stat.st_gid)),
             symlink_target,
+            write_id: None,
         }
     }
 

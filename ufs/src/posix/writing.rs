@@ -64,6 +64,15 @@ impl TempFile {
         })
     }
 
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub fn set_length(&self, length: u64) -> UfsResult<()> {
+        let result = self.file.set_len(length);
+        result.map_err(|error| io_error(&error, "set the length of", &self.path))
+    }
+
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> UfsResult<()> {
         let result = self.file.write_all_at(bytes, offset);
         result.map_err(|error| io_error(&error, "write", &self.path))?;

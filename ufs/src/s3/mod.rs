@@ -237,7 +237,8 @@ impl ObjectClient for S3Client {
     ) -> UfsResult<String> {
         let request = Request::new(Method::PUT, Some(key))
             .query("partNumber", (index + 1).to_string())
-            .query("uploadId", upload);
+            .query("uploadId", upload)
+            .copies(range.end.saturating_sub(range.start));
         let range = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
         let request = self
             .copy_request(request, from)?
@@ -310,7 +311,7 @@ impl ObjectClient for S3Client {
     }
 
     async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()> {
-        let request = self.copy_request(Request::new(Method::PUT, Some(to)), from)?;
+        let request = self.copy_request(Request::new(Method::PUT, Some(to)).copies(from.length), from)?;
         self.transport.send_xml(&request).await.map(drop)
     }
 

@@ -32,6 +32,8 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
 /// Slowest upload that is not taken for a dead one.
 const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 256 << 10;
+/// Slowest copy inside the store that is not taken for a dead one: a store on one disk that is busy.
+const COPY_BYTES_PER_SECOND_MIN: u64 = 8 << 20;
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Bodies from here on are hashed on a thread of their own: a millisecond and more.
@@ -45,6 +47,8 @@ pub(super) struct Request<'a> {
     pub query: Vec<(&'static str, String)>,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// Bytes that the server has to copy before it answers.
+    pub copied_bytes: u64,
 }
 
 impl<'a> Request<'a> {
@@ -55,6 +59,7 @@ impl<'a> Request<'a> {
             query: Vec::new(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
+            copied_bytes: 0,
         }
     }
 
@@ -76,9 +81,22 @@ impl<'a> Request<'a> {
         Ok(self)
     }
 
+    pub fn copies(mut self, bytes: u64) -> Self {
+        self.copied_bytes = bytes;
+        self
+    }
+
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
+    }
+}
+
+impl Request<'_> {
+    /// What is allowed for moving bytes, beyond the time that any request has.
+    fn work_time(&self) -> Duration {
+        let upload_s = self.body.len() as u64 / UPLOAD_BYTES_PER_SECOND_MIN;
+        Duration::from_secs(upload_s + self.copied_bytes / COPY_BYTES_PER_SECOND_MIN)
     }
 }
 
@@ -195,7 +213,7 @@ impl Transport {
         A: Future<Output = UfsResult<T>>,
     {
         let started = Instant::now();
-        let deadline = self.settings.request_timeout + upload_time(&request.body);
+        let deadline = self.settings.request_timeout + request.work_time();
         let mut backoff = BACKOFF_FIRST;
         for attempts in 1.. {
             let left = deadline.saturating_sub(started.elapsed());
@@ -226,7 +244,7 @@ impl Transport {
     async fn attempt(&self, request: &Request<'_>) -> UfsResult<reqwest::Response> {
         UfsMetrics::add(&self.metrics.requests, 1);
         let signed = self.sign(request).await?;
-        let patience = self.settings.socket_timeout + upload_time(&request.body);
+        let patience = self.settings.socket_timeout + request.work_time();
         let response = match tokio::time::timeout(patience, self.client.execute(signed)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
@@ -334,10 +352,6 @@ async fn authorize(
             .map_err(|error| UfsError::new(UfsErrorKind::Other, format!("sign a request: {error}")))?
     };
     signed.map_err(|error| UfsError::new(UfsErrorKind::Other, format!("sign a request: {error}")))
-}
-
-fn upload_time(body: &Bytes) -> Duration {
-    Duration::from_secs(body.len() as u64 / UPLOAD_BYTES_PER_SECOND_MIN)
 }
 
 /// An error with all that lies beneath it: reqwest's first line alone says little.

@@ -113,6 +113,17 @@ keys! {
         doc: "Files up to this size are fetched as a whole at the first read.",
     };
 
+    /// `alluxio.worker.file.overwrite.track.size`.
+    pub const WORKER_OVERWRITE_TRACK_BYTES: Key = Key {
+        name: "alluxio.worker.file.overwrite.track.size",
+        default: "256MB",
+        kind: Kind::Bytes,
+        scope: Scope::Worker,
+        doc: "Files of this size and larger that are in an under-storage which copies ranges (S3, local disk) are opened \
+              for writing through the daemon also when all of them is cached, so that only what changes is uploaded. \
+              Smaller ones are written by passthrough and uploaded whole.",
+    };
+
     /// `alluxio.worker.fetch.part.size`.
     pub const WORKER_FETCH_PART_BYTES: Key = Key {
         name: "alluxio.worker.fetch.part.size",

@@ -220,7 +220,7 @@ impl Core {
             &error,
         );
         self.queue
-            .set_permanent(id, is_permanent(&error).then(|| error.clone()));
+            .set_permanent(id, is_permanent(intent, &error).then(|| error.clone()));
         let failed = IntentFailed {
             intent: id.get(),
             error: Some(error.to_wire()),
@@ -320,19 +320,22 @@ impl Core {
 }
 
 /// Whether trying again without anybody doing something is futile. It is tried all the same, but who waits is told.
-fn is_permanent(error: &FsError) -> bool {
-    matches!(
-        error.kind,
-        ErrorKind::UfsDenied
-            | ErrorKind::AccessDenied
-            | ErrorKind::NotPermitted
-            | ErrorKind::ReadOnly
-            | ErrorKind::NotSupported
-            | ErrorKind::InvalidArgument
-            | ErrorKind::NameTooLong
-            | ErrorKind::FileTooLarge
-            | ErrorKind::IsADirectory
-            | ErrorKind::NotADirectory
-            | ErrorKind::DataLost
-    )
+fn is_permanent(intent: &Intent, error: &FsError) -> bool {
+    // Somebody replaced the object that a change was made of: only a person can say which of the two is to stay.
+    let base_is_gone = intent.kind() == IntentKind::Persist && error.kind == ErrorKind::VersionMismatch;
+    base_is_gone
+        || matches!(
+            error.kind,
+            ErrorKind::UfsDenied
+                | ErrorKind::AccessDenied
+                | ErrorKind::NotPermitted
+                | ErrorKind::ReadOnly
+                | ErrorKind::NotSupported
+                | ErrorKind::InvalidArgument
+                | ErrorKind::NameTooLong
+                | ErrorKind::FileTooLarge
+                | ErrorKind::IsADirectory
+                | ErrorKind::NotADirectory
+                | ErrorKind::DataLost
+        )
 }

@@ -141,11 +141,14 @@ impl Core {
             .copied()
             .collect();
         let workers = self.workers.readers(host, inode.inode_id(), &holders, ufs.is_some());
+        let (older, older_version) = self.older_source(inode)?.unzip();
         Ok(ReadSource {
             version: inode.version,
             length: inode.size,
             workers,
             ufs,
+            older,
+            older_version: older_version.unwrap_or(0),
         })
     }
 
@@ -161,6 +164,17 @@ impl Core {
         let source = self.state.ufs_source(inode.inode_id())?;
         // Should the inode have moved on since the record was read: bytes of one version never go under another's number.
         Ok(source.filter(|source| source.fingerprint == binding.fingerprint && source.length == binding.length))
+    }
+
+    /// Where the under-storage has the version that this record's was made of, and which that is.
+    fn older_source(&self, inode: &Inode) -> FsResult<Option<(UfsSource, u64)>> {
+        let binding = inode.ufs.as_ref();
+        let Some(binding) = binding.filter(|ufs| ufs.present && ufs.version < inode.version) else {
+            return Ok(None);
+        };
+        let source = self.state.ufs_source(inode.inode_id())?;
+        let same = |source: &UfsSource| source.fingerprint == binding.fingerprint && source.length == binding.length;
+        Ok(source.filter(same).map(|source| (source, binding.version)))
     }
 
     pub(super) async fn commit_version(&self, ctx: &Ctx, op: Commit) -> FsResult<Attr> {

@@ -170,6 +170,11 @@ impl Core {
 
     async fn upload_task(&self, intent: &Intent) -> FsResult<PersistTask> {
         let (inode, source) = self.source_of(InodeId(intent.inode))?;
+        let base = base_of(&inode, intent, source);
+        let base_version = match (&base, &inode.ufs) {
+            (Some(_), Some(ufs)) => ufs.version,
+            _ => 0,
+        };
         Ok(PersistTask {
             intent: intent.id,
             inode: intent.inode,
@@ -180,7 +185,8 @@ impl Core {
             expect: self.expected(intent).await?,
             attr: Some(inode.to_attr()),
             drop_after: intent.write_type() == WriteType::Through,
-            base: base_of(&inode, intent, source),
+            base,
+            base_version,
         })
     }
 

@@ -37,6 +37,7 @@ pub(super) fn attributes(inode: Option<&Inode>) -> UfsAttributes {
         owner: Some(inode.owner.clone()),
         group: Some(inode.group.clone()),
         mtime_ns: Some(inode.mtime_ns),
+        write_id: None,
     })
 }
 

@@ -42,6 +42,9 @@ const RETRY: RetryPolicy = RetryPolicy {
 };
 /// How long nothing is kept after there was no room for it.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
+/// How often the master is asked where an object has moved, and the pause between.
+const MOVED_TRIES_MAX: usize = 5;
+const MOVED_PAUSE: Duration = Duration::from_millis(100);
 /// Longest wait for an upload of the same file, whose object replaces the one that was read.
 const UPLOAD_WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -300,13 +303,12 @@ impl Filler {
         if now.as_ref() != Some(tried) {
             return now.is_some();
         }
+        if self.find_moved(entry, tried).await {
+            return true;
+        }
         let view = entry.view();
         if view.header.open || view.header.ufs.is_none() {
             return false;
-        }
-        if let Some(offered) = entry.fills.take_offered(tried) {
-            let moved = entry.update(|header| header.ufs = Some(offered));
-            return moved.is_ok();
         }
         // What is kept of it is the old version; a look-up at the master will bring the new one.
         let (store, entry) = (Arc::clone(&self.store), Arc::clone(entry));
@@ -317,6 +319,32 @@ impl Filler {
                 "the object in the under-storage changed; dropped what was cached of it"
             ),
             Err(error) => tracing::warn!(%error, inode, "drop a version that changed in the under-storage"),
+        }
+        false
+    }
+
+    /// Looks for another place of the object that `tried` was: a rename moves it under our hands. True: there is one.
+    async fn find_moved(&self, entry: &Arc<Entry>, tried: &UfsSource) -> bool {
+        if let Some(offered) = entry.fills.take_offered(tried) {
+            return moved(entry, tried, offered);
+        }
+        let header = entry.view().header;
+        let version = match (&header.ufs, &header.base) {
+            (Some(_), _) if !header.open => header.version,
+            (_, Some(base)) => base.version,
+            _ => return false,
+        };
+        // Of a rename under way the master knows only when it is done, which is a moment after the object has moved.
+        for _ in 0..MOVED_TRIES_MAX {
+            match self.clients.place_of(entry.inode, version).await {
+                Ok(Some(place)) if place != *tried => return moved(entry, tried, place),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::info!(%error, inode = entry.inode.get(), "look for an object that is not where it was");
+                    return false;
+                }
+            }
+            tokio::time::sleep(MOVED_PAUSE).await;
         }
         false
     }
@@ -368,6 +396,13 @@ impl Filler {
 /// Where a batch that begins at `at` ends.
 fn batch_end(at: u64, bytes: u64, end: u64) -> u64 {
     ((at / bytes + 1) * bytes).min(end)
+}
+
+fn moved(entry: &Entry, from: &UfsSource, to: UfsSource) -> bool {
+    entry.move_source(from, to).unwrap_or_else(|error| {
+        tracing::warn!(%error, inode = entry.inode.get(), "note where an object has moved");
+        false
+    })
 }
 
 /// Why chunks are not here.

@@ -6,6 +6,7 @@ use crate::io;
 use alluxio_common::checksum::crc32c;
 use alluxio_proto::CHUNK_BYTES;
 use bytes::Bytes;
+use std::fs::File;
 use std::io::Result as IoResult;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -219,8 +220,57 @@ impl Entry {
         let end = offset + data.len() as u64;
         self.begin_change(offset..end, size)?;
         self.data.write_all_at(data, offset)?;
-        self.end_change(offset..end);
-        Ok(())
+        self.end_change(offset..end)
+    }
+
+    /// Copies bytes of another local file, or of this one, into the open version. What the range covers in part is here
+    /// already.
+    pub fn copy_local(&self, offset: u64, from: &File, from_offset: u64, length: u64) -> IoResult<()> {
+        let _content = self.content.lock();
+        let size = io::stat(&self.data)?.size;
+        let end = offset + length;
+        self.begin_change(offset..end, size)?;
+        io::copy_range(from, from_offset, &self.data, offset, length)?;
+        self.end_change(offset..end)
+    }
+
+    /// Where data begins (or a hole) at or after `from`, which is within the length. Without `found`: nowhere.
+    pub fn seek_local(&self, from: u64, hole: bool) -> IoResult<Option<u64>> {
+        let length = self.length()?;
+        let mut at = from;
+        while at < length {
+            let missing = self.missing(at / CHUNK_BYTES..chunks_of(length)).into_iter().next();
+            let gap = missing.map_or(length..length, |run| {
+                (run.start * CHUNK_BYTES).max(at)..(run.end * CHUNK_BYTES).min(length)
+            });
+            if at < gap.start {
+                let data = io::next_data(&self.data, at)?;
+                let (start, end) = data.map_or((gap.start, gap.start), |(start, end)| {
+                    (start.min(gap.start), end.min(gap.start))
+                });
+                match hole {
+                    true if at < start => return Ok(Some(at)),
+                    true => at = end,
+                    false if start < gap.start => return Ok(Some(start)),
+                    false => at = gap.start,
+                }
+                continue;
+            }
+            // What is not here is data.
+            if !hole && gap.start < gap.end {
+                return Ok(Some(at));
+            }
+            at = gap.end;
+        }
+        // The end of the file is a hole.
+        Ok(hole.then_some(length))
+    }
+
+    /// Whether every chunk of `range` that can be checked was.
+    pub fn is_verified(&self, range: Range<u64>) -> bool {
+        let inner = self.inner.lock();
+        (range.start / CHUNK_BYTES..chunks_of(range.end))
+            .all(|chunk| inner.has(chunk) && (!inner.checkable(chunk) || inner.verified.get(chunk)))
     }
 
     /// Cuts or extends the open version.
@@ -286,7 +336,7 @@ impl Entry {
                 Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => self.write_zeros(changed.clone())?,
                 other => other?,
             }
-            self.end_change(changed);
+            self.end_change(changed)?;
         } else {
             if grows {
                 self.begin_change(size..size, size)?;
@@ -315,13 +365,13 @@ impl Entry {
             self.mark_dirty(size / CHUNK_BYTES..size / CHUNK_BYTES + 1, false)?;
         }
         if !range.is_empty() {
-            self.mark_dirty(range.start / CHUNK_BYTES..chunks_of(range.end), true)?;
+            self.mark_dirty(range.start / CHUNK_BYTES..chunks_of(range.end), false)?;
         }
         Ok(())
     }
 
-    /// Marks present chunks dirty; on disk also those that are about to come.
-    fn mark_dirty(&self, chunks: Range<u64>, coming: bool) -> IoResult<()> {
+    /// Marks chunks dirty that are here; with `came` also those that were absent.
+    fn mark_dirty(&self, chunks: Range<u64>, came: bool) -> IoResult<()> {
         let on_disk = {
             let mut inner = self.inner.lock();
             for chunk in chunks.clone() {
@@ -333,27 +383,33 @@ impl Entry {
             !inner.header.whole
         };
         if on_disk {
-            let mut marks = self.sidecar.marks(chunks.start, chunks.end - chunks.start)?;
-            for mark in &mut marks {
-                *mark = match *mark {
-                    Mark::Absent if !coming => Mark::Absent,
-                    Mark::Absent | Mark::Clean(_) | Mark::DirtyUnsynced => Mark::DirtyUnsynced,
-                    // Nothing under it is the same: it must survive a crash as it is.
-                    Mark::Local(_) | Mark::Dirty | Mark::Damaged => Mark::Dirty,
-                };
+            let before = self.sidecar.marks(chunks.start, chunks.end - chunks.start)?;
+            let dirty = |mark: &Mark| match *mark {
+                Mark::Absent if !came => Mark::Absent,
+                Mark::Absent | Mark::Clean(_) | Mark::DirtyUnsynced => Mark::DirtyUnsynced,
+                // Nothing under it is the same: it must survive a crash as it is.
+                Mark::Local(_) | Mark::Dirty | Mark::Damaged => Mark::Dirty,
+            };
+            let after: Vec<Mark> = before.iter().map(dirty).collect();
+            if after != before {
+                self.sidecar.set_marks(chunks.start, &after)?;
             }
-            self.sidecar.set_marks(chunks.start, &marks)?;
         }
         Ok(())
     }
 
-    fn end_change(&self, range: Range<u64>) {
+    /// After bytes of `range` changed. Chunks that were absent count as here only now: a crash before this leaves the base
+    /// under them, not the hole that they were.
+    fn end_change(&self, range: Range<u64>) -> IoResult<()> {
+        let chunks = range.start / CHUNK_BYTES..chunks_of(range.end);
+        self.mark_dirty(chunks.clone(), true)?;
         let mut inner = self.inner.lock();
         inner.writes += 1;
-        for chunk in range.start / CHUNK_BYTES..chunks_of(range.end) {
+        for chunk in chunks {
             inner.present.set(chunk);
             inner.dirty.set(chunk);
         }
+        Ok(())
     }
 
     /// Makes what was written durable, marks included: what was dirty will survive a crash of the operating system.

@@ -66,6 +66,8 @@ pub(super) struct Inner {
     pub source_epoch: u64,
     /// Uploads under way.
     pub uploads: u32,
+    /// Every [`Mark::Local`] of an open version is of the content that was sealed last.
+    pub marks_are_sealed: bool,
 }
 
 /// What tells whether content changed.
@@ -210,6 +212,7 @@ impl Entry {
                 content_epoch: 0,
                 source_epoch: 0,
                 uploads: 0,
+                marks_are_sealed: false,
             }),
             content: Mutex::new(()),
             turn: tokio::sync::Mutex::new(()),
@@ -368,6 +371,32 @@ impl Entry {
             true => 0,
             false => (inner.present.count() * CHUNK_BYTES).min(inner.header.length),
         }
+    }
+
+    /// Whether it is an open version that knows what of it changed, over a base of `bytes_min` at least: a descriptor that
+    /// is handed out would end that.
+    pub fn knows_changes(&self, bytes_min: u64) -> bool {
+        let inner = self.inner.lock();
+        inner.header.open && !inner.header.whole && inner.base_bytes() >= bytes_min.max(1)
+    }
+
+    /// The object that absent chunks come from is at another place. False: they come from another one by now.
+    pub fn move_source(&self, from: &UfsSource, to: UfsSource) -> IoResult<bool> {
+        self.change(|inner| {
+            let header = &mut inner.header;
+            let place = match (&mut header.ufs, &mut header.base) {
+                (Some(ufs), _) if !header.open => Some(ufs),
+                (_, Some(base)) => base.ufs.as_mut(),
+                _ => None,
+            };
+            match place {
+                Some(place) if place == from && to.length == from.length => {
+                    *place = to;
+                    true
+                }
+                _ => false,
+            }
+        })
     }
 
     /// Takes notice of a descriptor for writing that is handed out.

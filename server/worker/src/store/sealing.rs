@@ -1,7 +1,7 @@
 //! From open to committed and back: labels, stamps and checksums of an entry.
 
 use super::entry::{Entry, Stamp, chunks_of};
-use super::sidecar::{Base, Mark, Sealed};
+use super::sidecar::{Base, Header, Mark, Sealed};
 use crate::io::{self, FileStat};
 use alluxio_common::checksum::crc32c;
 use alluxio_proto::CHUNK_BYTES;
@@ -24,16 +24,17 @@ static ZERO_CHUNK_CRC: LazyLock<u32> = LazyLock::new(|| crc32c(&[0; CHUNK_BYTES 
 
 impl Entry {
     /// Labels the content as the open version `version`. `stamp`: it was committed until now and this is what it looks
-    /// like.
-    pub fn begin_open(&self, complete: bool, stamp: Option<Stamp>, version: u64) -> IoResult<()> {
+    /// like. `whole`: it is complete, and need not know what of it changes.
+    pub fn begin_open(&self, whole: bool, stamp: Option<Stamp>, version: u64) -> IoResult<()> {
         self.change(|inner| {
             let header = &mut inner.header;
             if let Some(stamp) = stamp {
                 let base = match (&header.ufs, header.base.take()) {
-                    _ if complete => None,
+                    _ if whole => None,
                     (Some(ufs), _) => Some(Base {
                         bytes: header.length,
                         ufs: Some(ufs.clone()),
+                        version: header.version,
                     }),
                     (None, base) => base,
                 };
@@ -45,8 +46,9 @@ impl Entry {
                     stamp_size: stamp.size,
                     stamp_mtime_ns: stamp.mtime_ns,
                     stamp_ctime_ns: stamp.ctime_ns,
+                    base_bytes: base.as_ref().map(|base| base.bytes),
                 });
-                header.whole = complete;
+                header.whole = whole;
                 header.base = base;
                 inner.stamp = Some(stamp);
                 inner.writable_fd_out = false;
@@ -87,7 +89,8 @@ impl Entry {
     pub fn checksum_changes(&self, size: u64) -> IoResult<()> {
         let count = chunks_of(size);
         let stale: Vec<Range<u64>> = {
-            let inner = self.inner.lock();
+            let mut inner = self.inner.lock();
+            inner.marks_are_sealed = false;
             if inner.writable_fd_out {
                 std::iter::once(0..count).collect()
             } else {
@@ -177,6 +180,7 @@ impl Entry {
         self.change(|inner| {
             let header = &mut inner.header;
             inner.content_epoch += 1;
+            inner.marks_are_sealed = true;
             boot_id.clone_into(&mut header.boot_id);
             header.durable = false;
             if next == 0 {
@@ -198,6 +202,7 @@ impl Entry {
                     stamp_size: stat.size,
                     stamp_mtime_ns: stat.mtime_ns,
                     stamp_ctime_ns: stat.ctime_ns,
+                    base_bytes: header.base.as_ref().map(|base| base.bytes),
                 });
             }
             inner.stamp = Some(Stamp {
@@ -235,31 +240,108 @@ impl Entry {
 
     /// Version `version` is in the under-storage now. False: it is not what this entry holds any more.
     pub fn label_persisted(&self, version: u64, epoch: u64, ufs: UfsSource) -> IoResult<bool> {
+        let _content = self.content.lock();
         self.change(|inner| {
-            if inner.content_epoch != epoch || inner.dead {
-                return false;
-            }
+            let is_same = inner.content_epoch == epoch && !inner.dead;
             let header = &mut inner.header;
-            match header.open {
-                false if header.version == version => {
+            match (header.open, &mut header.sealed) {
+                (false, _) if is_same && header.version == version => {
                     header.ufs = Some(ufs);
                     header.base = None;
                     true
                 }
-                true => match &mut header.sealed {
-                    Some(sealed) if sealed.version == version => {
-                        // The object that lay under absent chunks is replaced by one with the same bytes there.
-                        if let Some(base) = &mut header.base {
-                            base.ufs = Some(ufs.clone());
-                        }
-                        sealed.ufs = Some(ufs);
-                        true
+                (true, Some(sealed)) if is_same && sealed.version == version => {
+                    // The object that lay under absent chunks is replaced by one with the same bytes there.
+                    if let Some(base) = &mut header.base {
+                        base.ufs = Some(ufs.clone());
+                        base.version = version;
                     }
-                    _ => false,
-                },
-                false => false,
+                    sealed.ufs = Some(ufs);
+                    true
+                }
+                _ => {
+                    rebase(header, version, ufs);
+                    false
+                }
             }
         })
+    }
+
+    /// The object of `version`, which lies between the base and what is here, took the base's place. False: it does not lie
+    /// between them.
+    pub fn rebase_on(&self, version: u64, ufs: UfsSource) -> IoResult<bool> {
+        let _content = self.content.lock();
+        self.change(|inner| rebase(&mut inner.header, version, ufs))
+    }
+
+    /// What was ours in the version sealed last, and was not changed since, is the under-storage's too once that version is
+    /// there: clean, if it is the base from now on. The caller has the turn.
+    pub fn rebase_marks(&self) -> IoResult<()> {
+        let _content = self.content.lock();
+        let is_based = {
+            let inner = self.inner.lock();
+            let header = &inner.header;
+            match (header.open, &header.sealed, &header.base) {
+                (false, _, _) => header.ufs.is_some(),
+                (true, Some(sealed), Some(base)) => {
+                    let there = sealed.ufs.is_some() && base.version == sealed.version;
+                    // After a crash in the middle of a seal some are already of the version that was to be sealed.
+                    there && !header.whole && inner.marks_are_sealed
+                }
+                _ => false,
+            }
+        };
+        if !is_based {
+            return Ok(());
+        }
+        let count = chunks_of(self.length()?);
+        let mut ours: Vec<(u64, u32)> = Vec::new();
+        self.sidecar.for_each(count, |chunk, mark| {
+            if let Mark::Local(crc) = mark {
+                ours.push((chunk, crc));
+            }
+        })?;
+        if ours.is_empty() {
+            return Ok(());
+        }
+        // First the header that names the base: over an older one these would be other bytes.
+        self.sidecar.sync()?;
+        for run in ours.chunk_by(|a, b| a.0 + 1 == b.0) {
+            let marks: Vec<Mark> = run.iter().map(|(_, crc)| Mark::Clean(*crc)).collect();
+            self.sidecar.set_marks(run[0].0, &marks)?;
+        }
+        Ok(())
+    }
+
+    /// Ranges of the content sealed last, `length` bytes, that are those of its base: chunks that never were local, and
+    /// those that were only read. `None`: it has no base.
+    pub fn clean_ranges(&self, length: u64) -> IoResult<Option<Vec<Range<u64>>>> {
+        let _content = self.content.lock();
+        let base_bytes = {
+            let inner = self.inner.lock();
+            let header = &inner.header;
+            let Some(base) = header.base.as_ref().filter(|_| !(header.open && header.whole)) else {
+                return Ok(None);
+            };
+            // What an open version cut off, and what it wrote there since, has lost its marks.
+            base.bytes.min(length)
+        };
+        let count = chunks_of(base_bytes);
+        let mut clean: Vec<Range<u64>> = Vec::new();
+        let mut at = 0;
+        let mut add = |from: u64, to: u64| {
+            if from < to {
+                clean.push(from * CHUNK_BYTES..(to * CHUNK_BYTES).min(base_bytes));
+            }
+        };
+        self.sidecar.for_each(count, |chunk, mark| {
+            if !matches!(mark, Mark::Clean(_)) {
+                add(at, chunk);
+                at = chunk + 1;
+            }
+        })?;
+        add(at, count);
+        Ok(Some(clean))
     }
 
     /// Checks of content `epoch`: bytes of `range` with every chunk right, or `None` if it changed or is damaged.
@@ -290,6 +372,20 @@ impl Entry {
     /// Marks of chunks, to compare with what is in the under-storage.
     pub fn marks(&self, first: u64, count: u64) -> IoResult<Vec<Mark>> {
         self.sidecar.marks(first, count)
+    }
+}
+
+/// Makes a version between the base and what is here the base. Versions between the two were all made here, one out of the
+/// other, so what never changed since the base is the same in each of them.
+fn rebase(header: &mut Header, version: u64, ufs: UfsSource) -> bool {
+    let until = header.version;
+    match &mut header.base {
+        Some(base) if base.version != 0 && base.version < version && version < until => {
+            base.ufs = Some(ufs);
+            base.version = version;
+            true
+        }
+        _ => false,
     }
 }
 

@@ -17,7 +17,8 @@
 //!
 //! Entries follow the header because their number grows with the file.
 //!
-//! Versions of the format: 1: first.
+//! Versions of the format: 1: first. 2: the base says which version it is, and a sealed version how much of the base shows
+//! through it; [`Mark::Clean`] of an open version is relative to its base, which in format 1 it was as well.
 
 use alluxio_common::checksum::{Crc32c, crc32c};
 use alluxio_proto::types::UfsSource;
@@ -27,7 +28,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 /// Version of the format that is written.
-pub(crate) const FORMAT: u16 = 1;
+pub(crate) const FORMAT: u16 = 2;
 const MAGIC: [u8; 4] = *b"ALXS";
 const SLOT_BYTES: usize = 8192;
 const SLOT_HEAD_BYTES: usize = 24;
@@ -89,6 +90,9 @@ pub(crate) struct Base {
     /// How many of its bytes, from the start, still show through.
     #[prost(uint64, tag = "2")]
     pub bytes: u64,
+    /// Which version of the file it is; 0: unknown (format 1).
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
 }
 
 /// Content at the last seal.
@@ -113,6 +117,10 @@ pub(crate) struct Sealed {
     pub stamp_mtime_ns: i64,
     #[prost(int64, tag = "7")]
     pub stamp_ctime_ns: i64,
+    /// How many bytes of the base show through it, which the open version may have cut since; absent: as many as through
+    /// the open version (format 1).
+    #[prost(uint64, optional, tag = "8")]
+    pub base_bytes: Option<u64>,
 }
 
 /// What is known of one chunk.
@@ -385,7 +393,7 @@ mod tests {
     /// Bytes written by format 1 when it was made; they must load for ever.
     #[test]
     fn old_bytes_load() {
-        let slot = encode_slot(&header(), 5, FORMAT).unwrap();
+        let slot = encode_slot(&header(), 5, 1).unwrap();
         let hex: String = slot.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, OLD_SLOT);
         let old: Vec<u8> = (0..OLD_SLOT.len() / 2)
@@ -398,6 +406,26 @@ mod tests {
     const OLD_SLOT: &str = "414c58530100000005000000000000003000000057c6d56608071009180320a08d0638014204626f6f744a1108011203\
         612f621a046574616720a08d0668fbffffffffffffffff01";
     const OLD_MARK: [u8; 8] = [0x78, 0x56, 0x34, 0x12, 0x63, 0x56, 0x84, 0x02];
+
+    /// Format 1 knew neither version nor share of a base.
+    #[test]
+    fn a_base_of_format_1_is_of_no_version() {
+        let mut old = header();
+        old.base = Some(Base {
+            ufs: old.ufs.clone(),
+            bytes: 70_000,
+            version: 0,
+        });
+        old.sealed = Some(Sealed {
+            version: 2,
+            length: 70_000,
+            ..Sealed::default()
+        });
+        let slot = encode_slot(&old, 1, 1).unwrap();
+        let (loaded, _) = decode_slot(&slot).unwrap();
+        assert_eq!(loaded, old);
+        assert_eq!(loaded.sealed.unwrap().base_bytes, None);
+    }
 
     #[test]
     fn torn_header_leaves_the_one_before() {

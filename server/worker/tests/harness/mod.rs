@@ -49,6 +49,8 @@ pub struct TestMaster {
     work: Notify,
     pub done: Mutex<Vec<PersistDone>>,
     pub recovered: Mutex<Vec<Recovered>>,
+    /// What it says of any inode.
+    pub opened: Mutex<Option<ReadSource>>,
     pub held: Mutex<BTreeMap<u64, (u64, u64)>>,
     /// Long polls by how many uploads they asked for.
     pub asked_for: Mutex<Vec<u32>>,
@@ -129,6 +131,10 @@ impl MasterApi for TestMaster {
                 self.done.lock().push(done);
                 Reply::Empty(Empty {})
             }
+            Op::UfsChanged(_) => Reply::Opened(Opened {
+                read: self.opened.lock().clone(),
+                ..Opened::default()
+            }),
             Op::Recovered(recovered) => {
                 self.recovered.lock().push(recovered);
                 Reply::Empty(Empty {})
@@ -235,6 +241,15 @@ impl Node {
         self.ufs.metrics().bytes_read.load(Ordering::Relaxed)
     }
 
+    /// Bytes that the under-storage was sent, and those that it copied itself.
+    pub fn sent_and_copied(&self) -> (u64, u64) {
+        let metrics = self.ufs.metrics();
+        (
+            metrics.bytes_written.load(Ordering::Relaxed),
+            metrics.bytes_copied.load(Ordering::Relaxed),
+        )
+    }
+
     pub async fn call(&self, request: impl Into<WorkerRequest>, data: Bytes) -> FsResult<WorkerResponse> {
         self.worker().call(request.into(), data).await
     }
@@ -307,6 +322,18 @@ impl Node {
         truncate: bool,
         want_fd: bool,
     ) -> FsResult<(OpenedFile, Option<std::fs::File>)> {
+        self.open_write_with(inode, version, base, truncate, (want_fd, false))
+            .await
+    }
+    /// With (`want_fd`, `needs_fd`).
+    pub async fn open_write_with(
+        &self,
+        inode: u64,
+        version: u64,
+        base: Option<ReadSource>,
+        truncate: bool,
+        (want_fd, needs_fd): (bool, bool),
+    ) -> FsResult<(OpenedFile, Option<std::fs::File>)> {
         let lease = WriteLease {
             version,
             base,
@@ -317,6 +344,7 @@ impl Node {
             lease: Some(lease),
             truncate,
             want_fd,
+            needs_fd,
         };
         opened(self.call(open, Bytes::new()).await?)
     }
@@ -373,7 +401,7 @@ pub fn source(version: u64, ufs: &UfsSource) -> ReadSource {
         version,
         length: ufs.length,
         ufs: Some(ufs.clone()),
-        workers: Vec::new(),
+        ..ReadSource::default()
     }
 }
 

@@ -1,0 +1,122 @@
+//! SeekRange and CopyRange: holes, and bytes that go from file to file on the worker itself.
+
+use crate::core::{Core, on_file, stale};
+use crate::fill::Failed;
+use crate::read::{local_length, no_source, not_here};
+use crate::store::{Entry, blocking, chunks_of};
+use crate::write::checked_end;
+use alluxio_proto::master::ReadSource;
+use alluxio_proto::worker::{COPY_BYTES_MAX, CopyRange, SeekRange, Sought, TRANSFER_BYTES_MAX, Written};
+use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId};
+use std::ops::Range;
+use std::sync::Arc;
+
+impl Core {
+    /// See [`SeekRange`].
+    pub async fn seek(&self, request: SeekRange) -> FsResult<Sought> {
+        let source = request.source.clone().ok_or_else(|| no_source(request.inode))?;
+        let Some(entry) = self
+            .entry_of(InodeId(request.inode), &source, request.open_version)
+            .await?
+        else {
+            // Nothing of it is here: all data.
+            let found = request.offset < source.length;
+            let offset = if request.hole { source.length } else { request.offset };
+            return Ok(Sought { found, offset });
+        };
+        if request.offset >= local_length(&entry)? {
+            return Ok(Sought::default());
+        }
+        let found = on_file(&entry, "seek in", move |entry| {
+            entry.seek_local(request.offset, request.hole)
+        })
+        .await?;
+        Ok(Sought {
+            found: found.is_some(),
+            offset: found.unwrap_or(0),
+        })
+    }
+
+    /// The entry that a read would be answered from; `None`: it can only be read past the store.
+    async fn entry_of(&self, inode: InodeId, source: &ReadSource, open: bool) -> FsResult<Option<Arc<Entry>>> {
+        if !open {
+            return self.entry_for_read(inode, source).await;
+        }
+        let entry = self.store.find(inode).await?.filter(|entry| {
+            let view = entry.view();
+            view.open_as(source.version) || (!view.header.open && view.header.version == source.version)
+        });
+        entry.map(Some).ok_or_else(|| stale(inode.get(), source.version))
+    }
+
+    /// See [`CopyRange`].
+    pub async fn copy_range(&self, request: CopyRange) -> FsResult<Written> {
+        let source = request.from_source.clone().unwrap_or_default();
+        let from_inode = InodeId(request.from_inode);
+        let from = self.entry_of(from_inode, &source, request.from_open_version).await?;
+        let to = self.open_entry(request.inode, request.version).await?;
+        let from = match from {
+            Some(from) => from,
+            None if source.length == 0 => return self.copied(&request, 0, &to),
+            None => return Err(not_here(from_inode, &source)),
+        };
+        let from_length = local_length(&from)?;
+        let from_end = request.from_offset.saturating_add(request.length.min(COPY_BYTES_MAX));
+        let range = request.from_offset.min(from_length)..from_end.min(from_length);
+        let length = range.end - range.start;
+        let end = checked_end(request.offset, length)?;
+        if length == 0 {
+            return self.copied(&request, 0, &to);
+        }
+        if Arc::ptr_eq(&from, &to) && request.offset < range.end && range.start < end {
+            let why = format!("copy within inode {}: the ranges overlap", to.inode);
+            return Err(FsError::new(ErrorKind::InvalidArgument, why));
+        }
+        self.bring_checked(&from, range.clone()).await?;
+        let _turn = to.turn.lock().await;
+        let size = self.open_stat(&to, request.version)?.size;
+        self.bring_edges(&to, request.offset..end, size).await?;
+        let (store, target) = (Arc::clone(&self.store), Arc::clone(&to));
+        let (offset, start) = (request.offset, range.start);
+        blocking(move || {
+            store.make_room(length);
+            let doing = || {
+                format!(
+                    "copy {length} bytes of inode {} to {offset} of {}",
+                    from.inode, target.inode
+                )
+            };
+            let done = target.copy_local(offset, &from.data, start, length);
+            done.map_err(|error| FsError::from_io(doing(), &error))?;
+            store.measure(&target);
+            Ok(())
+        })
+        .await?;
+        self.counters.bytes_written.add(length);
+        self.copied(&request, length, &to)
+    }
+
+    fn copied(&self, request: &CopyRange, length: u64, to: &Entry) -> FsResult<Written> {
+        Ok(Written {
+            offset: request.offset,
+            length,
+            file_length: local_length(to)?,
+        })
+    }
+
+    /// Sees to it that all of `range` is in the local file, and right: it is taken from there by the kernel.
+    async fn bring_checked(&self, entry: &Arc<Entry>, range: Range<u64>) -> FsResult<()> {
+        let chunks = range.start / CHUNK_BYTES..chunks_of(range.end);
+        let brought = self.filler.ensure(entry, chunks).await;
+        brought.map_err(Failed::into_error)?;
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min((at / CHUNK_BYTES * CHUNK_BYTES) + TRANSFER_BYTES_MAX);
+            if !entry.is_verified(at..end) {
+                self.read_entry(entry, at..end, 0).await?;
+            }
+            at = end;
+        }
+        Ok(())
+    }
+}
