@@ -6,11 +6,13 @@
 
 pub mod cluster;
 pub mod disk;
+pub mod modes;
 pub mod mounts;
 pub mod netns;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod reference;
 pub mod s3;
 pub mod tools;
 pub mod tree;
