@@ -201,6 +201,7 @@ impl Vfs {
         write.version += 1;
         if let Some(live) = open.live.lock().as_mut() {
             live.version = write.version;
+            live.committed = write.committed;
         }
         if matches!(write.write_type, WriteType::CacheThrough | WriteType::Through) {
             self.wait_persisted(open.id).await?;
@@ -215,6 +216,7 @@ impl Vfs {
             length: stat.length,
             mtime_ns: stat.mtime_ns,
             keep_open,
+            ctime_ns: stat.ctime_ns,
         };
         self.change(&self.own_caller(), Op::Commit(commit)).await
     }

@@ -5,7 +5,7 @@ use super::commit::open_stat;
 use super::open::{Handle, OpenState};
 use alluxio_proto::master::{Op, Opened, ReadSource, UfsChanged};
 use alluxio_proto::types::{Caller, WorkerAddress};
-use alluxio_proto::worker::{Allocate, Read, SetLength, TRANSFER_BYTES_MAX, WorkerReplyBody, Write};
+use alluxio_proto::worker::{Allocate, Read, SetLength, StatOpen, TRANSFER_BYTES_MAX, WorkerReplyBody, Write};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -250,8 +250,9 @@ impl Vfs {
                 return set_open_length(inode, &mut state, length).await;
             }
         }
-        // By path: an opening of its own, which joins the writers there are, and commits before it returns.
-        let flags = if length == 0 {
+        // By path: an opening of its own, which joins the writers there are, and commits before it returns. What is empty is
+        // not emptied again: times move only with the length.
+        let flags = if length == 0 && self.getattr(caller, inode).await?.size > 0 {
             libc::O_WRONLY | libc::O_TRUNC
         } else {
             libc::O_WRONLY
@@ -272,7 +273,11 @@ impl Vfs {
     async fn truncate_and_flush(&self, fh: u64, inode: u64, length: u64) -> FsResult<()> {
         let handle = self.handle(fh)?;
         let mut state = handle.inode.state.lock().await;
-        set_open_length(inode, &mut state, length).await?;
+        let write = state.write.as_ref().ok_or_else(|| not_open_for_writing(inode))?;
+        let version = write.version;
+        if open_stat(write, StatOpen { inode, version }.into()).await?.length != length {
+            set_open_length(inode, &mut state, length).await?;
+        }
         let others = state.write.as_ref().is_some_and(|write| write.writers > 1);
         // With others writing, their close commits.
         if others {

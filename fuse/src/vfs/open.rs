@@ -45,14 +45,20 @@ impl LocalFile {
 
     /// Length and mtime now.
     pub(super) fn stamp(&self) -> FsResult<Stamp> {
+        Ok(self.stamp_and_ctime()?.0)
+    }
+
+    /// Length, mtime and ctime now.
+    fn stamp_and_ctime(&self) -> FsResult<(Stamp, i64)> {
         let meta = self
             .file
             .metadata()
             .map_err(|error| FsError::from_io("fstat a worker's file", &error))?;
-        Ok(Stamp {
+        let stamp = Stamp {
             length: meta.len(),
             mtime_ns: meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
-        })
+        };
+        Ok((stamp, meta.ctime() * 1_000_000_000 + meta.ctime_nsec()))
     }
 }
 
@@ -121,6 +127,8 @@ pub(super) struct Live {
     pub local: Option<Arc<LocalFile>>,
     pub home: Arc<dyn WorkerApi>,
     pub version: u64,
+    /// As [`WriteState::committed`]: while the local file is as it was then, its ctime says nothing.
+    pub committed: Option<Stamp>,
 }
 
 pub(super) struct OpenInode {
@@ -224,11 +232,17 @@ impl Vfs {
             }
             other => other?,
         };
-        let attr = opened.attr.clone().ok_or_else(|| incomplete("Create"))?;
+        let mut attr = opened.attr.clone().ok_or_else(|| incomplete("Create"))?;
         let open = self.open_inode(attr.inode);
         let mut state = open.state.lock().await;
         match self.adopt_lease(&open, &mut state, opened, true).await {
-            Ok(data) => Ok((attr, self.add_handle(&open, &mut state, true, flags, data))),
+            Ok(data) => {
+                // What a later fstat says, from the first answer on. Without it the file is created all the same.
+                if let Err(error) = open.patch(&mut attr).await {
+                    tracing::debug!(%error, inode = attr.inode, "ask the home for times of a new file");
+                }
+                Ok((attr, self.add_handle(&open, &mut state, true, flags, data)))
+            }
             Err(error) => {
                 self.forget_if_unused(&open, &state);
                 Err(error)
@@ -496,6 +510,7 @@ impl Vfs {
             local: state.local.clone(),
             home: Arc::clone(&home),
             version,
+            committed,
         });
         state.write = Some(WriteState {
             version,
@@ -557,13 +572,16 @@ impl Vfs {
 }
 
 impl OpenInode {
-    /// Length and mtime of a file that is written here are those of its local file.
+    /// Length and mtime of a file that is written here are those of its local file, and so is ctime once it changed.
     pub async fn patch(&self, attr: &mut Attr) -> FsResult<()> {
         let live = self.live.lock().clone();
         let Some(live) = live else { return Ok(()) };
         if let Some(local) = &live.local {
-            let stamp = local.stamp()?;
+            let (stamp, ctime_ns) = local.stamp_and_ctime()?;
             (attr.size, attr.mtime_ns) = (stamp.length, stamp.mtime_ns);
+            if live.committed != Some(stamp) {
+                attr.ctime_ns = attr.ctime_ns.max(ctime_ns);
+            }
             return Ok(());
         }
         let request = alluxio_proto::worker::StatOpen {
@@ -576,6 +594,9 @@ impl OpenInode {
                 ..
             }) => {
                 (attr.size, attr.mtime_ns) = (stat.length, stat.mtime_ns);
+                if stat.changed {
+                    attr.ctime_ns = attr.ctime_ns.max(stat.ctime_ns);
+                }
                 Ok(())
             }
             // Sealed meanwhile: the master's attributes are the right ones.

@@ -233,8 +233,13 @@ impl Actor {
                 ))
             }
             Op::Seek { slot, offset, whence } => {
+                let fd = self.fd(*slot)?;
+                // Positions in a directory are the file system's own.
+                if sys::stat_fd(fd)?.st_mode & libc::S_IFMT == libc::S_IFDIR {
+                    return Err(libc::EISDIR);
+                }
                 // SAFETY: no pointer is passed.
-                plain(check(unsafe { libc::lseek(self.fd(*slot)?, *offset, *whence) }))
+                plain(check(unsafe { libc::lseek(fd, *offset, *whence) }))
             }
             Op::Ftruncate { slot, length } => {
                 // SAFETY: no pointer is passed.
@@ -290,6 +295,8 @@ impl Actor {
     fn holes(&self, slot: usize) -> Found {
         let fd = self.fd(slot)?;
         let size = sys::stat_fd(fd)?.st_size;
+        // What cannot be read cannot be looked at.
+        sys::pread(fd, 0, 1)?;
         // SAFETY: no pointer is passed.
         let seek = |from: i64, whence| check(unsafe { libc::lseek(fd, from, whence) });
         let position = seek(0, libc::SEEK_CUR)?;
