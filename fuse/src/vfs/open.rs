@@ -127,8 +127,19 @@ pub(super) struct Live {
     pub local: Option<Arc<LocalFile>>,
     pub home: Arc<dyn WorkerApi>,
     pub version: u64,
-    /// As [`WriteState::committed`]: while the local file is as it was then, its ctime says nothing.
+    /// As [`WriteState::committed`].
     pub committed: Option<Stamp>,
+}
+
+impl Live {
+    /// Attributes with what the local file knows better. While it is as it was when it was opened or committed, that is
+    /// nothing: its own times are those of the download, or of the opening.
+    fn overlay(&self, attr: &mut Attr, now: Stamp, ctime_ns: i64) {
+        if self.committed != Some(now) {
+            (attr.size, attr.mtime_ns) = (now.length, now.mtime_ns);
+            attr.ctime_ns = attr.ctime_ns.max(ctime_ns);
+        }
+    }
 }
 
 pub(super) struct OpenInode {
@@ -578,10 +589,7 @@ impl OpenInode {
         let Some(live) = live else { return Ok(()) };
         if let Some(local) = &live.local {
             let (stamp, ctime_ns) = local.stamp_and_ctime()?;
-            (attr.size, attr.mtime_ns) = (stamp.length, stamp.mtime_ns);
-            if live.committed != Some(stamp) {
-                attr.ctime_ns = attr.ctime_ns.max(ctime_ns);
-            }
+            live.overlay(attr, stamp, ctime_ns);
             return Ok(());
         }
         let request = alluxio_proto::worker::StatOpen {
@@ -593,10 +601,11 @@ impl OpenInode {
                 reply: WorkerReplyBody::OpenStat(stat),
                 ..
             }) => {
-                (attr.size, attr.mtime_ns) = (stat.length, stat.mtime_ns);
-                if stat.changed {
-                    attr.ctime_ns = attr.ctime_ns.max(stat.ctime_ns);
-                }
+                let stamp = Stamp {
+                    length: stat.length,
+                    mtime_ns: stat.mtime_ns,
+                };
+                live.overlay(attr, stamp, stat.ctime_ns);
                 Ok(())
             }
             // Sealed meanwhile: the master's attributes are the right ones.

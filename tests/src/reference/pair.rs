@@ -211,6 +211,11 @@ impl Pair {
         self.hand_over(trial, steps.len(), 0)
     }
 
+    fn fresh_attempt(&mut self, steps: &[Step]) -> Result<(), Difference> {
+        let trial = self.begin();
+        self.attempt(&trial, steps)
+    }
+
     /// A point of coherence: everything is closed, and `process` then sees what is there.
     fn hand_over(&mut self, trial: &str, at: usize, process: usize) -> Result<(), Difference> {
         self.ours.begin(trial, false);
@@ -263,8 +268,9 @@ impl Pair {
                 attempts += 1;
                 let mut shorter = steps.clone();
                 shorter.drain(from..(from + part).min(steps.len()));
-                let trial = self.begin();
-                match self.attempt(&trial, &shorter) {
+                // What depends on time does not show each time: a second try before a part is kept.
+                let result = self.fresh_attempt(&shorter).and_then(|()| self.fresh_attempt(&shorter));
+                match result {
                     Err(smaller) => {
                         shorter.truncate(smaller.at + 1);
                         (steps, difference) = (shorter, smaller);
