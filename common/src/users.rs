@@ -6,6 +6,7 @@
 
 use crate::sync::Mutex;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::hash::Hash;
@@ -28,27 +29,39 @@ pub struct Users {
     groups: Cache<u32, Vec<String>>,
 }
 
+/// Answers of a name service, kept for a time.
 #[derive(Debug)]
-struct Cache<K, V>(Mutex<HashMap<K, (Instant, V)>>);
+pub struct Cache<K, V>(Mutex<HashMap<K, (Instant, V)>>);
 
-impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
-    fn new() -> Self {
+impl<K: Eq + Hash, V: Clone> Default for Cache<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Cache<K, V> {
+    /// Empty.
+    pub fn new() -> Self {
         Self(Mutex::new(HashMap::new()))
     }
 
-    /// The lock is not held while the system is asked.
-    fn get(&self, key: K, keep: Duration, ask: impl FnOnce(&K) -> V) -> V {
-        if let Some((asked, value)) = self.0.lock().get(&key)
+    /// The answer that is kept, if it is younger than `keep`; else `ask` gives it. The lock is not held meanwhile.
+    pub fn get<Q>(&self, key: &Q, keep: Duration, ask: impl FnOnce(&Q) -> V) -> V
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        if let Some((asked, value)) = self.0.lock().get(key)
             && asked.elapsed() < keep
         {
             return value.clone();
         }
-        let value = ask(&key);
+        let value = ask(key);
         let mut kept = self.0.lock();
         if kept.len() >= CACHE_ENTRIES_MAX {
             kept.clear();
         }
-        kept.insert(key, (Instant::now(), value.clone()));
+        kept.insert(key.to_owned(), (Instant::now(), value.clone()));
         value
     }
 }
@@ -69,7 +82,7 @@ impl Users {
     /// Name of a user, or the number as text.
     pub fn uid_to_name(&self, uid: u32) -> String {
         self.user_names
-            .get(uid, self.keep, |uid| match User::from_uid(Uid::from_raw(*uid)) {
+            .get(&uid, self.keep, |uid| match User::from_uid(Uid::from_raw(*uid)) {
                 Ok(Some(user)) => user.name,
                 Ok(None) => uid.to_string(),
                 Err(error) => {
@@ -82,7 +95,7 @@ impl Users {
     /// Name of a group, or the number as text.
     pub fn gid_to_name(&self, gid: u32) -> String {
         self.group_names
-            .get(gid, self.keep, |gid| match Group::from_gid(Gid::from_raw(*gid)) {
+            .get(&gid, self.keep, |gid| match Group::from_gid(Gid::from_raw(*gid)) {
                 Ok(Some(group)) => group.name,
                 Ok(None) => gid.to_string(),
                 Err(error) => {
@@ -94,17 +107,16 @@ impl Users {
 
     /// Number of a user; of decimal text, that number.
     pub fn name_to_uid(&self, name: &str) -> Option<u32> {
-        self.user_ids
-            .get(name.to_owned(), self.keep, |name| match User::from_name(name) {
-                Ok(Some(user)) => Some(user.uid.as_raw()),
-                _ => name.parse().ok(),
-            })
+        self.user_ids.get(name, self.keep, |name| match User::from_name(name) {
+            Ok(Some(user)) => Some(user.uid.as_raw()),
+            _ => name.parse().ok(),
+        })
     }
 
     /// Number of a group; of decimal text, that number.
     pub fn name_to_gid(&self, name: &str) -> Option<u32> {
         self.group_ids
-            .get(name.to_owned(), self.keep, |name| match Group::from_name(name) {
+            .get(name, self.keep, |name| match Group::from_name(name) {
                 Ok(Some(group)) => Some(group.gid.as_raw()),
                 _ => name.parse().ok(),
             })
@@ -130,7 +142,7 @@ impl Users {
             }
             names
         };
-        self.groups.get(uid, self.keep, ask)
+        self.groups.get(&uid, self.keep, ask)
     }
 }
 
@@ -194,11 +206,11 @@ mod tests {
     fn answers_are_kept_for_their_time_and_bounded() {
         let cache = Cache::new();
         let keep = Duration::from_secs(3600);
-        assert_eq!(cache.get(1, keep, |_| "first"), "first");
-        assert_eq!(cache.get(1, keep, |_| "second"), "first");
-        assert_eq!(cache.get(1, Duration::ZERO, |_| "third"), "third");
+        assert_eq!(cache.get(&1, keep, |_| "first"), "first");
+        assert_eq!(cache.get(&1, keep, |_| "second"), "first");
+        assert_eq!(cache.get(&1, Duration::ZERO, |_| "third"), "third");
         for key in 0..2 * CACHE_ENTRIES_MAX as u32 {
-            cache.get(key, keep, |_| "x");
+            cache.get(&key, keep, |_| "x");
         }
         assert!(cache.0.lock().len() <= CACHE_ENTRIES_MAX);
     }

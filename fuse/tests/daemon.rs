@@ -61,7 +61,7 @@ fn serve(request: HelperRequest, readiness: &mut Readiness) -> FsResult<()> {
     if let Some(path) = std::env::var_os(PID_FILE) {
         std::fs::write(path, std::process::id().to_string()).unwrap();
     }
-    let served = Served::start(OneFile { alive: None }, &request.dir, &request.options, &request.source)?;
+    let served = Served::start(OneFile::default(), &request.dir, &request.options, &request.source)?;
     readiness.ready()?;
     served.wait();
     Ok(())

@@ -5,8 +5,10 @@
 mod common;
 
 use alluxio_fuse::mount::{self, ANSWER_TIME_MAX, FS_TYPE, MountOptions, MountState, UnmountMode};
+use alluxio_fuse::transport::TransportKind;
+use alluxio_fuse::transport::operations::Errno;
 use alluxio_proto::{ErrorKind, FsResult};
-use common::{CONTENT, NAME, OneFile, Point, Served, eventually};
+use common::{CONTENT, NAME, OneFile, Point, Served, eventually, word};
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::channel;
@@ -14,18 +16,43 @@ use std::time::Instant;
 
 const SOURCE: &str = "host:19998,other:19998/data";
 
-fn start(at: &Path, options: &str) -> FsResult<Served> {
-    start_with(OneFile { alive: None }, at, options)
+fn start(by: TransportKind, at: &Path, options: &str) -> FsResult<Served> {
+    start_with(OneFile::default(), by, at, options)
 }
 
-fn start_with(filesystem: OneFile, at: &Path, options: &str) -> FsResult<Served> {
-    Served::start(filesystem, at, &MountOptions::parse(options).unwrap(), SOURCE)
+fn start_with(filesystem: OneFile, by: TransportKind, at: &Path, options: &str) -> FsResult<Served> {
+    let options = format!("{},{options}", word(by));
+    Served::start(filesystem, at, &MountOptions::parse(&options).unwrap(), SOURCE)
 }
 
-#[test]
-fn a_mount_serves_and_shows_its_type() {
+/// Makes of each function two tests, one for each transport.
+macro_rules! on_both_transports {
+    ($($test:ident),* $(,)?) => {
+        mod by_fuser {
+            $(#[test]
+            fn $test() {
+                super::$test(super::TransportKind::Fuser);
+            })*
+        }
+    };
+}
+
+on_both_transports! {
+    a_mount_serves_and_shows_its_type,
+    options_reach_the_kernel,
+    a_second_mount_is_refused_under_any_name,
+    of_many_that_mount_at_once_one_wins,
+    a_dead_mount_is_cleared_by_the_next,
+    a_mount_that_does_not_answer_holds_nobody_up,
+    umount_from_outside_ends_the_session,
+    in_use_is_busy_and_lazily_or_forced_it_goes,
+    names_with_spaces_and_commas,
+    a_file_system_that_refuses_to_start_leaves_no_mount,
+}
+
+fn a_mount_serves_and_shows_its_type(by: TransportKind) {
     let point = Point::new();
-    let served = start(&point.path(), "nosuid").unwrap();
+    let served = start(by, &point.path(), "nosuid").unwrap();
     assert_eq!(std::fs::read(point.path().join(NAME)).unwrap(), CONTENT);
 
     let entry = mount::mount_at(&point.path()).unwrap().unwrap();
@@ -50,10 +77,9 @@ fn a_mount_serves_and_shows_its_type() {
     served.wait();
 }
 
-#[test]
-fn options_reach_the_kernel() {
+fn options_reach_the_kernel(by: TransportKind) {
     let point = Point::new();
-    let served = start(&point.path(), "ro,noexec,nodev,noatime,noallow_other").unwrap();
+    let served = start(by, &point.path(), "ro,noexec,nodev,noatime,noallow_other").unwrap();
     let error = std::fs::write(point.path().join("new"), "").unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EROFS));
     let options = mount::mount_at(&point.path()).unwrap().unwrap().options;
@@ -71,17 +97,16 @@ fn options_reach_the_kernel() {
     );
     drop(served.mounted);
     assert_eq!(mount::mount_at(&point.path()).unwrap(), None, "dropped is unmounted");
-    served.session.join().unwrap();
+    served.session.wait().unwrap();
 }
 
-#[test]
-fn a_second_mount_is_refused_under_any_name() {
+fn a_second_mount_is_refused_under_any_name(by: TransportKind) {
     let point = Point::new();
     let link = point.around().join("link");
     std::os::unix::fs::symlink("mnt", &link).unwrap();
-    let _first = start(&link, "").unwrap();
+    let _first = start(by, &link, "").unwrap();
     for name in [point.path(), link.clone(), point.path().join(".")] {
-        let error = start(&name, "").unwrap_err();
+        let error = start(by, &name, "").unwrap_err();
         assert_eq!(error.kind, ErrorKind::Busy, "{error}");
         assert!(
             error.message.contains("already mounted")
@@ -98,12 +123,11 @@ fn a_second_mount_is_refused_under_any_name() {
     mount::unmount(&link, UnmountMode::Normal).unwrap();
 }
 
-#[test]
-fn of_many_that_mount_at_once_one_wins() {
+fn of_many_that_mount_at_once_one_wins(by: TransportKind) {
     let point = Point::new();
     let path = &point.path();
     let results: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..6).map(|_| scope.spawn(move || start(path, ""))).collect();
+        let threads: Vec<_> = (0..6).map(|_| scope.spawn(move || start(by, path, ""))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
@@ -114,8 +138,7 @@ fn of_many_that_mount_at_once_one_wins() {
     assert_eq!(mounted.iter().filter(|entry| entry.point == point.path()).count(), 1);
 }
 
-#[test]
-fn a_dead_mount_is_cleared_by_the_next() {
+fn a_dead_mount_is_cleared_by_the_next(by: TransportKind) {
     let point = Point::new();
     let options = MountOptions::parse("").unwrap();
     // As after kill -9: the last descriptor of the connection is closed, the mount stays.
@@ -127,7 +150,7 @@ fn a_dead_mount_is_cleared_by_the_next() {
         Some(libc::ENOTCONN)
     );
 
-    let served = start(&point.path(), "").unwrap();
+    let served = start(by, &point.path(), "").unwrap();
     assert_eq!(std::fs::read(point.path().join(NAME)).unwrap(), CONTENT);
     served.mounted.unmount(UnmountMode::Normal).unwrap();
     assert_eq!(
@@ -145,13 +168,12 @@ fn a_dead_mount_is_cleared_by_the_next() {
     assert_eq!(error.kind, ErrorKind::NotFound);
 }
 
-#[test]
-fn a_mount_that_does_not_answer_holds_nobody_up() {
+fn a_mount_that_does_not_answer_holds_nobody_up(by: TransportKind) {
     let point = Point::new();
     let options = MountOptions::parse("").unwrap();
     let _unserved = mount::open_and_mount(&point.path(), &options, SOURCE).unwrap();
     let started = Instant::now();
-    let error = start(&point.path(), "").unwrap_err();
+    let error = start(by, &point.path(), "").unwrap_err();
     assert_eq!(error.kind, ErrorKind::Busy);
     assert!(error.message.contains("does not answer"), "{error}");
     assert!(started.elapsed() < ANSWER_TIME_MAX * 3, "took {:?}", started.elapsed());
@@ -159,43 +181,45 @@ fn a_mount_that_does_not_answer_holds_nobody_up() {
     assert_eq!(mount::mount_at(&point.path()).unwrap(), None);
 }
 
-#[test]
-fn umount_from_outside_ends_the_session() {
+fn umount_from_outside_ends_the_session(by: TransportKind) {
     let point = Point::new();
     let (alive, dropped) = channel();
-    let served = start_with(OneFile { alive: Some(alive) }, &point.path(), "").unwrap();
+    let filesystem = OneFile {
+        alive: Some(alive),
+        ..OneFile::default()
+    };
+    let served = start_with(filesystem, by, &point.path(), "").unwrap();
     assert_eq!(std::fs::read(point.path().join(NAME)).unwrap(), CONTENT);
-    assert!(!served.session.guard.is_finished());
+    assert!(!served.session.is_finished());
     assert!(Command::new("umount").arg(point.path()).status().unwrap().success());
-    let Served { mounted, session } = served;
-    session.join().unwrap();
+    let Served { mounted, session, .. } = served;
+    session.wait().unwrap();
     assert!(dropped.recv().is_err(), "the file system is dropped");
 
     // Another one takes the place, perhaps with the same device number: it is left alone.
     mounted.ended();
-    let other = start(&point.path(), "").unwrap();
+    let other = start(by, &point.path(), "").unwrap();
     mounted.unmount(UnmountMode::Force).unwrap();
     drop(mounted);
     assert_eq!(std::fs::read(point.path().join(NAME)).unwrap(), CONTENT);
     drop(other);
 }
 
-#[test]
-fn in_use_is_busy_and_lazily_or_forced_it_goes() {
+fn in_use_is_busy_and_lazily_or_forced_it_goes(by: TransportKind) {
     let point = Point::new();
-    let served = start(&point.path(), "").unwrap();
+    let served = start(by, &point.path(), "").unwrap();
     let file = std::fs::File::open(point.path().join(NAME)).unwrap();
     let error = served.mounted.unmount(UnmountMode::Normal).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Busy);
     assert!(error.message.contains("open there"), "{error}");
     served.mounted.unmount(UnmountMode::Lazy).unwrap();
     assert_eq!(mount::mount_at(&point.path()).unwrap(), None);
-    assert!(!served.session.guard.is_finished(), "the open file is still served");
+    assert!(!served.session.is_finished(), "the open file is still served");
     assert_eq!(std::io::read_to_string(&file).unwrap().as_bytes(), CONTENT);
     drop(file);
     served.wait();
 
-    let served = start(&point.path(), "").unwrap();
+    let served = start(by, &point.path(), "").unwrap();
     let file = std::fs::File::open(point.path().join(NAME)).unwrap();
     mount::unmount(&point.path(), UnmountMode::Force).unwrap();
     served.wait();
@@ -205,30 +229,25 @@ fn in_use_is_busy_and_lazily_or_forced_it_goes() {
     );
 }
 
-#[test]
-fn names_with_spaces_and_commas() {
+fn names_with_spaces_and_commas(by: TransportKind) {
     let point = Point::new();
     let odd = point.around().join("a b,c\\d#e");
     std::fs::create_dir(&odd).unwrap();
-    let served = start(&odd, "").unwrap();
+    let served = start(by, &odd, "").unwrap();
     assert_eq!(mount::mount_at(&odd).unwrap().unwrap().device, served.mounted.device());
-    let error = start(&odd, "").unwrap_err();
+    let error = start(by, &odd, "").unwrap_err();
     assert_eq!(error.kind, ErrorKind::Busy);
     mount::unmount(&odd, UnmountMode::Normal).unwrap();
     served.wait();
 }
 
-#[test]
-fn a_file_system_that_refuses_to_start_leaves_no_mount() {
-    struct Refuses;
-    impl fuser::Filesystem for Refuses {
-        fn init(&mut self, _: &fuser::Request, _: &mut fuser::KernelConfig) -> std::io::Result<()> {
-            Err(std::io::Error::from_raw_os_error(libc::EACCES))
-        }
-    }
+fn a_file_system_that_refuses_to_start_leaves_no_mount(by: TransportKind) {
+    let filesystem = OneFile {
+        refuses: Some(Errno(libc::EACCES)),
+        ..OneFile::default()
+    };
     let point = Point::new();
-    let options = MountOptions::parse("").unwrap();
-    let error = Served::start(Refuses, &point.path(), &options, SOURCE).unwrap_err();
+    let error = start_with(filesystem, by, &point.path(), "").unwrap_err();
     assert_eq!(error.kind, ErrorKind::AccessDenied);
     assert_eq!(mount::mount_at(&point.path()).unwrap(), None);
 }

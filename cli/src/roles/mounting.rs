@@ -3,7 +3,7 @@
 use alluxio_client::{MasterClient, WorkerPool, workers::host_name};
 use alluxio_common::config::{Configuration, keys};
 use alluxio_fuse::mount::{MountOptions, Mounted, Passthrough, UnmountMode};
-use alluxio_fuse::transport::{KernelOptions, KernelSession, serve};
+use alluxio_fuse::transport::{KernelOptions, KernelSession, TransportKind, serve};
 use alluxio_fuse::{Vfs, VfsOptions};
 use alluxio_proto::types::WriteType;
 use alluxio_proto::{ErrorKind, FsError, FsResult};
@@ -46,7 +46,8 @@ impl MountPart {
         master: MasterClient,
         workers: Arc<dyn WorkerPool>,
     ) -> FsResult<MountPart> {
-        let vfs = Vfs::start(vfs_options(conf, request)?, master, workers).await?;
+        let conf = &with_properties(conf, request.options)?;
+        let vfs = Vfs::start(vfs_options(conf, request), master, workers).await?;
         // mount(2) and the handshake block; nobody else needs this thread yet, but the runtime does.
         let (dir, options, source) = (
             request.dir.to_owned(),
@@ -54,7 +55,7 @@ impl MountPart {
             request.source.to_owned(),
         );
         let (session_vfs, runtime) = (Arc::clone(&vfs), tokio::runtime::Handle::current());
-        let kernel = kernel_options(&options);
+        let kernel = kernel_options(conf, &options);
         let started = tokio::task::spawn_blocking(move || -> FsResult<(Mounted, KernelSession)> {
             let (mounted, fuse_dev) = Mounted::new(&dir, &options, &source)?;
             let session = serve(&session_vfs, fuse_dev, &kernel, &runtime)?;
@@ -138,13 +139,18 @@ impl MountPart {
     }
 }
 
-fn vfs_options(conf: &Configuration, request: &MountRequest<'_>) -> FsResult<VfsOptions> {
-    let options = request.options;
+/// The configuration with what this mount alone was told.
+fn with_properties(conf: &Configuration, options: &MountOptions) -> FsResult<Configuration> {
     let mut conf = conf.clone();
     for (key, value) in &options.properties {
         conf.try_set(key, value, alluxio_common::config::Source::MountOption)
             .map_err(|error| FsError::new(ErrorKind::InvalidArgument, error.to_string()))?;
     }
+    Ok(conf)
+}
+
+fn vfs_options(conf: &Configuration, request: &MountRequest<'_>) -> VfsOptions {
+    let options = request.options;
     let write_type = match conf.string(&keys::user::WRITE_TYPE).as_str() {
         "MUST_CACHE" => WriteType::MustCache,
         "CACHE_THROUGH" => WriteType::CacheThrough,
@@ -163,7 +169,7 @@ fn vfs_options(conf: &Configuration, request: &MountRequest<'_>) -> FsResult<Vfs
     if host.is_empty() {
         host = host_name();
     }
-    Ok(VfsOptions {
+    VfsOptions {
         path: request.path.to_owned(),
         client: format!("mount on {}, process {}", request.dir.display(), std::process::id()),
         host,
@@ -172,17 +178,19 @@ fn vfs_options(conf: &Configuration, request: &MountRequest<'_>) -> FsResult<Vfs
         read_only: options.read_only(),
         write_type,
         cache_max: attr_max.min(entry_max),
-    })
+    }
 }
 
-fn kernel_options(options: &MountOptions) -> KernelOptions {
+fn kernel_options(conf: &Configuration, options: &MountOptions) -> KernelOptions {
     let default = KernelOptions::default();
+    let configured = || TransportKind::from_word(&conf.string(&keys::fuse::FUSE_TRANSPORT));
     KernelOptions {
         uid: options.uid,
         gid: options.gid,
         umask: options.umask.unwrap_or(default.umask),
         max_background: options.max_background.unwrap_or(default.max_background),
         allow_other: options.allow_other,
+        transport: options.transport.or_else(configured).unwrap_or(default.transport),
     }
 }
 

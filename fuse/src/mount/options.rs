@@ -1,5 +1,6 @@
 //! `-o` lists: what a mount may be told, on the command line and in fstab.
 
+use crate::transport::TransportKind;
 use alluxio_proto::{ErrorKind, FsError, FsResult};
 use nix::mount::MsFlags;
 use std::time::Duration;
@@ -10,8 +11,8 @@ const TIMEOUT_SECONDS_MAX: f64 = 365.0 * 86_400.0;
 /// Every word that [`MountOptions::parse`] knows, as an error message lists it.
 const KNOWN: &str = "ro, rw, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, relatime, strictatime, diratime, \
     nodiratime, sync, async, dirsync, defaults, default_permissions, allow_other, noallow_other, uid=N, gid=N, umask=OCTAL, \
-    max_background=N, attr_timeout=SECONDS, entry_timeout=SECONDS, passthrough=on|off|auto, verify, noverify, \
-    alluxio.KEY=VALUE and other properties with a dot in their name; ignored as in fstab: auto, noauto, nofail, _netdev, \
+    max_background=N, attr_timeout=SECONDS, entry_timeout=SECONDS, passthrough=on|off|auto, transport=fuser|dev, \
+    verify, noverify, alluxio.KEY=VALUE and other properties with a dot in their name; ignored as in fstab: auto, noauto, nofail, _netdev, \
     user, users, owner, group, comment=, x-…";
 
 /// Whether complete local files are read by the kernel itself.
@@ -47,6 +48,8 @@ pub struct MountOptions {
     pub entry_timeout: Option<Duration>,
     /// Whether the kernel reads complete local files itself.
     pub passthrough: Passthrough,
+    /// Who talks to the kernel, instead of what the configuration says.
+    pub transport: Option<TransportKind>,
     /// Compare checksums of cached bytes at every read. Such bytes pass through the daemon.
     pub verify: bool,
     /// Property keys set for this mount only (`-o alluxio.user.file.writetype.default=THROUGH`), in the order given.
@@ -65,6 +68,7 @@ impl Default for MountOptions {
             attr_timeout: None,
             entry_timeout: None,
             passthrough: Passthrough::default(),
+            transport: None,
             verify: false,
             properties: Vec::new(),
         }
@@ -121,6 +125,7 @@ impl MountOptions {
             ("attr_timeout", Some(value)) => self.attr_timeout = Some(seconds(word, value)?),
             ("entry_timeout", Some(value)) => self.entry_timeout = Some(seconds(word, value)?),
             ("passthrough", value) => self.passthrough = passthrough(word, value)?,
+            ("transport", Some(value)) => self.transport = Some(transport(word, value)?),
             (key, Some(value)) if key.contains('.') => self.properties.push((key.to_owned(), value.to_owned())),
             (name, None) if self.apply_flag(name) => {}
             _ if unknown == Unknown::Ignore => {}
@@ -273,6 +278,10 @@ fn passthrough(word: &str, value: Option<&str>) -> FsResult<Passthrough> {
     }
 }
 
+fn transport(word: &str, value: &str) -> FsResult<TransportKind> {
+    TransportKind::from_word(value).ok_or_else(|| bad_value(word, "fuser or dev"))
+}
+
 fn bad_value(word: &str, wanted: &str) -> FsError {
     FsError::new(
         ErrorKind::InvalidArgument,
@@ -324,7 +333,7 @@ mod tests {
     fn each_word_has_its_effect() {
         let options = parsed(
             "ro,nosuid,allow_other,uid=1000,gid=0,umask=0027,max_background=64,attr_timeout=0.5,entry_timeout=600,\
-             passthrough=off,verify,default_permissions",
+             passthrough=off,transport=dev,verify,default_permissions",
         );
         assert!(options.read_only() && options.allow_other && options.verify);
         assert_eq!(options.flags, MsFlags::MS_RDONLY | MsFlags::MS_NOSUID);
@@ -336,6 +345,7 @@ mod tests {
         assert_eq!(options.attr_timeout, Some(Duration::from_millis(500)));
         assert_eq!(options.entry_timeout, Some(Duration::from_secs(600)));
         assert_eq!(options.passthrough, Passthrough::Off);
+        assert_eq!(options.transport, Some(TransportKind::Dev));
         assert_eq!(options.flag_words(), ["ro", "nosuid"]);
     }
 
@@ -399,6 +409,8 @@ mod tests {
             "entry_timeout=1e99",
             "entry_timeout=inf",
             "passthrough=maybe",
+            "transport=",
+            "transport=tcp",
         ] {
             assert!(refused(word).contains(word), "{word}");
         }

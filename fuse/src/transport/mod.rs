@@ -1,28 +1,29 @@
-//! The kernel's requests, translated: fuser on one side, [`crate::vfs`] on the other. Nothing about files is decided here.
+//! The kernel's requests, translated. Nothing about files is decided here.
 //!
-//! Requests arrive on fuser's threads. Each becomes a future that is polled once on the spot, which is all that a call
-//! within the process needs; what has to wait goes to the runtime, so that the threads never block on a slow store.
+//! [`operations`] says every request once. Beneath it two transports bring requests in and answers out: [`fuser`](mod@fuser)
+//! by the crate of that name, and [`dev`] over `/dev/fuse` by ourselves, which hands on what the crate does not.
+//!
+//! Requests arrive on the transport's threads. Each becomes a future that is polled once on the spot, which is all that a
+//! call within the process needs; what has to wait goes to the runtime, so that the threads never block on a slow store.
 
-mod identity;
-mod operations;
-mod reply;
+pub mod fuser;
+pub mod operations;
 
-use crate::vfs::{KernelCache, Vfs};
-use alluxio_common::sync::Mutex;
+use crate::vfs::Vfs;
 use alluxio_proto::{FsError, FsResult};
-use fuser::{BackgroundSession, INodeNo, Notifier, Session, SessionACL};
-use identity::Identity;
-use std::collections::HashMap;
-use std::ffi::OsStr;
+use operations::{Caches, Node, Notify, Operations, ServedVfs};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
 
 /// Threads that read requests. More on two cores was slower when measured.
 const THREADS: usize = 2;
+
+/// Largest request for data; the kernel's own bound is `fs.fuse.max_pages_limit`.
+const MAX_WRITE_BYTES: u32 = 1 << 20;
 
 /// How the kernel's side of a mount behaves.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct KernelOptions {
     pub max_background: u16,
     /// Other users than the one who mounted may come in.
     pub allow_other: bool,
+    /// Who talks to the kernel.
+    pub transport: TransportKind,
 }
 
 impl Default for KernelOptions {
@@ -47,25 +50,37 @@ impl Default for KernelOptions {
             umask: 0,
             max_background: 128,
             allow_other: true,
+            transport: TransportKind::default(),
         }
     }
 }
 
-/// Inodes that the kernel knows, by its count of look-ups; what a reset has to invalidate.
-type Known = Arc<Mutex<HashMap<u64, u64>>>;
+/// Who talks to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransportKind {
+    /// The crate `fuser`.
+    #[default]
+    Fuser,
+    /// Our own session over `/dev/fuse`.
+    Dev,
+}
 
-/// The file system as fuser sees it.
-struct KernelFs {
-    vfs: Arc<Vfs>,
-    runtime: Handle,
-    identity: Arc<Identity>,
-    options: KernelOptions,
-    known: Known,
+impl TransportKind {
+    /// As `-o transport=` and `alluxio.fuse.transport` say it.
+    pub fn from_word(word: &str) -> Option<TransportKind> {
+        match word {
+            "fuser" => Some(TransportKind::Fuser),
+            "dev" => Some(TransportKind::Dev),
+            _ => None,
+        }
+    }
 }
 
 /// A mount that is being served.
-pub struct KernelSession {
-    session: BackgroundSession,
+#[derive(Debug)]
+pub enum KernelSession {
+    /// By the crate.
+    Fuser(fuser::FuserSession),
 }
 
 /// Serves a mount on its `/dev/fuse` descriptor until it is unmounted.
@@ -73,31 +88,30 @@ pub struct KernelSession {
 /// # Errors
 /// If the kernel refuses the handshake.
 pub fn serve(vfs: &Arc<Vfs>, fuse_dev: OwnedFd, options: &KernelOptions, runtime: &Handle) -> FsResult<KernelSession> {
-    let known = Known::default();
-    let fs = KernelFs {
-        vfs: Arc::clone(vfs),
-        runtime: runtime.clone(),
-        identity: Arc::default(),
-        options: options.clone(),
-        known: Arc::clone(&known),
-    };
-    let mut config = fuser::Config::default();
-    config.n_threads = Some(THREADS);
-    let acl = if options.allow_other {
-        SessionACL::All
-    } else {
-        SessionACL::Owner
-    };
-    let start = || Session::from_fd(fs, fuse_dev, acl, config)?.spawn();
-    let session = start().map_err(|error| FsError::from_io("start the FUSE session", &error))?;
-    let cache = Cache {
-        notifier: session.notifier(),
-        known,
-        root: vfs.root(),
-    };
+    let served = ServedVfs::new(Arc::clone(vfs), options.clone());
+    let known = served.known();
+    let (session, notifier) = serve_operations(Arc::new(served), fuse_dev, options, runtime)?;
     let _guard = runtime.enter();
-    vfs.start_background(cache);
-    Ok(KernelSession { session })
+    vfs.start_background(Caches::new(notifier, known, vfs.root()));
+    Ok(session)
+}
+
+/// Serves any operations; [`serve`] does it with those of a [`Vfs`].
+///
+/// # Errors
+/// If the kernel refuses the handshake, or the operations do.
+pub fn serve_operations<O: Operations>(
+    operations: Arc<O>,
+    fuse_dev: OwnedFd,
+    options: &KernelOptions,
+    runtime: &Handle,
+) -> FsResult<(KernelSession, Notifier)> {
+    let started = match options.transport {
+        TransportKind::Dev => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+        TransportKind::Fuser => fuser::start(operations, fuse_dev, options, runtime)
+            .map(|(session, notifier)| (KernelSession::Fuser(session), Notifier::Fuser(notifier))),
+    };
+    started.map_err(|error| FsError::from_io("start the FUSE session", &error))
 }
 
 impl KernelSession {
@@ -106,7 +120,10 @@ impl KernelSession {
     /// # Errors
     /// If the connection ended in another way than by unmounting.
     pub fn wait(self) -> FsResult<()> {
-        match self.session.join() {
+        let ended = match self {
+            KernelSession::Fuser(session) => session.join(),
+        };
+        match ended {
             Ok(()) => Ok(()),
             // The connection was aborted, which unmounts too.
             Err(error)
@@ -120,89 +137,51 @@ impl KernelSession {
             Err(error) => Err(FsError::from_io("serve the FUSE session", &error)),
         }
     }
-}
 
-impl KernelFs {
-    /// Runs an operation: here and now as far as it goes without waiting.
-    fn run(&self, operation: impl Future<Output = ()> + Send + 'static) {
-        let _guard = self.runtime.enter();
-        let mut operation: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(operation);
-        // The waker of the first poll wakes nobody: what is pending is polled again by the runtime, with its own.
-        if operation
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-            .is_pending()
-        {
-            self.runtime.spawn(operation);
-        }
-    }
-
-    /// Inode id of a FUSE node id: the kernel calls the mounted folder 1.
-    fn inode(&self, ino: INodeNo) -> u64 {
-        if ino == INodeNo::ROOT { self.vfs.root() } else { ino.0 }
-    }
-}
-
-/// Counts a look-up of the kernel.
-fn remember(known: &Known, inode: u64) {
-    *known.lock().entry(inode).or_default() += 1;
-}
-
-/// The kernel's caches behind fuser's notifier.
-struct Cache {
-    notifier: Notifier,
-    known: Known,
-    root: u64,
-}
-
-impl Cache {
-    fn ino(&self, inode: u64) -> INodeNo {
-        if inode == self.root {
-            INodeNo::ROOT
-        } else {
-            INodeNo(inode)
+    /// Whether the mount is gone.
+    pub fn is_finished(&self) -> bool {
+        match self {
+            KernelSession::Fuser(session) => session.is_finished(),
         }
     }
 }
 
-/// The kernel says ENOENT of what it does not cache, which is as good.
-fn note(result: std::io::Result<()>) {
-    if let Err(error) = result
-        && !matches!(
-            error.raw_os_error(),
-            Some(libc::ENOENT | libc::ENOTDIR | libc::ENOTEMPTY | libc::ENOTCONN | libc::ENODEV)
-        )
-    {
-        tracing::debug!(%error, "invalidate a kernel cache");
+/// Tells the kernel what is stale.
+#[derive(Debug)]
+pub enum Notifier {
+    /// By the crate.
+    Fuser(fuser::FuserNotifier),
+}
+
+impl Notify for Notifier {
+    fn inval_inode(&self, node: Node, offset: i64, length: i64) -> io::Result<()> {
+        match self {
+            Notifier::Fuser(notifier) => notifier.inval_inode(node, offset, length),
+        }
+    }
+
+    fn inval_entry(&self, parent: Node, name: &[u8]) -> io::Result<()> {
+        match self {
+            Notifier::Fuser(notifier) => notifier.inval_entry(parent, name),
+        }
+    }
+
+    fn delete(&self, parent: Node, child: Node, name: &[u8]) -> io::Result<()> {
+        match self {
+            Notifier::Fuser(notifier) => notifier.delete(parent, child, name),
+        }
     }
 }
 
-impl KernelCache for Cache {
-    fn inode(&self, inode: u64, data: bool) {
-        // A negative offset leaves the pages alone.
-        note(self.notifier.inval_inode(self.ino(inode), if data { 0 } else { -1 }, 0));
-    }
+/// A future that waits.
+type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-    fn entry(&self, parent: u64, name: &[u8], child: u64) {
-        let (parent, name) = (self.ino(parent), OsStr::from_bytes(name));
-        if child == 0 {
-            note(self.notifier.inval_entry(parent, name));
-        } else {
-            note(self.notifier.delete(parent, self.ino(child), name));
-        }
-        // Pages of a directory are its cached listing.
-        note(self.notifier.inval_inode(parent, 0, 0));
-    }
-
-    fn reset(&self) {
-        let known: Vec<u64> = self.known.lock().keys().copied().collect();
-        tracing::info!(
-            "changes by others were missed: invalidating {} inodes in the kernel",
-            known.len()
-        );
-        for inode in known {
-            note(self.notifier.inval_inode(self.ino(inode), 0, 0));
-        }
-        note(self.notifier.inval_inode(INodeNo::ROOT, 0, 0));
+/// Runs a request as far as it goes without waiting: here and now, in the runtime's context. The waker wakes nobody: who
+/// gets the future back has it polled again by the runtime, with its own.
+fn run_here<T>(request: impl Future<Output = T> + Send + 'static) -> Result<T, Waiting<T>> {
+    let mut request: Waiting<T> = Box::pin(request);
+    match request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Ok(done),
+        Poll::Pending => Err(request),
     }
 }

@@ -23,7 +23,6 @@ pub struct LocalFile {
     /// Read-write where the worker allows it, so that a writer can join the readers.
     pub file: File,
     writable: bool,
-    identity: (u64, u64),
     /// Whatever the transport keeps with it (the backing id): dropped with the last open.
     pub kernel: OnceLock<Box<dyn Any + Send + Sync>>,
 }
@@ -31,14 +30,9 @@ pub struct LocalFile {
 impl LocalFile {
     fn new(fd: OwnedFd) -> FsResult<Arc<LocalFile>> {
         let (file, writable) = reopen_writable(File::from(fd));
-        let identity = file
-            .metadata()
-            .map(|meta| (meta.dev(), meta.ino()))
-            .map_err(|error| FsError::from_io("fstat a worker's file", &error))?;
         Ok(Arc::new(LocalFile {
             file,
             writable,
-            identity,
             kernel: OnceLock::new(),
         }))
     }
@@ -59,6 +53,19 @@ impl LocalFile {
             mtime_ns: meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
         };
         Ok((stamp, meta.ctime() * 1_000_000_000 + meta.ctime_nsec()))
+    }
+}
+
+/// Whether both are there and descriptors of one file.
+fn same_file(one: Option<&Arc<LocalFile>>, other: Option<&Arc<LocalFile>>) -> FsResult<bool> {
+    let identity = |local: &LocalFile| {
+        let meta = local.file.metadata();
+        meta.map(|meta| (meta.dev(), meta.ino()))
+            .map_err(|error| FsError::from_io("fstat a worker's file", &error))
+    };
+    match (one, other) {
+        (Some(one), Some(other)) => Ok(identity(one)? == identity(other)?),
+        _ => Ok(false),
     }
 }
 
@@ -353,10 +360,11 @@ impl Vfs {
         }
         let keep_cache = self.closed.lock().get(&open.id) == Some(&source.version);
         let local = self.complete_local_file(open.id, &source).await?;
+        let is_same = same_file(state.local.as_ref(), local.as_ref())?;
         match (&state.local, local) {
             (None, Some(file)) if state.opens == 0 => state.local = Some(file),
             // The local file was evicted and fetched again, or is another version: the kernel cannot have both at once.
-            (Some(old), new) if new.as_ref().is_none_or(|new| new.identity != old.identity) => {
+            (Some(_), _) if !is_same => {
                 let why = format!(
                     "open inode {}: an older version of it is still open on this host; close that first",
                     open.id
@@ -498,9 +506,10 @@ impl Vfs {
             return Err(incomplete("OpenWrite"));
         };
         let local = response.fd.map(LocalFile::new).transpose()?;
+        let is_same = same_file(state.local.as_ref(), local.as_ref())?;
         match (&state.local, local) {
             (None, Some(file)) if state.opens == 0 => state.local = Some(file),
-            (Some(old), Some(new)) if old.identity == new.identity && old.writable => {}
+            (Some(old), Some(_)) if is_same && old.writable => {}
             (Some(_), _) => {
                 let why = format!(
                     "open inode {} for writing: an older version of it is still open on this host; close that first",

@@ -4,16 +4,19 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use alluxio_fuse::mount::{MountOptions, Mounted};
-use alluxio_proto::{FsError, FsResult};
-use fuser::{
-    BackgroundSession, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner, OpenFlags,
-    ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyStatfs, Request, Session, SessionACL,
+use alluxio_fuse::transport::operations::{
+    Answer, Asker, Attributes, Capacity, Entry, Errno, Features, Fh, Listed, Listing, Node, OpenFlags, Opened,
+    Operations, Register, Stat,
 };
+use alluxio_fuse::transport::{KernelOptions, KernelSession, TransportKind, serve_operations};
+use alluxio_proto::FsResult;
+use bytes::Bytes;
 use nix::mount::{MntFlags, umount2};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+use tokio::runtime::Runtime;
 
 /// After this a test has failed, and its mount is ended by force.
 pub const TEST_TIME_MAX: Duration = Duration::from_secs(30);
@@ -23,75 +26,109 @@ pub const NAME: &str = "hello";
 pub const CONTENT: &[u8] = b"hello, world\n";
 
 /// One folder with one file.
+#[derive(Default)]
 pub struct OneFile {
+    /// Refuses to start with this.
+    pub refuses: Option<Errno>,
     /// Dropped with the file system, so that a test can wait for that.
     pub alive: Option<Sender<()>>,
 }
 
-fn attr(ino: INodeNo) -> FileAttr {
-    let (kind, perm, size, nlink) = match ino {
-        INodeNo::ROOT => (FileType::Directory, 0o755, 4096, 2),
-        _ => (FileType::RegularFile, 0o644, CONTENT.len() as u64, 1),
+/// The node of [`NAME`].
+const FILE: Node = Node(2);
+
+fn attributes(node: Node) -> Attributes {
+    let (mode, size, nlink) = match node {
+        Node::ROOT => (libc::S_IFDIR | 0o755, 4096, 2),
+        _ => (libc::S_IFREG | 0o644, CONTENT.len() as u64, 1),
     };
-    FileAttr {
-        ino,
+    let stat = Stat {
+        node: node.0,
         size,
         blocks: 1,
-        atime: SystemTime::UNIX_EPOCH,
-        mtime: SystemTime::UNIX_EPOCH,
-        ctime: SystemTime::UNIX_EPOCH,
-        crtime: SystemTime::UNIX_EPOCH,
-        kind,
-        perm,
+        mode,
         nlink,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
         blksize: 4096,
-        flags: 0,
+        ..Stat::default()
+    };
+    Attributes { stat, ttl: TTL }
+}
+
+fn entry(node: Node) -> Entry {
+    Entry {
+        attributes: attributes(node),
+        ttl: TTL,
     }
 }
 
 const TTL: Duration = Duration::from_secs(60);
 
-impl Filesystem for OneFile {
-    fn lookup(&self, _request: &Request, _parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        if name == NAME {
-            reply.entry(&TTL, &attr(INodeNo(2)), Generation(0));
+impl Operations for OneFile {
+    fn features(&self) -> Answer<Features> {
+        match self.refuses {
+            Some(errno) => Err(errno),
+            None => Ok(Features::default()),
+        }
+    }
+
+    async fn lookup(&self, _: Asker, _: Node, name: &[u8]) -> Answer<Entry> {
+        if name == NAME.as_bytes() {
+            Ok(entry(FILE))
         } else {
-            reply.error(Errno::ENOENT);
+            Err(Errno(libc::ENOENT))
         }
     }
 
-    fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        reply.attr(&TTL, &attr(ino));
+    async fn getattr(&self, _: Asker, node: Node, _: Option<Fh>) -> Answer<Attributes> {
+        Ok(attributes(node))
     }
 
-    fn read(
+    async fn open<B: Send + Sync + 'static>(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _handle: FileHandle,
-        offset: u64,
-        size: u32,
-        _flags: OpenFlags,
-        _owner: Option<LockOwner>,
-        reply: ReplyData,
-    ) {
+        _: Asker,
+        _: Node,
+        _: i32,
+        _: impl Register<B>,
+    ) -> Answer<Opened<B>> {
+        Ok(Opened {
+            fh: Fh(0),
+            flags: OpenFlags::default(),
+            backing: None,
+        })
+    }
+
+    async fn read(&self, _: Asker, _: Node, _: Fh, offset: u64, length: u32) -> Answer<Bytes> {
         let from = usize::try_from(offset).unwrap().min(CONTENT.len());
-        let to = (from + size as usize).min(CONTENT.len());
-        reply.data(&CONTENT[from..to]);
+        let to = (from + length as usize).min(CONTENT.len());
+        Ok(Bytes::from_static(&CONTENT[from..to]))
     }
 
-    fn readdir(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        if offset == 0 {
-            assert!(!reply.add(INodeNo(2), 1, FileType::RegularFile, NAME), "one entry fits");
+    async fn opendir(&self, _: Asker, _: Node) -> Answer<(Fh, OpenFlags)> {
+        Ok((Fh(0), OpenFlags::default()))
+    }
+
+    async fn readdir(&self, _: Asker, _: Node, _: Fh, cookie: u64, listing: &mut impl Listing) -> Answer<()> {
+        if cookie == 0 {
+            let listed = Listed {
+                name: NAME.as_bytes(),
+                next: 1,
+                entry: &entry(FILE),
+                is_dot: false,
+            };
+            assert!(listing.add(&listed), "one entry fits");
         }
-        reply.ok();
+        Ok(())
     }
 
-    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        reply.statfs(100, 50, 50, 10, 5, 4096, 255, 4096);
+    async fn statfs(&self, _: Asker, _: Node) -> Answer<Capacity> {
+        Ok(Capacity {
+            blocks: 100,
+            free: 50,
+            block_bytes: 4096,
+            files: 10,
+            files_free: 5,
+            name_bytes_max: 255,
+        })
     }
 }
 
@@ -99,30 +136,45 @@ impl Filesystem for OneFile {
 #[derive(Debug)]
 pub struct Served {
     pub mounted: Mounted,
-    pub session: BackgroundSession,
+    pub session: KernelSession,
+    /// Where what has to wait goes.
+    pub runtime: Runtime,
 }
 
 impl Served {
-    pub fn start(filesystem: impl Filesystem, at: &Path, options: &MountOptions, source: &str) -> FsResult<Served> {
+    pub fn start(filesystem: impl Operations, at: &Path, options: &MountOptions, source: &str) -> FsResult<Served> {
         let (mounted, connection) = Mounted::new(at, options, source)?;
-        let acl = if options.allow_other {
-            SessionACL::All
-        } else {
-            SessionACL::Owner
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let kernel = KernelOptions {
+            allow_other: options.allow_other,
+            transport: options.transport.unwrap_or_default(),
+            ..KernelOptions::default()
         };
-        let mut config = fuser::Config::default();
-        config.n_threads = Some(2);
-        let session = Session::from_fd(filesystem, connection, acl, config)
-            .and_then(Session::spawn)
-            .map_err(|error| FsError::from_io("start the session", &error))?;
+        let (session, _) = serve_operations(Arc::new(filesystem), connection, &kernel, runtime.handle())?;
         mounted.raise_read_ahead();
-        Ok(Served { mounted, session })
+        Ok(Served {
+            mounted,
+            session,
+            runtime,
+        })
     }
 
     /// Until somebody unmounts.
     pub fn wait(self) {
-        self.session.join().unwrap();
+        self.session.wait().unwrap();
         self.mounted.ended();
+    }
+}
+
+/// The words of `-o` for a transport.
+pub fn word(transport: TransportKind) -> &'static str {
+    match transport {
+        TransportKind::Fuser => "transport=fuser",
+        TransportKind::Dev => "transport=dev",
     }
 }
 

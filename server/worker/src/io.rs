@@ -118,9 +118,10 @@ pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> io::Result<()> {
 }
 
 /// Another open file description of the same file, also if its name is gone: a descriptor that is handed out shares
-/// neither position nor access mode with ours.
-pub(crate) fn reopen(file: &File, write: bool) -> io::Result<OwnedFd> {
+/// no position with ours. It can write: the kernel wants one backing file for readers and writers of an inode, and who
+/// may write was asked when the inode was opened.
+pub(crate) fn reopen(file: &File) -> io::Result<OwnedFd> {
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let file = OpenOptions::new().read(true).write(write).open(path)?;
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
     Ok(file.into())
 }

@@ -29,6 +29,15 @@ impl Core {
             length: source.length,
             mtime_ns: 0,
         };
+        let handing_out = request.want_fd && !request.verify;
+        if handing_out && let Some(file) = self.store.open_known(InodeId(request.inode), &source) {
+            opened.complete = true;
+            return Ok(WorkerResponse {
+                reply: WorkerReplyBody::OpenedFile(opened),
+                data: Bytes::new(),
+                fd: Some(file.into()),
+            });
+        }
         let Some(entry) = self.entry_for_read(InodeId(request.inode), &source).await? else {
             return Ok(WorkerResponse::message(WorkerReplyBody::OpenedFile(opened)));
         };
@@ -39,7 +48,6 @@ impl Core {
             }
         }
         let is_open = entry.is_open();
-        let handing_out = request.want_fd && !request.verify;
         let boot_id = self.store.layout.boot_id.clone();
         // Looking at an open file, and opening it again, does not wait for the disk; checking what is in it does.
         let is_quick = !handing_out || entry.trusted(&boot_id);
@@ -49,11 +57,7 @@ impl Core {
             let mut fd = None;
             if handing_out && complete {
                 complete = trust(entry, &boot_id)?;
-                fd = if complete {
-                    Some(io::reopen(&entry.data, false)?)
-                } else {
-                    None
-                };
+                fd = if complete { Some(io::reopen(&entry.data)?) } else { None };
             }
             Ok((stat, complete, fd))
         };

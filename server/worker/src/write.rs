@@ -398,7 +398,7 @@ fn opened(entry: &Entry, want_fd: bool) -> std::io::Result<WorkerResponse> {
     let mut fd = None;
     if want_fd && complete {
         entry.set_writable_fd_out()?;
-        fd = Some(io::reopen(&entry.data, true)?);
+        fd = Some(io::reopen(&entry.data)?);
     }
     let stat = io::stat(&entry.data)?;
     Ok(WorkerResponse {

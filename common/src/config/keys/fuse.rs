@@ -78,6 +78,16 @@ keys! {
         doc: "Threads that take requests from the kernel; 0: as many as cores, at least 2. Ours.",
     };
 
+    /// `alluxio.fuse.transport`.
+    pub const FUSE_TRANSPORT: Key = Key {
+        name: "alluxio.fuse.transport",
+        default: "fuser",
+        kind: Kind::Enum(&["fuser", "dev"]),
+        scope: Scope::Client,
+        doc: "Who talks to the kernel: `fuser`, the crate of that name, or `dev`, our own session over /dev/fuse, which \
+              hands on what the crate does not. Ours.",
+    };
+
     /// `alluxio.fuse.umount.timeout`.
     pub const FUSE_UMOUNT_TIMEOUT: Key = Key {
         name: "alluxio.fuse.umount.timeout",

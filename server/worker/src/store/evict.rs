@@ -81,8 +81,12 @@ impl Space {
     pub fn touch(&self, entry: &Entry) {
         let now = now_s();
         if entry.used_s.swap(now, Ordering::Relaxed) != now {
-            self.order.lock().promote(&entry.inode);
+            self.promote(entry.inode);
         }
+    }
+    /// It is used now.
+    pub fn promote(&self, inode: InodeId) {
+        self.order.lock().promote(&inode);
     }
     pub fn knows(&self, inode: InodeId) -> bool {
         self.order.lock().contains(&inode)

@@ -8,6 +8,7 @@ mod bitmap;
 mod content;
 mod entry;
 mod evict;
+mod known;
 mod layout;
 mod scan;
 mod sealing;
@@ -23,9 +24,11 @@ use crate::options::Settings;
 use crate::report::Reports;
 use alluxio_common::metrics::{Counter, Metrics};
 use alluxio_common::sync::Mutex;
+use alluxio_proto::master::ReadSource;
 use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId};
 use sidecar::LoadError;
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
@@ -43,6 +46,7 @@ pub(crate) struct Store {
     pub counters: Counters,
     loaded: Mutex<HashMap<InodeId, Arc<Entry>>>,
     loaded_max: usize,
+    known: known::Known,
     load_locks: Vec<Mutex<()>>,
     evicting: Mutex<()>,
     started: SystemTime,
@@ -77,6 +81,7 @@ impl Store {
             },
             loaded: Mutex::new(HashMap::new()),
             loaded_max: settings.files_loaded_max,
+            known: known::Known::new(),
             load_locks: (0..LOAD_LOCKS).map(|_| Mutex::new(())).collect(),
             evicting: Mutex::new(()),
             started: SystemTime::now(),
@@ -88,6 +93,14 @@ impl Store {
         let entry = self.loaded.lock().get(&inode).cloned()?;
         self.space.touch(&entry);
         Some(entry)
+    }
+
+    /// The data file of just that committed version, if it is not loaded but known to be complete and right. `None` says
+    /// nothing.
+    pub fn open_known(&self, inode: InodeId, source: &ReadSource) -> Option<File> {
+        let file = self.known.open(&self.layout, inode, source)?;
+        self.space.promote(inode);
+        Some(file)
     }
 
     /// The entry, from disk if need be.
@@ -105,6 +118,7 @@ impl Store {
         if let Some(entry) = self.loaded.lock().get(&inode) {
             return Ok(Some(Arc::clone(entry)));
         }
+        self.known.forget(inode);
         match Entry::load(&self.layout, inode) {
             Ok(Some(entry)) => Ok(Some(self.insert(entry))),
             Ok(None) => Ok(None),
@@ -131,6 +145,7 @@ impl Store {
             let why = format!("inode {inode} was opened by somebody else meanwhile");
             return Err(FsError::new(ErrorKind::Stale, why));
         }
+        self.known.forget(inode);
         let entry = Entry::create(&self.layout, header)
             .map_err(|error| FsError::from_io(format!("make the local file of inode {inode}"), &error))?;
         self.space.set(inode, 0, true);
@@ -186,7 +201,10 @@ impl Store {
             let mut surplus = loaded.len() / 8 + 1;
             loaded.retain(|_, e| {
                 let keep = surplus == 0 || Arc::strong_count(e) > 1 || e.is_open();
-                surplus -= usize::from(!keep);
+                if !keep {
+                    surplus -= 1;
+                    self.known.keep(e, &self.layout);
+                }
                 keep
             });
         }

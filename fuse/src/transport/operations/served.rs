@@ -1,0 +1,442 @@
+//! The operations over the [`Vfs`]: numbers of this host become names of the namespace, errors become errnos.
+
+use super::*;
+use crate::transport::KernelOptions;
+use crate::vfs::{Changes, DataPath, OpenedHandle, Vfs};
+use alluxio_common::users::{self, Cache};
+use alluxio_proto::types::{Attr, Caller, FileKind};
+use alluxio_proto::{FsError, FsResult};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Block size that stat reports; what programs choose their buffers by.
+const STAT_BLOCK_BYTES: u32 = 128 << 10;
+/// Block size that statfs counts in.
+const STATFS_BLOCK_BYTES: u64 = 4096;
+/// Longest name.
+const NAME_BYTES_MAX: u32 = 255;
+/// What Linux calls the overflow id: an owner whom this host does not know.
+const NOBODY: u32 = 65534;
+/// Permission bits.
+const PERMISSIONS: u32 = 0o7777;
+/// Cookies of a listing begin after `.` and `..`.
+const DOTS: u64 = 2;
+/// How long an answer of the name service is believed. It may be slow, and a request may not wait for it each time.
+const CALLER_KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// The file system of a mount.
+pub struct ServedVfs {
+    vfs: Arc<Vfs>,
+    options: KernelOptions,
+    callers: Cache<(u32, u32), Arc<Caller>>,
+    known: Known,
+}
+
+impl ServedVfs {
+    /// Serves a vfs as the options say.
+    pub fn new(vfs: Arc<Vfs>, options: KernelOptions) -> ServedVfs {
+        ServedVfs {
+            vfs,
+            options,
+            callers: Cache::new(),
+            known: Known::default(),
+        }
+    }
+
+    /// What the kernel knows of it.
+    pub fn known(&self) -> Known {
+        self.known.clone()
+    }
+
+    /// The caller with a user and primary group id: with all groups of the user, as a server of files sees it.
+    fn caller(&self, by: Asker) -> Arc<Caller> {
+        self.callers.get(&(by.uid, by.gid), CALLER_KEPT_FOR, |&(uid, gid)| {
+            let mut groups = vec![users::gid_to_name(gid)];
+            for group in users::groups_of(uid) {
+                if !groups.contains(&group) {
+                    groups.push(group);
+                }
+            }
+            let user = users::uid_to_name(uid);
+            Arc::new(Caller { user, groups })
+        })
+    }
+
+    /// Inode id of a node.
+    fn inode(&self, node: Node) -> u64 {
+        if node == Node::ROOT { self.vfs.root() } else { node.0 }
+    }
+
+    /// Node of an inode id.
+    fn node(&self, inode: u64) -> Node {
+        if inode == self.vfs.root() {
+            Node::ROOT
+        } else {
+            Node(inode)
+        }
+    }
+
+    fn stat(&self, attr: &Attr) -> Stat {
+        let uid = || users::name_to_uid(&attr.owner).unwrap_or(NOBODY);
+        let gid = || users::name_to_gid(&attr.group).unwrap_or(NOBODY);
+        Stat {
+            node: self.node(attr.inode).0,
+            size: attr.size,
+            blocks: attr.size.div_ceil(512),
+            atime_ns: attr.atime_ns,
+            mtime_ns: attr.mtime_ns,
+            ctime_ns: attr.ctime_ns,
+            btime_ns: attr.btime_ns,
+            mode: file_type(attr.kind()) | (attr.mode & PERMISSIONS & !self.options.umask),
+            nlink: attr.nlink.max(1),
+            uid: self.options.uid.unwrap_or_else(uid),
+            gid: self.options.gid.unwrap_or_else(gid),
+            rdev: attr.rdev as u32,
+            blksize: STAT_BLOCK_BYTES,
+        }
+    }
+
+    fn attributes(&self, attr: &Attr) -> Attributes {
+        Attributes {
+            stat: self.stat(attr),
+            ttl: self.vfs.ttl(attr),
+        }
+    }
+
+    /// An entry, which the kernel counts as a look-up.
+    fn entry(&self, attr: &Attr) -> Entry {
+        self.known.remember(attr.inode);
+        self.listed(attr)
+    }
+
+    fn listed(&self, attr: &Attr) -> Entry {
+        let attributes = self.attributes(attr);
+        Entry {
+            attributes,
+            ttl: attributes.ttl,
+        }
+    }
+
+    /// How an open is answered. Registers the local file with the kernel, or finds what its other opens registered. Where
+    /// the kernel cannot take it, the inode goes through the daemon.
+    async fn opened<B: Send + Sync + 'static>(
+        &self,
+        handle: OpenedHandle,
+        register: impl Register<B>,
+    ) -> FsResult<Opened<B>> {
+        let fh = Fh(handle.fh);
+        let flags = OpenFlags::default().with(OpenFlags::NOFLUSH, handle.no_flush);
+        let data = match handle.data {
+            DataPath::Local(file) => {
+                if file.kernel.get().is_none() {
+                    match register(&file.file) {
+                        // Somebody else may have been faster: then theirs is the inode's, and ours is closed.
+                        Ok(backing) => drop(file.kernel.set(Box::new(Arc::new(backing)))),
+                        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                            self.vfs.disable_passthrough("CAP_SYS_ADMIN is missing")
+                        }
+                        Err(error) => tracing::debug!(%error, "register a backing file; it goes through the daemon"),
+                    }
+                }
+                let kept = file.kernel.get().and_then(|kept| kept.downcast_ref::<Arc<B>>());
+                if let Some(backing) = kept.cloned() {
+                    let backing = Some(backing);
+                    return Ok(Opened { fh, flags, backing });
+                }
+                self.vfs.demote(handle.fh).await?
+            }
+            daemon @ DataPath::Daemon { .. } => daemon,
+        };
+        let flags = match data {
+            DataPath::Daemon { keep_cache, direct } => flags
+                .with(OpenFlags::KEEP_CACHE, keep_cache && !direct)
+                .with(OpenFlags::DIRECT_IO, direct),
+            DataPath::Local(_) => flags,
+        };
+        Ok(Opened {
+            fh,
+            flags,
+            backing: None,
+        })
+    }
+}
+
+impl Operations for ServedVfs {
+    fn features(&self) -> Answer<Features> {
+        Ok(Features {
+            passthrough: self.vfs.is_passthrough(),
+            max_background: self.options.max_background,
+            ..Features::default()
+        })
+    }
+
+    fn lacks_passthrough(&self, why: &str) {
+        self.vfs.disable_passthrough(why);
+    }
+
+    // Names.
+
+    async fn lookup(&self, by: Asker, parent: Node, name: &[u8]) -> Answer<Entry> {
+        let parent = self.inode(parent);
+        let found = self.vfs.lookup(&self.caller(by), parent, name).await;
+        found.map(|attr| self.entry(&attr)).map_err(told("lookup", parent))
+    }
+
+    fn forget(&self, node: Node, lookups: u64) {
+        self.known.forget(self.inode(node), lookups);
+    }
+
+    async fn readlink(&self, by: Asker, node: Node) -> Answer<Bytes> {
+        let inode = self.inode(node);
+        let target = self.vfs.readlink(&self.caller(by), inode).await;
+        target.map_err(told("readlink", inode))
+    }
+
+    async fn symlink(&self, by: Asker, parent: Node, name: &[u8], target: &[u8]) -> Answer<Entry> {
+        let parent = self.inode(parent);
+        let made = self.vfs.symlink(&self.caller(by), parent, name, target).await;
+        made.map(|attr| self.entry(&attr)).map_err(told("symlink", parent))
+    }
+
+    async fn mknod(&self, by: Asker, new: NewName<'_>, rdev: u32) -> Answer<Entry> {
+        let parent = self.inode(new.parent);
+        let kind = match new.mode & libc::S_IFMT {
+            libc::S_IFREG | 0 => FileKind::File,
+            libc::S_IFIFO => FileKind::Fifo,
+            libc::S_IFSOCK => FileKind::Socket,
+            libc::S_IFCHR => FileKind::CharDevice,
+            libc::S_IFBLK => FileKind::BlockDevice,
+            _ => return Err(Errno::INVAL),
+        };
+        let mode = new.mode & PERMISSIONS;
+        let made = self
+            .vfs
+            .mknod(&self.caller(by), parent, new.name, kind, mode, u64::from(rdev))
+            .await;
+        made.map(|attr| self.entry(&attr)).map_err(told("mknod", parent))
+    }
+
+    async fn mkdir(&self, by: Asker, new: NewName<'_>) -> Answer<Entry> {
+        let parent = self.inode(new.parent);
+        let mode = new.mode & PERMISSIONS;
+        let made = self.vfs.mkdir(&self.caller(by), parent, new.name, mode).await;
+        made.map(|attr| self.entry(&attr)).map_err(told("mkdir", parent))
+    }
+
+    async fn unlink(&self, by: Asker, parent: Node, name: &[u8]) -> Answer<()> {
+        let parent = self.inode(parent);
+        let gone = self.vfs.unlink(&self.caller(by), parent, name).await;
+        gone.map_err(told("unlink", parent))
+    }
+
+    async fn rmdir(&self, by: Asker, parent: Node, name: &[u8]) -> Answer<()> {
+        let parent = self.inode(parent);
+        let gone = self.vfs.rmdir(&self.caller(by), parent, name).await;
+        gone.map_err(told("rmdir", parent))
+    }
+
+    async fn rename(&self, by: Asker, from: (Node, &[u8]), to: (Node, &[u8]), flags: u32) -> Answer<()> {
+        let (from, to) = ((self.inode(from.0), from.1), (self.inode(to.0), to.1));
+        let renamed = self.vfs.rename(&self.caller(by), from, to, flags).await;
+        renamed.map_err(told("rename", from.0))
+    }
+
+    // Attributes.
+
+    async fn getattr(&self, by: Asker, node: Node, _: Option<Fh>) -> Answer<Attributes> {
+        let inode = self.inode(node);
+        let attr = self.vfs.getattr(&self.caller(by), inode).await;
+        attr.map(|attr| self.attributes(&attr)).map_err(told("getattr", inode))
+    }
+
+    async fn setattr(&self, by: Asker, node: Node, set: SetAttributes) -> Answer<Attributes> {
+        let inode = self.inode(node);
+        let now = |time| matches!(time, None | Some(SetTime::Now));
+        let changes = Changes {
+            mode: set.mode.map(|mode| mode & PERMISSIONS),
+            owner: set.uid.map(users::uid_to_name),
+            group: set.gid.map(users::gid_to_name),
+            size: set.size,
+            times_now: (set.atime.is_some() || set.mtime.is_some()) && now(set.atime) && now(set.mtime),
+            atime_ns: set.atime.map(nanoseconds),
+            mtime_ns: set.mtime.map(nanoseconds),
+        };
+        let fh = set.fh.map(|fh| fh.0);
+        let attr = self.vfs.setattr(&self.caller(by), inode, changes, fh).await;
+        attr.map(|attr| self.attributes(&attr)).map_err(told("setattr", inode))
+    }
+
+    async fn statfs(&self, by: Asker, node: Node) -> Answer<Capacity> {
+        let inode = self.inode(node);
+        let stat = self.vfs.statfs(&self.caller(by), inode).await;
+        let stat = stat.map_err(told("statfs", inode))?;
+        Ok(Capacity {
+            blocks: stat.total_bytes / STATFS_BLOCK_BYTES,
+            free: stat.free_bytes / STATFS_BLOCK_BYTES,
+            block_bytes: STATFS_BLOCK_BYTES as u32,
+            files: stat.files,
+            files_free: u64::from(u32::MAX),
+            name_bytes_max: NAME_BYTES_MAX,
+        })
+    }
+
+    // Files.
+
+    async fn open<B: Send + Sync + 'static>(
+        &self,
+        by: Asker,
+        node: Node,
+        flags: i32,
+        register: impl Register<B>,
+    ) -> Answer<Opened<B>> {
+        let inode = self.inode(node);
+        let opened = match self.vfs.open(&self.caller(by), inode, flags).await {
+            Ok(handle) => self.opened(handle, register).await,
+            Err(error) => Err(error),
+        };
+        opened.map_err(told("open", inode))
+    }
+
+    async fn create<B: Send + Sync + 'static>(
+        &self,
+        by: Asker,
+        new: NewName<'_>,
+        flags: i32,
+        register: impl Register<B>,
+    ) -> Answer<(Entry, Opened<B>)> {
+        let parent = self.inode(new.parent);
+        let mode = new.mode & PERMISSIONS;
+        let created = match self.vfs.create(&self.caller(by), parent, new.name, mode, flags).await {
+            Ok((attr, handle)) => self.opened(handle, register).await.map(|opened| (attr, opened)),
+            Err(error) => Err(error),
+        };
+        let (attr, opened) = created.map_err(told("create", parent))?;
+        Ok((self.entry(&attr), opened))
+    }
+
+    async fn read(&self, _: Asker, node: Node, fh: Fh, offset: u64, length: u32) -> Answer<Bytes> {
+        let data = self.vfs.read_at(fh.0, offset, u64::from(length)).await;
+        data.map_err(told("read", node.0))
+    }
+
+    async fn write(&self, _: Asker, node: Node, fh: Fh, offset: u64, data: Bytes) -> Answer<u32> {
+        let written = self.vfs.write_at(fh.0, offset, data).await;
+        // A request is far smaller than 4 GiB.
+        written.map(|bytes| bytes as u32).map_err(told("write", node.0))
+    }
+
+    async fn flush(&self, _: Asker, node: Node, fh: Fh, _: Owner) -> Answer<()> {
+        self.vfs.flush(fh.0).await.map_err(told("flush", node.0))
+    }
+
+    async fn release(&self, node: Node, fh: Fh, _: Option<Owner>) -> Answer<()> {
+        self.vfs.release(fh.0).await;
+        self.vfs.spawn_linger(self.inode(node));
+        Ok(())
+    }
+
+    async fn fsync(&self, _: Asker, node: Node, fh: Fh, data_only: bool) -> Answer<()> {
+        self.vfs.fsync(fh.0, data_only).await.map_err(told("fsync", node.0))
+    }
+
+    async fn fallocate(&self, _: Asker, node: Node, fh: Fh, offset: u64, length: u64, mode: i32) -> Answer<()> {
+        let allocated = self.vfs.fallocate(fh.0, offset, length, mode).await;
+        allocated.map_err(told("fallocate", node.0))
+    }
+
+    // Directories.
+
+    async fn opendir(&self, by: Asker, node: Node) -> Answer<(Fh, OpenFlags)> {
+        let inode = self.inode(node);
+        let opened = self.vfs.opendir(&self.caller(by), inode).await;
+        let (fh, keep) = opened.map_err(told("opendir", inode))?;
+        Ok((Fh(fh), OpenFlags::CACHE_DIR.with(OpenFlags::KEEP_CACHE, keep)))
+    }
+
+    async fn readdir(&self, by: Asker, node: Node, fh: Fh, cookie: u64, listing: &mut impl Listing) -> Answer<()> {
+        let failed = |error| told("readdir", node.0)(error);
+        let (own, parent) = self.vfs.dir_inodes(fh.0).map_err(failed)?;
+        let dots: [(u64, u64, &[u8]); 2] = [(1, own, b"."), (DOTS, parent, b"..")];
+        for (next, inode, name) in dots.into_iter().skip(usize::try_from(cookie).unwrap_or(usize::MAX)) {
+            // The kernel takes no attributes from these two, but wants to see a directory.
+            let mut entry = Entry::default();
+            entry.attributes.stat.node = self.node(inode).0;
+            entry.attributes.stat.mode = libc::S_IFDIR;
+            let listed = Listed {
+                name,
+                next,
+                entry: &entry,
+                is_dot: true,
+            };
+            if !listing.add(&listed) {
+                return Ok(());
+            }
+        }
+        let entries = self
+            .vfs
+            .readdir(&self.caller(by), fh.0, cookie.saturating_sub(DOTS))
+            .await;
+        for found in entries.map_err(failed)? {
+            let entry = self.listed(&found.attr);
+            let listed = Listed {
+                name: &found.name,
+                next: found.next + DOTS,
+                entry: &entry,
+                is_dot: false,
+            };
+            if !listing.add(&listed) {
+                break;
+            }
+            if listing.plus() {
+                self.known.remember(found.attr.inode);
+            }
+        }
+        Ok(())
+    }
+
+    fn releasedir(&self, fh: Fh) {
+        self.vfs.releasedir(fh.0);
+    }
+
+    // Locks: getlk and setlk go here, release and flush above let go of them, and `features` asks the kernel for them.
+}
+
+/// The errno of an error; logged once, here where it leaves us: what the kernel will not tell the user.
+fn told(operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
+    move |error| {
+        let code = error.errno();
+        match code {
+            // Everyday answers.
+            libc::ENOENT | libc::EEXIST | libc::ENOTEMPTY | libc::EACCES | libc::EPERM => {
+                tracing::debug!(operation, inode, %error);
+            }
+            libc::EIO => tracing::warn!(operation, inode, %error, "EIO"),
+            _ => tracing::info!(operation, inode, %error),
+        }
+        Errno(code)
+    }
+}
+
+/// The type as part of a mode.
+fn file_type(kind: FileKind) -> u32 {
+    match kind {
+        FileKind::File => libc::S_IFREG,
+        FileKind::Directory => libc::S_IFDIR,
+        FileKind::Symlink => libc::S_IFLNK,
+        FileKind::Fifo => libc::S_IFIFO,
+        FileKind::Socket => libc::S_IFSOCK,
+        FileKind::CharDevice => libc::S_IFCHR,
+        FileKind::BlockDevice => libc::S_IFBLK,
+    }
+}
+
+/// A time as nanoseconds since 1970.
+fn nanoseconds(time: SetTime) -> i64 {
+    match time {
+        SetTime::At(ns) => ns,
+        SetTime::Now => {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+        }
+    }
+}
