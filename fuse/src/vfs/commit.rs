@@ -134,6 +134,8 @@ impl Vfs {
     pub(super) async fn finish_write(&self, open: &Arc<OpenInode>, state: &mut OpenState) {
         let Some(write) = state.write.take() else { return };
         *open.live.lock() = None;
+        // Readers that have it open read on.
+        state.source_is_old = state.opens > 0;
         let seal = Seal {
             inode: open.id,
             version: write.version,

@@ -85,7 +85,11 @@ impl Vfs {
         if state.foreign_lease.is_none() {
             return Ok(());
         }
-        let inode = handle.inode.id;
+        self.refresh_source(handle.inode.id, &mut state).await
+    }
+
+    /// Asks the master anew what the content of an open file is.
+    async fn refresh_source(&self, inode: u64, state: &mut OpenState) -> FsResult<()> {
         let request = Op::Open(alluxio_proto::master::Open {
             inode,
             read: true,
@@ -98,6 +102,7 @@ impl Vfs {
             Some(lease) => state.foreign_lease = Some(lease),
             None => {
                 state.foreign_lease = None;
+                state.source_is_old = false;
                 state.source = opened.read.unwrap_or_default();
                 state.workers = state.source.workers.clone();
             }
@@ -106,9 +111,12 @@ impl Vfs {
     }
 
     async fn server(&self, handle: &Handle) -> FsResult<Server> {
-        let state = handle.inode.state.lock().await;
+        let mut state = handle.inode.state.lock().await;
         if let Some(write) = &state.write {
             return Ok(Server::Home(Arc::clone(&write.home), write.version));
+        }
+        if state.source_is_old && state.foreign_lease.is_none() {
+            self.refresh_source(handle.inode.id, &mut state).await?;
         }
         if let Some(lease) = &state.foreign_lease {
             let address = lease.home.clone().unwrap_or_default();

@@ -120,6 +120,8 @@ pub(super) struct OpenState {
     /// Set: all opens pass through to it.
     pub local: Option<Arc<LocalFile>>,
     pub source: ReadSource,
+    /// What was written here is committed and closed since `source` was told: the master knows the newer one.
+    pub source_is_old: bool,
     pub workers: Vec<WorkerAddress>,
     /// The version is being written by another mount: its home serves reads of it.
     pub foreign_lease: Option<WriteLease>,
@@ -352,6 +354,7 @@ impl Vfs {
             return Ok(self.shared_path(state, false));
         }
         state.foreign_lease = None;
+        state.source_is_old = false;
         let source = opened.read.unwrap_or_default();
         let same = state.source.version == source.version && state.source.length == source.length;
         if state.opens > 0 && same {

@@ -88,7 +88,7 @@ impl ServedVfs {
             ctime_ns: attr.ctime_ns,
             btime_ns: attr.btime_ns,
             mode: file_type(attr.kind()) | (attr.mode & PERMISSIONS & !self.options.umask),
-            nlink: attr.nlink.max(1),
+            nlink: attr.nlink,
             uid: self.options.uid.unwrap_or_else(uid),
             gid: self.options.gid.unwrap_or_else(gid),
             rdev: attr.rdev as u32,
