@@ -101,15 +101,14 @@ impl MasterClient {
     }
 
     async fn ask<T: FromReply>(&self, caller: &Caller, op: Op, op_id: u64) -> FsResult<T> {
-        let request = self.request(caller, op, op_id);
-        // The common case costs no clone of a backoff, the rare one a clone of the request.
-        let mut error = match self.api.call(request.clone()).await {
+        // Operations share their bytes, so a clone of one is cheap; a caller is cloned for each try.
+        let mut error = match self.api.call(self.request(caller, op.clone(), op_id)).await {
             Ok(reply) => return unwrap(reply),
             Err(error) => error,
         };
         let mut backoff = self.retry.start();
         while error.is_retryable() && backoff.pause().await {
-            error = match self.api.call(request.clone()).await {
+            error = match self.api.call(self.request(caller, op.clone(), op_id)).await {
                 Ok(reply) => return unwrap(reply),
                 Err(error) => error,
             };

@@ -203,7 +203,11 @@ async fn forward(
             let _ = request.into_body().collect().await;
             let body = format!(
                 "<Error><Code>{}</Code><Message>injected</Message></Error>",
-                if code == 503 { "SlowDown" } else { "InternalError" }
+                match code {
+                    403 => "AccessDenied",
+                    503 => "SlowDown",
+                    _ => "InternalError",
+                }
             );
             return Ok(Response::builder()
                 .status(code)

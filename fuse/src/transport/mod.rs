@@ -8,15 +8,14 @@
 
 pub mod fuser;
 pub mod operations;
+pub mod park;
 
 use crate::vfs::Vfs;
 use alluxio_proto::{FsError, FsResult};
 use operations::{Caches, Node, Notify, Operations, ServedVfs};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
 
 /// Threads that read requests. More on two cores was slower when measured.
@@ -170,18 +169,5 @@ impl Notify for Notifier {
         match self {
             Notifier::Fuser(notifier) => notifier.delete(parent, child, name),
         }
-    }
-}
-
-/// A future that waits.
-type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// Runs a request as far as it goes without waiting: here and now, in the runtime's context. The waker wakes nobody: who
-/// gets the future back has it polled again by the runtime, with its own.
-fn run_here<T>(request: impl Future<Output = T> + Send + 'static) -> Result<T, Waiting<T>> {
-    let mut request: Waiting<T> = Box::pin(request);
-    match request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(done) => Ok(done),
-        Poll::Pending => Err(request),
     }
 }

@@ -12,11 +12,6 @@ use alluxio_proto::worker::{OpenStat, Seal, SetTimes, StatOpen, SyncOpen, Worker
 use alluxio_proto::{ErrorKind, FsError, FsResult};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How long the last close of a file waits before it tells worker and master: a file that is opened again at once costs
-/// nothing, and closes of many files share a journal entry.
-const LINGER: Duration = Duration::from_millis(20);
 
 impl Vfs {
     /// What close(2) waits for: what was written so far is committed.
@@ -70,7 +65,7 @@ impl Vfs {
     }
 
     /// Closes a handle. What is left to do happens in the background; errors were reported by flush.
-    pub async fn release(self: &Vfs, fh: u64) {
+    pub async fn release(&self, fh: u64) {
         let Some(handle) = self.handles.lock().remove(&fh) else {
             return;
         };
@@ -94,40 +89,6 @@ impl Vfs {
             self.closed.lock().put(open.id, state.source.version);
         }
         self.forget_if_unused(&open, &state);
-    }
-
-    /// Lets go of the open version, a moment after its last writer; to be spawned after [`Vfs::release`].
-    pub async fn linger(self: Arc<Vfs>, inode: u64) {
-        tokio::select! {
-            () = tokio::time::sleep(LINGER) => {}
-            () = self.shutdown.cancelled() => {}
-        }
-        let Some(open) = self.inodes.lock().get(&inode).cloned() else {
-            return;
-        };
-        let mut state = open.state.lock().await;
-        if state.write.as_ref().is_some_and(|write| write.writers == 0) {
-            self.finish_write(&open, &mut state).await;
-        }
-        if state.opens == 0 {
-            state.local = None;
-        }
-        self.forget_if_unused(&open, &state);
-    }
-
-    /// Whether an inode is still open for writing though no handle writes it.
-    pub fn lingers(&self, inode: u64) -> bool {
-        self.inodes
-            .lock()
-            .get(&inode)
-            .is_some_and(|open| open.live.lock().is_some())
-    }
-
-    /// Spawns the end of a release.
-    pub fn spawn_linger(self: &Arc<Vfs>, inode: u64) {
-        if self.lingers(inode) {
-            self.tasks.spawn(Arc::clone(self).linger(inode));
-        }
     }
 
     /// The last writer is gone: seal what changed since the last commit, and close the open version.

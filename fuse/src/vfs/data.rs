@@ -4,7 +4,7 @@ use super::Vfs;
 use super::commit::open_stat;
 use super::open::{Handle, OpenState};
 use alluxio_proto::master::{Op, Opened, ReadSource, UfsChanged};
-use alluxio_proto::types::{Caller, WorkerAddress};
+use alluxio_proto::types::Caller;
 use alluxio_proto::worker::{Allocate, Read, SetLength, StatOpen, TRANSFER_BYTES_MAX, WorkerReplyBody, Write};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi};
 use bytes::Bytes;
@@ -23,7 +23,7 @@ enum Server {
     /// The home of the version that is being written.
     Home(Arc<dyn WorkerApi>, u64),
     /// Anybody who has, or can fetch, the committed version.
-    Any(ReadSource, Vec<WorkerAddress>),
+    Any(ReadSource),
     /// The file is empty.
     Nobody,
 }
@@ -55,12 +55,12 @@ impl Vfs {
                     }
                     result
                 }
-                Server::Any(source, workers) => {
+                Server::Any(source) => {
                     let length = length.min(source.length.saturating_sub(offset));
                     if length == 0 {
                         return Ok(Bytes::new());
                     }
-                    let result = self.read_from_any(&handle, &source, &workers, offset, length).await;
+                    let result = self.read_from_any(&handle, &source, offset, length).await;
                     if let Err(error) = &result
                         && error.kind == ErrorKind::VersionMismatch
                     {
@@ -104,7 +104,6 @@ impl Vfs {
                 state.foreign_lease = None;
                 state.source_is_old = false;
                 state.source = opened.read.unwrap_or_default();
-                state.workers = state.source.workers.clone();
             }
         }
         Ok(())
@@ -135,23 +134,16 @@ impl Vfs {
         if state.source.length == 0 {
             return Ok(Server::Nobody);
         }
-        Ok(Server::Any(state.source.clone(), state.workers.clone()))
+        Ok(Server::Any(state.source.clone()))
     }
 
     /// Asks the workers in turn, each again only after all: one that is gone or has lost the data is passed over.
-    async fn read_from_any(
-        &self,
-        handle: &Handle,
-        source: &ReadSource,
-        workers: &[WorkerAddress],
-        offset: u64,
-        length: u64,
-    ) -> FsResult<Bytes> {
+    async fn read_from_any(&self, handle: &Handle, source: &ReadSource, offset: u64, length: u64) -> FsResult<Bytes> {
         let mut last = FsError::new(
             ErrorKind::Unavailable,
             format!("read inode {}: no worker is known; is one running?", handle.inode.id),
         );
-        for address in workers {
+        for address in &source.workers {
             let result = match self.workers.worker(address).await {
                 Ok(worker) => read_from(&worker, handle, source.clone(), offset, length, false).await,
                 Err(error) => Err(error),
@@ -178,7 +170,6 @@ impl Vfs {
         let source = opened.read.unwrap_or_default();
         if source.version != state.source.version {
             state.epoch += 1;
-            state.workers.clone_from(&source.workers);
             state.source = source;
         }
         if handle.has_read.load(std::sync::atomic::Ordering::Relaxed) {

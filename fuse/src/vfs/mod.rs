@@ -12,6 +12,7 @@
 mod commit;
 mod data;
 mod dir;
+mod linger;
 mod names;
 mod open;
 mod session;
@@ -76,6 +77,7 @@ pub struct Vfs {
     dirs: Mutex<HashMap<u64, Arc<dir::DirHandle>>>,
     closed: Mutex<LruCache<u64, u64>>,
     listed: Mutex<LruCache<u64, dir::DirStamp>>,
+    lingering: linger::Lingering,
     next_handle: AtomicU64,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -98,6 +100,7 @@ impl Vfs {
             dirs: Mutex::default(),
             closed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             listed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
+            lingering: linger::Lingering::default(),
             next_handle: AtomicU64::new(1),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),

@@ -7,7 +7,7 @@
 use super::Vfs;
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::{Close, Create, Empty, Op, Open, Opened, ReadSource, WriteLease};
-use alluxio_proto::types::{Attr, Caller, WorkerAddress, WriteType};
+use alluxio_proto::types::{Attr, Caller, WriteType};
 use alluxio_proto::worker::{OpenRead, OpenWrite, OpenedFile, WorkerReplyBody, WorkerRequest};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi, WorkerResponse};
 use bytes::Bytes;
@@ -122,7 +122,6 @@ pub(super) struct OpenState {
     pub source: ReadSource,
     /// What was written here is committed and closed since `source` was told: the master knows the newer one.
     pub source_is_old: bool,
-    pub workers: Vec<WorkerAddress>,
     /// The version is being written by another mount: its home serves reads of it.
     pub foreign_lease: Option<WriteLease>,
     pub write: Option<WriteState>,
@@ -379,7 +378,6 @@ impl Vfs {
         if state.opens > 0 {
             state.epoch += 1;
         }
-        state.workers.clone_from(&source.workers);
         state.source = source;
         Ok(self.shared_path(state, keep_cache))
     }
@@ -408,7 +406,13 @@ impl Vfs {
         };
         let request = OpenRead {
             inode,
-            source: Some(source.clone()),
+            // Who else has it is nothing to a worker.
+            source: Some(ReadSource {
+                version: source.version,
+                length: source.length,
+                workers: Vec::new(),
+                ufs: source.ufs.clone(),
+            }),
             want_fd: true,
             verify: false,
         };

@@ -2,6 +2,7 @@
 
 use crate::fill::Filler;
 use crate::options::Settings;
+use crate::quick::quick;
 use crate::store::{Entry, Store, blocking};
 use crate::ufs_clients::UfsClients;
 use alluxio_common::metrics::{Counter, Metrics};
@@ -59,10 +60,26 @@ pub(crate) async fn on_file<T: Send + 'static>(
     doing: &'static str,
     work: impl FnOnce(&Entry) -> std::io::Result<T> + Send + 'static,
 ) -> FsResult<T> {
+    blocking(named(entry, doing, work)).await
+}
+
+/// As [`on_file`], for work that takes no longer than a hop to another thread and back unless the disk is slow.
+pub(crate) async fn quickly_on_file<T: Send + 'static>(
+    entry: &Arc<Entry>,
+    doing: &'static str,
+    work: impl FnOnce(&Entry) -> std::io::Result<T> + Send + 'static,
+) -> FsResult<T> {
+    quick(named(entry, doing, work)).await
+}
+
+fn named<T, W: FnOnce(&Entry) -> std::io::Result<T>>(
+    entry: &Arc<Entry>,
+    doing: &'static str,
+    work: W,
+) -> impl FnOnce() -> FsResult<T> + use<T, W> {
     let entry = Arc::clone(entry);
-    blocking(move || {
+    move || {
         work(&entry)
             .map_err(|error| FsError::from_io(format!("{doing} the local file of inode {}", entry.inode), &error))
-    })
-    .await
+    }
 }

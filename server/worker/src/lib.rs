@@ -15,6 +15,7 @@ mod fill;
 mod io;
 mod options;
 mod persist;
+mod quick;
 mod read;
 mod report;
 mod seal;

@@ -4,6 +4,7 @@
 use crate::core::{Core, on_file, stale};
 use crate::fill::Failed;
 use crate::io;
+use crate::quick::quick;
 use crate::store::{Entry, Header, Local, blocking, chunks_of};
 use alluxio_proto::master::ReadSource;
 use alluxio_proto::worker::{Load, OpenRead, OpenedFile, Read, TRANSFER_BYTES_MAX, WorkerReplyBody};
@@ -215,7 +216,7 @@ impl Core {
             ..Header::default()
         };
         let store = Arc::clone(&self.store);
-        blocking(move || store.create(header)).await
+        quick(move || store.create(header)).await
     }
 
     /// The caller may know better than we where the version is in the under-storage.
@@ -241,6 +242,11 @@ impl Core {
     /// Reads from an entry; short only at its end.
     pub async fn read_entry(&self, entry: &Arc<Entry>, range: Range<u64>, stream: u64) -> FsResult<Bytes> {
         for _ in 0..ROUNDS_MAX {
+            let content = entry.committed_content();
+            if let Some(bytes) = content.and_then(|content| self.store.fresh.take(content, &range)) {
+                self.read_ahead(entry, &range, stream);
+                return Ok(bytes);
+            }
             let found = if range.end - range.start <= INLINE_BYTES_MAX {
                 entry
                     .read_local(range.clone(), true)

@@ -1,11 +1,11 @@
 //! Seal, Drop and recovery: how an open version ends.
 
-use crate::core::{Core, on_file, stale};
+use crate::core::{Core, on_file, quickly_on_file, stale};
 use crate::io::{self, FileStat};
 use crate::store::{Entry, blocking};
 use alluxio_proto::master::{CachedFile, RecoverTask, Recovered};
 use alluxio_proto::worker::{Drop, OpenStat, Seal};
-use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId};
+use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId};
 use std::sync::Arc;
 
 /// Rounds of checksums while others write on; then what was read is what is sealed, and bytes written meanwhile belong
@@ -91,7 +91,7 @@ impl Core {
         if self.stat_reply(entry).await?.changed {
             return Ok(false);
         }
-        let restored = on_file(entry, "give back", |entry| entry.restore_sealed()).await?;
+        let restored = quickly_on_file(entry, "give back", |entry| entry.restore_sealed()).await?;
         if restored {
             self.store
                 .reports
@@ -114,10 +114,10 @@ impl Core {
     async fn seal_entry(&self, entry: &Arc<Entry>, version: u64, next: u64) -> FsResult<OpenStat> {
         let sync = self.settings.sync_on_close;
         let boot_id = self.store.layout.boot_id.clone();
-        let large = io::stat(&entry.data)
+        let size = io::stat(&entry.data)
             .map_err(|error| FsError::from_io(format!("look at the local file of inode {}", entry.inode), &error))?
-            .size
-            >= EARLY_SYNC_BYTES;
+            .size;
+        let large = size >= EARLY_SYNC_BYTES;
         let mut summed = None;
         if sync && large {
             // The disk works while the processor does.
@@ -127,7 +127,7 @@ impl Core {
             synced?;
             summed = Some(sum?);
         }
-        let stat = on_file(entry, "seal", move |entry| {
+        let seal = move |entry: &Entry| {
             let stat = match summed {
                 Some(stat) => stat,
                 None => checksum_still(entry)?,
@@ -138,8 +138,13 @@ impl Core {
                 entry.label_durable()?;
             }
             Ok(stat)
-        })
-        .await?;
+        };
+        // Nothing to sync and little to checksum.
+        let is_short = size == 0 || (!sync && size <= CHUNK_BYTES);
+        let stat = match is_short {
+            true => quickly_on_file(entry, "seal", seal).await?,
+            false => on_file(entry, "seal", seal).await?,
+        };
         self.store.measure(entry);
         if next == 0 {
             self.store.reports.set(entry.inode, version, entry.present_bytes());

@@ -153,6 +153,7 @@ impl Worker {
                         store.measure(&entry);
                     }
                     store.evict_in_background();
+                    store.fresh.expire();
                     if round % HELD_NOTE_ROUNDS == 0 {
                         store.layout.set_held_bytes(store.space.used_bytes());
                     }

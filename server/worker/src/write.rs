@@ -3,9 +3,10 @@
 //! A writer's `version` may be any since the file was opened for writing: who committed in between moved it on, and the
 //! other writers of the one open version need not know.
 
-use crate::core::{Core, on_file, stale};
+use crate::core::{Core, on_file, quickly_on_file, stale};
 use crate::fill::Failed;
 use crate::io::{self, FileStat};
+use crate::quick::quick;
 use crate::store::{Base, Entry, Header, Sealed, Stamp, Store, View, blocking, chunks_of};
 use alluxio_proto::master::{ReadSource, WriteLease};
 use alluxio_proto::worker::*;
@@ -45,7 +46,7 @@ impl Core {
         }
         let want_fd = request.want_fd;
         let _turn = entry.turn.lock().await;
-        on_file(&entry, "open", move |entry| opened(entry, want_fd)).await
+        quickly_on_file(&entry, "open", move |entry| opened(entry, want_fd)).await
     }
 
     /// What most opens for writing are: of a file of which nothing is here or anywhere. In one go, because each hop between
@@ -59,7 +60,7 @@ impl Core {
         }
         let header = new_header(inode, lease);
         let (store, want_fd) = (Arc::clone(&self.store), request.want_fd);
-        blocking(move || {
+        quick(move || {
             if store.load(inode)?.is_some() {
                 return Ok(None);
             }

@@ -116,7 +116,7 @@ keys! {
     /// `alluxio.worker.fetch.part.size`.
     pub const WORKER_FETCH_PART_BYTES: Key = Key {
         name: "alluxio.worker.fetch.part.size",
-        default: "4MB",
+        default: "8MB",
         kind: Kind::Bytes,
         scope: Scope::Worker,
         doc: "Largest range of one request to the under-storage.",
@@ -137,7 +137,7 @@ keys! {
         default: "64",
         kind: Kind::Int,
         scope: Scope::Worker,
-        doc: "Requests to under-storages in flight in all; each holds up to 512 KiB in memory.",
+        doc: "Requests to under-storages in flight in all; each holds up to 2 MiB in memory.",
     };
 
     /// `alluxio.worker.readahead.min`.

@@ -7,7 +7,7 @@ mod convert;
 mod requests;
 
 use super::operations::{Node, Notify, Operations};
-use super::{KernelOptions, THREADS, run_here};
+use super::{KernelOptions, THREADS, park};
 use ::fuser::{BackgroundSession, INodeNo, Session, SessionACL};
 use std::ffi::OsStr;
 use std::io;
@@ -71,10 +71,7 @@ impl std::fmt::Debug for FuserSession {
 impl<O> Requests<O> {
     /// Runs a request: here and now as far as it goes without waiting.
     fn run(&self, request: impl Future<Output = ()> + Send + 'static) {
-        let _guard = self.runtime.enter();
-        if let Err(waiting) = run_here(request) {
-            self.runtime.spawn(waiting);
-        }
+        park::run(&self.runtime, Box::pin(request));
     }
 }
 

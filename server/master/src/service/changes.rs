@@ -331,6 +331,8 @@ fn is_permanent(error: &FsError) -> bool {
             | ErrorKind::InvalidArgument
             | ErrorKind::NameTooLong
             | ErrorKind::FileTooLarge
+            | ErrorKind::NoSpace
+            | ErrorKind::QuotaExceeded
             | ErrorKind::IsADirectory
             | ErrorKind::NotADirectory
             | ErrorKind::DataLost

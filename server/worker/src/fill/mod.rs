@@ -1,7 +1,7 @@
 //! Fetching what is missing from under-storages.
 //!
 //! Each chunk is fetched by one flight at a time, conditional on the version's fingerprint, and kept as it arrives, so
-//! that readers behind each other share one stream of bytes and nobody holds more than [`BATCH_BYTES`] per request.
+//! that readers behind each other share one stream of bytes and nobody holds more than [`BATCH_BYTES`] per request (and [`crate::store`] a bounded number of fresh ones).
 //! Bytes that cannot be kept (disk full, disk broken) are read past the store.
 
 mod flight;
@@ -10,6 +10,7 @@ mod readahead;
 pub(crate) use flight::Fills;
 pub(crate) use readahead::Policy;
 
+use crate::core::quickly_on_file;
 use crate::options::Settings;
 use crate::store::{Entry, Store, blocking, chunks_of};
 use crate::ufs_clients::UfsClients;
@@ -29,8 +30,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Bytes collected before they are written to the data file: few enough for memory, enough for the hop to be cheap.
-const BATCH_BYTES: usize = 256 * 1024;
+/// Bytes collected before they are written to the data file: at first few, for who waits for the first of them; then more
+/// at a time, up to a multiple of this in the file, so that a large read finds all it wants in one piece.
+const FIRST_BATCH_BYTES: u64 = 256 * 1024;
+const BATCH_BYTES: u64 = 1024 * 1024;
 /// How often and how long one range is tried; the adapters retry single requests themselves.
 const RETRY: RetryPolicy = RetryPolicy {
     base: Duration::from_millis(50),
@@ -213,10 +216,11 @@ impl Filler {
             return Ok(());
         }
         let mut stream = self.open(source, *at..end).await.map_err(Failure::Source)?;
-        let mut batch = BytesMut::new();
         let mut received = *at;
+        let mut batch_end = batch_end(*at, FIRST_BATCH_BYTES, end);
+        let mut batch = BytesMut::with_capacity((batch_end - *at) as usize);
         while received < end {
-            let piece = match stream.next().await {
+            let mut piece = match stream.next().await {
                 Some(Ok(piece)) => piece,
                 Some(Err(error)) => return Err(Failure::Source(read_error(source, error))),
                 None => return Err(Failure::Source(short(source, received, end))),
@@ -226,34 +230,33 @@ impl Filler {
             if received > end {
                 return Err(Failure::Source(short(source, received, end)));
             }
-            batch.extend_from_slice(&piece);
-            let whole = match received == end {
-                true => batch.len(),
-                false => batch.len() - batch.len() % CHUNK_BYTES as usize,
-            };
-            if received == end || whole >= BATCH_BYTES {
-                let ready = batch.split_to(whole).freeze();
-                let n = ready.len() as u64;
-                if !self.keep(entry, epoch, *at, ready).await? {
+            while received >= batch_end && *at < end {
+                let rest = piece.split_off((batch_end - *at) as usize - batch.len());
+                batch.extend_from_slice(&piece);
+                piece = rest;
+                if !self.keep(entry, epoch, *at, batch.freeze()).await? {
                     return Ok(());
                 }
-                *at += n;
+                *at = batch_end;
+                batch_end = self::batch_end(*at, BATCH_BYTES, end);
+                batch = BytesMut::with_capacity((batch_end - *at) as usize);
             }
+            batch.extend_from_slice(&piece);
         }
         Ok(())
     }
 
     /// False: the bytes are not wanted any more.
     async fn keep(&self, entry: &Arc<Entry>, epoch: u64, offset: u64, bytes: Bytes) -> Result<bool, Failure> {
-        let filled = Arc::clone(entry);
-        let kept = blocking(move || {
-            filled
-                .fill(epoch, offset, &bytes)
-                .map_err(|error| FsError::from_io(format!("keep bytes of inode {}", filled.inode), &error))
-        })
-        .await
-        .map_err(|error| self.not_kept(error))?;
+        let content = entry.committed_content();
+        let data = bytes.clone();
+        let kept = quickly_on_file(entry, "keep bytes in", move |entry| entry.fill(epoch, offset, &data))
+            .await
+            .map_err(|error| self.not_kept(error))?;
         let Some(kept) = kept else { return Ok(false) };
+        if let Some(content) = content.filter(|content| entry.committed_content() == Some(*content)) {
+            self.store.fresh.put(content, offset, bytes);
+        }
         self.store.space.charge(entry, kept);
         let view = entry.view();
         if !view.header.open && !view.dead {
@@ -360,6 +363,11 @@ impl Filler {
             false => Err(short(source, range.start + bytes.len() as u64, range.end)),
         }
     }
+}
+
+/// Where a batch that begins at `at` ends.
+fn batch_end(at: u64, bytes: u64, end: u64) -> u64 {
+    ((at / bytes + 1) * bytes).min(end)
 }
 
 /// Why chunks are not here.

@@ -7,8 +7,10 @@ use std::ops::Range;
 
 /// Sequences of reads followed in one file; the one unused longest goes first.
 const STREAMS_MAX: usize = 32;
-/// Kernels read ahead themselves and send requests out of order; within so many bytes it is still one sequence.
+/// Kernels read ahead themselves and send several requests at once, which arrive out of order; within so many bytes, or
+/// so many requests of the same size, it is still one sequence.
 const SLACK_BYTES: u64 = 1024 * 1024;
+const SLACK_REQUESTS: u64 = 8;
 
 /// The settings that matter here.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +49,8 @@ impl Streams {
         };
         let stream = &mut self.streams[at];
         stream.used = self.clock;
-        let near = range.start.abs_diff(stream.next) <= SLACK_BYTES;
+        let slack = SLACK_BYTES.max((range.end - range.start) * SLACK_REQUESTS);
+        let near = range.start.abs_diff(stream.next) <= slack;
         if !near {
             stream.next = range.end;
             stream.window_bytes = 0;
@@ -61,9 +64,16 @@ impl Streams {
         let at_least = policy.min_bytes.max(range.end - range.start).min(policy.max_bytes);
         stream.window_bytes = (stream.window_bytes * 2).clamp(at_least, policy.max_bytes);
         let start = stream.ahead_to.max(stream.next);
-        let target = (stream.next + stream.window_bytes)
-            .next_multiple_of(CHUNK_BYTES)
-            .min(length);
+        // Whole parts once the window holds some: each request costs the store the same, whatever it is for.
+        let unit = match stream.window_bytes >= 2 * policy.part_bytes {
+            true => policy.part_bytes,
+            false => CHUNK_BYTES,
+        };
+        let reach = stream.next + stream.window_bytes;
+        let target = match reach >= length {
+            true => length,
+            false => reach.next_multiple_of(CHUNK_BYTES) / unit * unit,
+        };
         // Small steps would become small requests: wait until a part, or half a window, has come together.
         let step = policy.part_bytes.min(stream.window_bytes / 2);
         if target <= start || (target < length && target - start < step) {

@@ -6,6 +6,7 @@
 //! Locks are taken in the order `content`, `inner`; neither is held across an await.
 
 use super::bitmap::Bitmap;
+use super::fresh::Content;
 use super::layout::Layout;
 use super::sidecar::{Header, LoadError, Mark, Sidecar};
 use crate::fill::Fills;
@@ -274,6 +275,13 @@ impl Entry {
             writes: inner.writes,
             uploading: inner.uploads > 0,
         }
+    }
+
+    /// What content it holds, if that is a committed version, which never changes.
+    pub fn committed_content(&self) -> Option<Content> {
+        let inner = self.inner.lock();
+        let header = &inner.header;
+        (!inner.dead && !header.open).then_some((self.inode, header.generation, header.version))
     }
 
     /// Whether it holds just the committed version `version`. Cheaper than a view.

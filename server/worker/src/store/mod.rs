@@ -8,6 +8,7 @@ mod bitmap;
 mod content;
 mod entry;
 mod evict;
+mod fresh;
 mod known;
 mod layout;
 mod scan;
@@ -47,6 +48,7 @@ pub(crate) struct Store {
     loaded: Mutex<HashMap<InodeId, Arc<Entry>>>,
     loaded_max: usize,
     known: known::Known,
+    pub fresh: fresh::Fresh,
     load_locks: Vec<Mutex<()>>,
     evicting: Mutex<()>,
     started: SystemTime,
@@ -82,6 +84,7 @@ impl Store {
             loaded: Mutex::new(HashMap::new()),
             loaded_max: settings.files_loaded_max,
             known: known::Known::new(),
+            fresh: fresh::Fresh::default(),
             load_locks: (0..LOAD_LOCKS).map(|_| Mutex::new(())).collect(),
             evicting: Mutex::new(()),
             started: SystemTime::now(),
