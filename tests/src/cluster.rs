@@ -197,6 +197,11 @@ impl Local {
         builder.start()
     }
 
+    /// Process id of the daemon.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Resident memory of the daemon in MiB, from /proc.
     pub fn rss_mib(&self) -> f64 {
         rss_mib(self.process.id())
