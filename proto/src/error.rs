@@ -84,6 +84,14 @@ kinds! {
     DataLost = 25, EIO, 15, false;
     /// A quota is used up.
     QuotaExceeded = 26, EDQUOT, 8, false;
+    /// An inode has as many names as it can have.
+    TooManyNames = 50, EMLINK, 9, false;
+    /// There is no such extended attribute.
+    NoAttribute = 51, ENODATA, 5, false;
+    /// The name or value of an extended attribute is too long to be one.
+    OutOfRange = 52, ERANGE, 3, false;
+    /// The value of an extended attribute is longer than 64 KiB.
+    TooLarge = 53, E2BIG, 3, false;
 }
 
 /// An error with the words for a person.
@@ -135,6 +143,7 @@ impl FsError {
             Some(libc::ELOOP) => ErrorKind::TooManyLinks,
             Some(libc::EPERM) => ErrorKind::NotPermitted,
             Some(libc::EOPNOTSUPP) => ErrorKind::NotSupported,
+            Some(libc::EMLINK) => ErrorKind::TooManyNames,
             _ => match error.kind() {
                 K::NotFound => ErrorKind::NotFound,
                 K::AlreadyExists => ErrorKind::AlreadyExists,

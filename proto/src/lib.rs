@@ -28,3 +28,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Bytes covered by one checksum and one presence bit (DESIGN D6).
 pub const CHUNK_BYTES: u64 = 64 * 1024;
+/// Longest name of an extended attribute, its namespace included, in bytes (Linux `XATTR_NAME_MAX`).
+pub const XATTR_NAME_BYTES_MAX: usize = 255;
+/// Largest value of an extended attribute, in bytes (Linux `XATTR_SIZE_MAX`).
+pub const XATTR_VALUE_BYTES_MAX: usize = 64 * 1024;

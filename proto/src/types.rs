@@ -128,6 +128,50 @@ pub struct Attr {
     /// Parent directory (of one of its names).
     #[prost(uint64, tag = "22")]
     pub parent: u64,
+    /// [`XATTRS`], [`ACL_ACCESS`], [`ACL_DEFAULT`]: what there is beside these attributes, so that nobody asks in vain.
+    #[prost(uint32, tag = "30")]
+    pub xattr_flags: u32,
+}
+
+/// Bit of [`Attr::xattr_flags`]: it has extended attributes.
+pub const XATTRS: u32 = 1;
+/// Bit of [`Attr::xattr_flags`]: it has an access control list that says more than the mode.
+pub const ACL_ACCESS: u32 = 2;
+/// Bit of [`Attr::xattr_flags`]: it is a directory with a default access control list.
+pub const ACL_DEFAULT: u32 = 4;
+
+/// Permissions of a named user or group in an [`Acl`].
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct AclEntry {
+    /// Name, or decimal id.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Read 4, write 2, execute 1.
+    #[prost(uint32, tag = "2")]
+    pub perm: u32,
+}
+
+/// A POSIX access control list (acl(5)). Each permission is read 4, write 2, execute 1.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Acl {
+    /// Of the owner.
+    #[prost(uint32, tag = "1")]
+    pub owner: u32,
+    /// Of the group.
+    #[prost(uint32, tag = "2")]
+    pub group: u32,
+    /// Of everybody else.
+    #[prost(uint32, tag = "3")]
+    pub other: u32,
+    /// The most that the group, named users and named groups get. Always there if there is a named one.
+    #[prost(uint32, optional, tag = "4")]
+    pub mask: Option<u32>,
+    /// Named users.
+    #[prost(message, repeated, tag = "5")]
+    pub users: Vec<AclEntry>,
+    /// Named groups.
+    #[prost(message, repeated, tag = "6")]
+    pub groups: Vec<AclEntry>,
 }
 
 /// A name in a directory with the attributes of what it names. Names are bytes: any but `/` and NUL.

@@ -178,6 +178,7 @@ impl FileSystem {
             name: name.to_owned().into(),
             mode,
             write_type: write_type as i32,
+            umask: 0,
         };
         self.change(Op::Mkdir(op))
             .await

@@ -120,11 +120,16 @@ impl Vfs {
         let handle = self.dir(fh)?;
         let position = usize::try_from(cookie).unwrap_or(usize::MAX);
         let (number, skip) = (position / PAGE_ENTRIES, position % PAGE_ENTRIES);
-        let page = self.page(caller, &handle, number).await?;
+        let seen = self.changes_seen();
+        let (page, is_fresh) = self.page(caller, &handle, number).await?;
         let Some(page) = page else { return Ok(Vec::new()) };
         let mut entries = Vec::with_capacity(page.entries.len().saturating_sub(skip));
         for (index, entry) in page.entries.iter().enumerate().skip(skip) {
-            let attr = self.patched(entry.attr.clone().unwrap_or_default()).await?;
+            let attr = entry.attr.clone().unwrap_or_default();
+            if is_fresh {
+                self.remember(seen, &attr);
+            }
+            let attr = self.patched(attr).await?;
             entries.push(DirEntry {
                 next: cookie_of(number, index + 1),
                 name: entry.name.clone(),
@@ -139,11 +144,12 @@ impl Vfs {
         found.ok_or_else(|| FsError::new(ErrorKind::Stale, format!("directory handle {fh} is not open")))
     }
 
-    /// A page by number; `None` past the end. Pages before it that were never seen are read on the way.
-    async fn page(&self, caller: &Caller, handle: &DirHandle, number: usize) -> FsResult<Option<Arc<DirPage>>> {
+    /// A page by number; `None` past the end. Pages before it that were never seen are read on the way. True: the master has
+    /// just been asked.
+    async fn page(&self, caller: &Caller, handle: &DirHandle, number: usize) -> FsResult<(Option<Arc<DirPage>>, bool)> {
         let mut pages = handle.pages.lock().await;
         if let Some(page) = pages.kept.get(&number) {
-            return Ok(Some(Arc::clone(page)));
+            return Ok((Some(Arc::clone(page)), false));
         }
         let mut at = number.min(pages.before.len() - 1);
         loop {
@@ -158,17 +164,17 @@ impl Vfs {
             let page = Arc::new(self.whole_page(caller, handle.inode, page).await?);
             let last = page.entries.last().map(|entry: &Entry| entry.name.clone());
             let (Some(last), full) = (last, page.entries.len() == PAGE_ENTRIES) else {
-                return Ok(None);
+                return Ok((None, true));
             };
             if at + 1 == pages.before.len() && full {
                 pages.before.push(last);
             }
             pages.kept.put(at, Arc::clone(&page));
             if at == number {
-                return Ok(Some(page));
+                return Ok((Some(page), true));
             }
             if !full {
-                return Ok(None);
+                return Ok((None, true));
             }
             at += 1;
         }

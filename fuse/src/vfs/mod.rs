@@ -7,8 +7,9 @@
 //! the error; `fsync` after it is as durable as the write type says; attributes of a file that is open for writing here
 //! are those of its local file.
 //!
-//! **Left out:** permission (the kernel checks mode bits, the master everything), locks, extended attributes.
+//! **Left out:** permission (the kernel checks mode bits and access lists, the master everything), locks.
 
+mod acl;
 mod commit;
 mod data;
 mod dir;
@@ -16,9 +17,10 @@ mod linger;
 mod names;
 mod open;
 mod session;
+mod xattrs;
 
 pub use dir::DirEntry;
-pub use names::Changes;
+pub use names::{Changes, NewNode};
 pub use open::{DataPath, LocalFile, OpenedHandle};
 pub use session::KernelCache;
 
@@ -77,6 +79,7 @@ pub struct Vfs {
     dirs: Mutex<HashMap<u64, Arc<dir::DirHandle>>>,
     closed: Mutex<LruCache<u64, u64>>,
     listed: Mutex<LruCache<u64, dir::DirStamp>>,
+    extras: Mutex<xattrs::Extras>,
     lingering: linger::Lingering,
     next_handle: AtomicU64,
     tasks: TaskTracker,
@@ -100,6 +103,7 @@ impl Vfs {
             dirs: Mutex::default(),
             closed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             listed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
+            extras: Mutex::default(),
             lingering: linger::Lingering::default(),
             next_handle: AtomicU64::new(1),
             tasks: TaskTracker::new(),

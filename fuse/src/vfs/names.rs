@@ -23,6 +23,21 @@ pub struct Changes {
     pub mtime_ns: Option<i64>,
     /// The times are "now": write permission is enough.
     pub times_now: bool,
+    /// Take away what lets a program act as somebody else: the caller has written to it.
+    pub kill_priv: bool,
+}
+
+/// What something new is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct NewNode<'a> {
+    /// Directory.
+    pub parent: u64,
+    /// One component.
+    pub name: &'a [u8],
+    /// Permission bits.
+    pub mode: u32,
+    /// Bits to be taken from them, unless the directory has a default access list.
+    pub umask: u32,
 }
 
 impl Vfs {
@@ -31,8 +46,9 @@ impl Vfs {
     /// # Errors
     /// `NotFound`, and those of the under-storage.
     pub async fn lookup(&self, caller: &Caller, parent: u64, name: &[u8]) -> FsResult<Attr> {
-        let name = Bytes::copy_from_slice(name);
+        let (seen, name) = (self.changes_seen(), Bytes::copy_from_slice(name));
         let attr = self.read(caller, Op::Lookup(Lookup { parent, name })).await?;
+        self.remember(seen, &attr);
         self.patched(attr).await
     }
 
@@ -41,8 +57,18 @@ impl Vfs {
     /// # Errors
     /// `NotFound`.
     pub async fn getattr(&self, caller: &Caller, inode: u64) -> FsResult<Attr> {
+        let seen = self.changes_seen();
         let attr = self.read(caller, Op::GetAttr(GetAttr { inode })).await?;
+        self.remember(seen, &attr);
         self.patched(attr).await
+    }
+
+    /// Makes an inode; its attributes are remembered.
+    pub(super) async fn make(&self, caller: &Caller, op: Op) -> FsResult<Attr> {
+        let seen = self.changes_seen();
+        let attr: Attr = self.change(caller, op).await?;
+        self.remember(seen, &attr);
+        Ok(attr)
     }
 
     /// Changes attributes; the length last, since it is the one that may fail halfway.
@@ -53,13 +79,16 @@ impl Vfs {
         if let Some(mtime_ns) = changes.mtime_ns {
             self.set_open_mtime(inode, mtime_ns).await?;
         }
-        let only_size = changes.mode.is_none()
-            && changes.owner.is_none()
-            && changes.group.is_none()
-            && changes.atime_ns.is_none()
-            && changes.mtime_ns.is_none();
+        if changes.size.is_some() || changes.kill_priv {
+            self.kill_privileges(caller, inode).await?;
+        }
+        let has_attributes = changes.mode.is_some()
+            || changes.owner.is_some()
+            || changes.group.is_some()
+            || changes.atime_ns.is_some()
+            || changes.mtime_ns.is_some();
         let mut attr = None;
-        if !only_size || changes.size.is_none() {
+        if has_attributes {
             let op = SetAttr {
                 inode,
                 mode: changes.mode,
@@ -69,8 +98,10 @@ impl Vfs {
                 mtime_ns: changes.mtime_ns,
                 pinned: None,
                 times_now: changes.times_now,
+                kill_priv: false,
             };
-            attr = Some(self.change::<Attr>(caller, Op::SetAttr(op)).await?);
+            self.extras.lock().forget(Some(inode));
+            attr = Some(self.make(caller, Op::SetAttr(op)).await?);
         }
         if let Some(size) = changes.size {
             self.set_length(caller, inode, size, fh).await?;
@@ -95,59 +126,61 @@ impl Vfs {
     ///
     /// # Errors
     /// `AlreadyExists`, `AccessDenied`, …
-    pub async fn mknod(
-        &self,
-        caller: &Caller,
-        parent: u64,
-        name: &[u8],
-        kind: FileKind,
-        mode: u32,
-        rdev: u64,
-    ) -> FsResult<Attr> {
-        let name = Bytes::copy_from_slice(name);
-        match kind {
-            FileKind::File => {
-                let op = Create {
-                    parent,
-                    name,
-                    mode,
-                    open: false,
-                    write_type: self.options.write_type as i32,
-                    block_bytes: 0,
-                };
-                let opened: Opened = self.change(caller, Op::Create(op)).await?;
-                opened
-                    .attr
-                    .ok_or_else(|| FsError::new(ErrorKind::Internal, "the master's answer to Create has no attributes"))
-            }
-            _ => {
-                self.change(
-                    caller,
-                    Op::Mknod(Mknod {
-                        parent,
-                        name,
-                        kind: kind as i32,
-                        mode,
-                        rdev,
-                    }),
-                )
-                .await
-            }
+    pub async fn mknod(&self, caller: &Caller, new: NewNode<'_>, kind: FileKind, rdev: u64) -> FsResult<Attr> {
+        let name = Bytes::copy_from_slice(new.name);
+        if kind != FileKind::File {
+            let op = Mknod {
+                parent: new.parent,
+                name,
+                kind: kind as i32,
+                mode: new.mode,
+                rdev,
+                umask: new.umask,
+            };
+            return self.make(caller, Op::Mknod(op)).await;
         }
+        let op = Create {
+            parent: new.parent,
+            name,
+            mode: new.mode,
+            open: false,
+            write_type: self.options.write_type as i32,
+            block_bytes: 0,
+            umask: new.umask,
+        };
+        let opened: Opened = self.change(caller, Op::Create(op)).await?;
+        opened
+            .attr
+            .ok_or_else(|| FsError::new(ErrorKind::Internal, "the master's answer to Create has no attributes"))
     }
 
     /// Makes a directory.
     ///
     /// # Errors
     /// `AlreadyExists`, `AccessDenied`, …
-    pub async fn mkdir(&self, caller: &Caller, parent: u64, name: &[u8], mode: u32) -> FsResult<Attr> {
+    pub async fn mkdir(&self, caller: &Caller, new: NewNode<'_>) -> FsResult<Attr> {
         let op = Mkdir {
+            parent: new.parent,
+            name: Bytes::copy_from_slice(new.name),
+            mode: new.mode,
+            write_type: self.options.write_type as i32,
+            umask: new.umask,
+        };
+        self.make(caller, Op::Mkdir(op)).await
+    }
+
+    /// Gives an inode another name.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `NotPermitted` for a directory, `CrossesMounts`, `TooManyNames`, `NotFound` for what was unlinked.
+    pub async fn link(&self, caller: &Caller, inode: u64, parent: u64, name: &[u8]) -> FsResult<Attr> {
+        let op = Link {
+            inode,
             parent,
             name: Bytes::copy_from_slice(name),
-            mode,
-            write_type: self.options.write_type as i32,
         };
-        self.change(caller, Op::Mkdir(op)).await
+        let attr = self.make(caller, Op::Link(op)).await?;
+        self.patched(attr).await
     }
 
     /// Makes a symbolic link.
@@ -160,7 +193,7 @@ impl Vfs {
             name: Bytes::copy_from_slice(name),
             target: Bytes::copy_from_slice(target),
         };
-        self.change(caller, Op::Symlink(op)).await
+        self.make(caller, Op::Symlink(op)).await
     }
 
     /// Removes a name that is no directory.

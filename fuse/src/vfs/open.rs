@@ -4,9 +4,9 @@
 //! all opens pass through to one local file, or all go through the daemon. The first open decides, later ones follow until
 //! the last is closed.
 
-use super::Vfs;
+use super::{NewNode, Vfs};
 use alluxio_common::sync::Mutex;
-use alluxio_proto::master::{Close, Create, Empty, Op, Open, Opened, ReadSource, WriteLease};
+use alluxio_proto::master::{Close, Create, Empty, Op, Open, Opened, ReadSource, Tmpfile, WriteLease};
 use alluxio_proto::types::{Attr, Caller, WriteType};
 use alluxio_proto::worker::{OpenRead, OpenWrite, OpenedFile, WorkerReplyBody, WorkerRequest};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi, WorkerResponse};
@@ -205,6 +205,9 @@ impl Vfs {
                 "open for writing: the mount is read-only (-o ro)",
             ));
         }
+        if flags & libc::O_TRUNC != 0 {
+            self.kill_privileges(caller, inode).await?;
+        }
         let open = self.open_inode(inode);
         let mut state = open.state.lock().await;
         let result = if wants_write {
@@ -226,32 +229,52 @@ impl Vfs {
     ///
     /// # Errors
     /// `AlreadyExists`, `AccessDenied`, `Unavailable` if there is no worker, …
-    pub async fn create(
-        &self,
-        caller: &Caller,
-        parent: u64,
-        name: &[u8],
-        mode: u32,
-        flags: i32,
-    ) -> FsResult<(Attr, OpenedHandle)> {
+    pub async fn create(&self, caller: &Caller, new: NewNode<'_>, flags: i32) -> FsResult<(Attr, OpenedHandle)> {
         let create = Create {
-            parent,
-            name: Bytes::copy_from_slice(name),
-            mode,
+            parent: new.parent,
+            name: Bytes::copy_from_slice(new.name),
+            mode: new.mode,
             open: true,
             write_type: self.options.write_type as i32,
             block_bytes: 0,
+            umask: new.umask,
         };
+        let seen = self.changes_seen();
         let opened: Opened = match self.change(caller, Op::Create(create)).await {
             // Without O_EXCL somebody else's file of this name is as good.
             Err(error) if error.kind == ErrorKind::AlreadyExists && flags & libc::O_EXCL == 0 => {
-                let attr = self.lookup(caller, parent, name).await?;
+                let attr = self.lookup(caller, new.parent, new.name).await?;
                 let handle = self.open(caller, attr.inode, flags).await?;
                 return Ok((attr, handle));
             }
             other => other?,
         };
+        self.created(seen, opened, flags).await
+    }
+
+    /// Creates a file without a name and opens it for writing (O_TMPFILE); the name in `new` is not used. O_EXCL: it will
+    /// never have one.
+    ///
+    /// # Errors
+    /// `AccessDenied`, `Unavailable` if there is no worker, …
+    pub async fn tmpfile(&self, caller: &Caller, new: NewNode<'_>, flags: i32) -> FsResult<(Attr, OpenedHandle)> {
+        let make = Tmpfile {
+            parent: new.parent,
+            mode: new.mode,
+            umask: new.umask,
+            write_type: self.options.write_type as i32,
+            block_bytes: 0,
+            never_linked: flags & libc::O_EXCL != 0,
+        };
+        let seen = self.changes_seen();
+        let opened: Opened = self.change(caller, Op::Tmpfile(make)).await?;
+        self.created(seen, opened, flags).await
+    }
+
+    /// Opens what was just made.
+    async fn created(&self, seen: u64, opened: Opened, flags: i32) -> FsResult<(Attr, OpenedHandle)> {
         let mut attr = opened.attr.clone().ok_or_else(|| incomplete("Create"))?;
+        self.remember(seen, &attr);
         let open = self.open_inode(attr.inode);
         let mut state = open.state.lock().await;
         match self.adopt_lease(&open, &mut state, opened, true).await {

@@ -91,6 +91,7 @@ impl Vfs {
             self.watching.store(false, Ordering::Relaxed);
             tracing::debug!(why = %ended, "watch stream ended");
             // What happened meanwhile is not known.
+            self.extras.lock().forget(None);
             overflowed |= kernel.try_send(WatchEvent::Reset(Empty {})).is_err();
             tokio::time::sleep(WATCH_PAUSE).await;
             if ended.kind == ErrorKind::Stale {
@@ -124,6 +125,11 @@ impl Vfs {
 
     /// What our own memory of closed files and listed directories must forget.
     fn note(&self, event: &WatchEvent) {
+        match event {
+            WatchEvent::Inode(changed) => self.extras.lock().forget(Some(changed.inode)),
+            WatchEvent::Reset(_) => self.extras.lock().forget(None),
+            WatchEvent::Entry(_) => {}
+        }
         match event {
             WatchEvent::Inode(changed) if changed.data => drop(self.closed.lock().pop(&changed.inode)),
             WatchEvent::Inode(_) => {}

@@ -11,6 +11,7 @@ mod report;
 mod session;
 mod watch;
 mod workers;
+mod xattrs;
 
 pub use files::*;
 pub use mounts::*;
@@ -19,6 +20,7 @@ pub use report::*;
 pub use session::*;
 pub use watch::*;
 pub use workers::*;
+pub use xattrs::*;
 
 use crate::error::FsResult;
 use crate::types::*;
@@ -138,6 +140,30 @@ pub enum Op {
     /// See [`UfsChanged`]; answered by [`Opened`].
     #[prost(message, tag = "45")]
     UfsChanged(UfsChanged),
+    /// See [`Link`]; answered by [`Attr`].
+    #[prost(message, tag = "70")]
+    Link(Link),
+    /// See [`Tmpfile`]; answered by [`Opened`].
+    #[prost(message, tag = "71")]
+    Tmpfile(Tmpfile),
+    /// See [`SetXattr`]; answered by [`Attr`].
+    #[prost(message, tag = "72")]
+    SetXattr(SetXattr),
+    /// See [`GetXattr`]; answered by [`XattrValue`].
+    #[prost(message, tag = "73")]
+    GetXattr(GetXattr),
+    /// See [`ListXattrs`]; answered by [`XattrNames`].
+    #[prost(message, tag = "74")]
+    ListXattrs(ListXattrs),
+    /// See [`RemoveXattr`]; answered by [`Attr`].
+    #[prost(message, tag = "75")]
+    RemoveXattr(RemoveXattr),
+    /// See [`SetAcl`]; answered by [`Attr`].
+    #[prost(message, tag = "76")]
+    SetAcl(SetAcl),
+    /// See [`GetAcl`]; answered by [`Acls`].
+    #[prost(message, tag = "77")]
+    GetAcl(GetAcl),
 }
 
 /// A request to the master.
@@ -155,7 +181,7 @@ pub struct MasterRequest {
     /// What is asked.
     #[prost(
         oneof = "Op",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 70, 71, 72, 73, 74, 75, 76, 77"
     )]
     pub op: Option<Op>,
 }
@@ -209,13 +235,22 @@ pub enum Reply {
     /// See [`WorkerTasks`].
     #[prost(message, tag = "24")]
     WorkerTasks(WorkerTasks),
+    /// See [`XattrValue`].
+    #[prost(message, tag = "50")]
+    XattrValue(XattrValue),
+    /// See [`XattrNames`].
+    #[prost(message, tag = "51")]
+    XattrNames(XattrNames),
+    /// See [`Acls`].
+    #[prost(message, tag = "52")]
+    Acls(Acls),
 }
 
 /// An answer of the master.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct MasterReply {
     /// The answer.
-    #[prost(oneof = "Reply", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24")]
+    #[prost(oneof = "Reply", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 50, 51, 52")]
     pub reply: Option<Reply>,
 }
 
@@ -263,4 +298,4 @@ macro_rules! from_reply {
     )*};
 }
 
-from_reply! { SessionInfo Empty Attr DirPage Opened LinkTarget Counted FsStat Locations PathReply MountInfo MountTable Report Registered WorkerTasks }
+from_reply! { SessionInfo Empty Attr DirPage Opened LinkTarget Counted FsStat Locations PathReply MountInfo MountTable Report Registered WorkerTasks XattrValue XattrNames Acls }

@@ -69,7 +69,7 @@ pub struct Create {
     /// One component.
     #[prost(bytes = "bytes", tag = "2")]
     pub name: bytes::Bytes,
-    /// Permission bits, umask applied.
+    /// Permission bits.
     #[prost(uint32, tag = "3")]
     pub mode: u32,
     /// Open it for writing.
@@ -81,6 +81,9 @@ pub struct Create {
     /// 0: the default.
     #[prost(uint64, tag = "6")]
     pub block_bytes: u64,
+    /// Bits to be taken from `mode` where the directory has no default ACL; 0 if they are taken already.
+    #[prost(uint32, tag = "7")]
+    pub umask: u32,
 }
 
 /// Creates a directory.
@@ -92,12 +95,15 @@ pub struct Mkdir {
     /// One component.
     #[prost(bytes = "bytes", tag = "2")]
     pub name: bytes::Bytes,
-    /// Permission bits, umask applied.
+    /// Permission bits.
     #[prost(uint32, tag = "3")]
     pub mode: u32,
     /// When it reaches the under-storage.
     #[prost(enumeration = "WriteType", tag = "4")]
     pub write_type: i32,
+    /// Bits to be taken from `mode` where the directory has no default ACL; 0 if they are taken already.
+    #[prost(uint32, tag = "5")]
+    pub umask: u32,
 }
 
 /// Creates a symbolic link.
@@ -126,12 +132,15 @@ pub struct Mknod {
     /// Not a file, directory or symlink.
     #[prost(enumeration = "FileKind", tag = "3")]
     pub kind: i32,
-    /// Permission bits, umask applied.
+    /// Permission bits.
     #[prost(uint32, tag = "4")]
     pub mode: u32,
     /// Device number.
     #[prost(uint64, tag = "5")]
     pub rdev: u64,
+    /// Bits to be taken from `mode` where the directory has no default ACL; 0 if they are taken already.
+    #[prost(uint32, tag = "6")]
+    pub umask: u32,
 }
 
 /// Target of a symbolic link.
@@ -233,6 +242,47 @@ pub struct SetAttr {
     /// The times are "now" (write permission is enough).
     #[prost(bool, tag = "8")]
     pub times_now: bool,
+    /// Take setuid, setgid and `security.capability` away: a caller who may write has written.
+    #[prost(bool, tag = "9")]
+    pub kill_priv: bool,
+}
+
+/// Gives an inode that is no directory one more name; see link(2).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Link {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// Directory.
+    #[prost(uint64, tag = "2")]
+    pub parent: u64,
+    /// One component.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub name: bytes::Bytes,
+}
+
+/// Creates a regular file without a name (O_TMPFILE), open for writing in the session. It lives while it is open there, or
+/// until [`Link`] gives it a name.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Tmpfile {
+    /// Directory that decides on mount, group and default ACL.
+    #[prost(uint64, tag = "1")]
+    pub parent: u64,
+    /// Permission bits.
+    #[prost(uint32, tag = "2")]
+    pub mode: u32,
+    /// Bits to be taken from `mode` where the directory has no default ACL; 0 if they are taken already.
+    #[prost(uint32, tag = "3")]
+    pub umask: u32,
+    /// When its data reaches the under-storage, once it has a name.
+    #[prost(enumeration = "WriteType", tag = "4")]
+    pub write_type: i32,
+    /// 0: the default.
+    #[prost(uint64, tag = "5")]
+    pub block_bytes: u64,
+    /// O_EXCL: it is never to have a name.
+    #[prost(bool, tag = "6")]
+    pub never_linked: bool,
 }
 
 /// Files, directories and bytes under a path.

@@ -131,12 +131,11 @@ pub trait Operations: Send + Sync + 'static {
         refuse(Errno::NOSYS)
     }
 
-    /// Creates a file without a name and opens it (O_TMPFILE).
+    /// Creates a file without a name and opens it (O_TMPFILE); the name in `new` is empty.
     fn tmpfile<B: Send + Sync + 'static>(
         &self,
         _by: Asker,
-        _parent: Node,
-        _mode: u32,
+        _new: NewName<'_>,
         _flags: i32,
         _register: impl Register<B>,
     ) -> impl Answering<(Entry, Opened<B>)> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::transport::KernelOptions;
-use crate::vfs::{Changes, DataPath, OpenedHandle, Vfs};
+use crate::vfs::{Changes, DataPath, NewNode, OpenedHandle, Vfs};
 use alluxio_common::users::{self, Cache};
 use alluxio_proto::types::{Attr, Caller, FileKind};
 use alluxio_proto::{FsError, FsResult};
@@ -65,6 +65,16 @@ impl ServedVfs {
     /// Inode id of a node.
     fn inode(&self, node: Node) -> u64 {
         if node == Node::ROOT { self.vfs.root() } else { node.0 }
+    }
+
+    /// What something new is to be.
+    fn new_node<'a>(&self, new: &NewName<'a>) -> NewNode<'a> {
+        NewNode {
+            parent: self.inode(new.parent),
+            name: new.name,
+            mode: new.mode & PERMISSIONS,
+            umask: new.umask,
+        }
     }
 
     /// Node of an inode id.
@@ -165,6 +175,9 @@ impl Operations for ServedVfs {
     fn features(&self) -> Answer<Features> {
         Ok(Features {
             passthrough: self.vfs.is_passthrough(),
+            acl: true,
+            umask: true,
+            kill_privileges: true,
             max_background: self.options.max_background,
             ..Features::default()
         })
@@ -208,18 +221,16 @@ impl Operations for ServedVfs {
             libc::S_IFBLK => FileKind::BlockDevice,
             _ => return Err(Errno::INVAL),
         };
-        let mode = new.mode & PERMISSIONS;
         let made = self
             .vfs
-            .mknod(&self.caller(by), parent, new.name, kind, mode, u64::from(rdev))
+            .mknod(&self.caller(by), self.new_node(&new), kind, u64::from(rdev))
             .await;
         made.map(|attr| self.entry(&attr)).map_err(told("mknod", parent))
     }
 
     async fn mkdir(&self, by: Asker, new: NewName<'_>) -> Answer<Entry> {
         let parent = self.inode(new.parent);
-        let mode = new.mode & PERMISSIONS;
-        let made = self.vfs.mkdir(&self.caller(by), parent, new.name, mode).await;
+        let made = self.vfs.mkdir(&self.caller(by), self.new_node(&new)).await;
         made.map(|attr| self.entry(&attr)).map_err(told("mkdir", parent))
     }
 
@@ -241,6 +252,12 @@ impl Operations for ServedVfs {
         renamed.map_err(told("rename", from.0))
     }
 
+    async fn link(&self, by: Asker, node: Node, parent: Node, name: &[u8]) -> Answer<Entry> {
+        let (inode, parent) = (self.inode(node), self.inode(parent));
+        let linked = self.vfs.link(&self.caller(by), inode, parent, name).await;
+        linked.map(|attr| self.entry(&attr)).map_err(told("link", inode))
+    }
+
     // Attributes.
 
     async fn getattr(&self, by: Asker, node: Node, _: Option<Fh>) -> Answer<Attributes> {
@@ -260,10 +277,39 @@ impl Operations for ServedVfs {
             times_now: (set.atime.is_some() || set.mtime.is_some()) && now(set.atime) && now(set.mtime),
             atime_ns: set.atime.map(nanoseconds),
             mtime_ns: set.mtime.map(nanoseconds),
+            kill_priv: is_nothing(&set),
         };
         let fh = set.fh.map(|fh| fh.0);
         let attr = self.vfs.setattr(&self.caller(by), inode, changes, fh).await;
         attr.map(|attr| self.attributes(&attr)).map_err(told("setattr", inode))
+    }
+
+    async fn setxattr(&self, by: Asker, node: Node, name: &[u8], value: &[u8], flags: i32) -> Answer<()> {
+        let inode = self.inode(node);
+        // Bits that there are none of are refused by the master.
+        let set = self
+            .vfs
+            .set_xattr(&self.caller(by), inode, name, value, flags as u32)
+            .await;
+        set.map_err(told("setxattr", inode))
+    }
+
+    async fn getxattr(&self, by: Asker, node: Node, name: &[u8], size: u32) -> Answer<Xattr> {
+        let inode = self.inode(node);
+        let found = self.vfs.get_xattr(&self.caller(by), inode, name).await;
+        sized(found.map_err(told("getxattr", inode))?, size)
+    }
+
+    async fn listxattr(&self, by: Asker, node: Node, size: u32) -> Answer<Xattr> {
+        let inode = self.inode(node);
+        let found = self.vfs.list_xattrs(&self.caller(by), inode).await;
+        sized(found.map_err(told("listxattr", inode))?, size)
+    }
+
+    async fn removexattr(&self, by: Asker, node: Node, name: &[u8]) -> Answer<()> {
+        let inode = self.inode(node);
+        let removed = self.vfs.remove_xattr(&self.caller(by), inode, name).await;
+        removed.map_err(told("removexattr", inode))
     }
 
     async fn statfs(&self, by: Asker, node: Node) -> Answer<Capacity> {
@@ -304,13 +350,26 @@ impl Operations for ServedVfs {
         flags: i32,
         register: impl Register<B>,
     ) -> Answer<(Entry, Opened<B>)> {
-        let parent = self.inode(new.parent);
-        let mode = new.mode & PERMISSIONS;
-        let created = match self.vfs.create(&self.caller(by), parent, new.name, mode, flags).await {
+        let created = match self.vfs.create(&self.caller(by), self.new_node(&new), flags).await {
             Ok((attr, handle)) => self.opened(handle, register).await.map(|opened| (attr, opened)),
             Err(error) => Err(error),
         };
-        let (attr, opened) = created.map_err(told("create", parent))?;
+        let (attr, opened) = created.map_err(told("create", self.inode(new.parent)))?;
+        Ok((self.entry(&attr), opened))
+    }
+
+    async fn tmpfile<B: Send + Sync + 'static>(
+        &self,
+        by: Asker,
+        new: NewName<'_>,
+        flags: i32,
+        register: impl Register<B>,
+    ) -> Answer<(Entry, Opened<B>)> {
+        let created = match self.vfs.tmpfile(&self.caller(by), self.new_node(&new), flags).await {
+            Ok((attr, handle)) => self.opened(handle, register).await.map(|opened| (attr, opened)),
+            Err(error) => Err(error),
+        };
+        let (attr, opened) = created.map_err(told("tmpfile", self.inode(new.parent)))?;
         Ok((self.entry(&attr), opened))
     }
 
@@ -319,7 +378,10 @@ impl Operations for ServedVfs {
         data.map_err(told("read", node.0))
     }
 
-    async fn write(&self, _: Asker, node: Node, fh: Fh, offset: u64, data: Bytes) -> Answer<u32> {
+    async fn write(&self, by: Asker, node: Node, fh: Fh, offset: u64, data: Bytes) -> Answer<u32> {
+        let inode = self.inode(node);
+        let killed = self.vfs.kill_privileges(&self.caller(by), inode).await;
+        killed.map_err(told("write", inode))?;
         let written = self.vfs.write_at(fh.0, offset, data).await;
         // A request is far smaller than 4 GiB.
         written.map(|bytes| bytes as u32).map_err(told("write", node.0))
@@ -407,13 +469,36 @@ fn told(operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
         let code = error.errno();
         match code {
             // Everyday answers.
-            libc::ENOENT | libc::EEXIST | libc::ENOTEMPTY | libc::EACCES | libc::EPERM => {
+            libc::ENOENT
+            | libc::EEXIST
+            | libc::ENOTEMPTY
+            | libc::EACCES
+            | libc::EPERM
+            | libc::ENODATA
+            | libc::EOPNOTSUPP => {
                 tracing::debug!(operation, inode, %error);
             }
             libc::EIO => tracing::warn!(operation, inode, %error, "EIO"),
             _ => tracing::info!(operation, inode, %error),
         }
         Errno(code)
+    }
+}
+
+/// Whether a setattr changes nothing: so the kernel tells that it wrote to a local file by itself which has setuid, setgid or
+/// capabilities.
+fn is_nothing(set: &SetAttributes) -> bool {
+    let times = set.atime.is_some() || set.mtime.is_some() || set.ctime_ns.is_some();
+    set.mode.is_none() && set.uid.is_none() && set.gid.is_none() && set.size.is_none() && !times
+}
+
+/// An attribute as far as there is room for it.
+fn sized(value: Bytes, size: u32) -> Answer<Xattr> {
+    let length = u32::try_from(value.len()).map_err(|_| Errno(libc::E2BIG))?;
+    match size {
+        0 => Ok(Xattr::Size(length)),
+        size if length > size => Err(Errno(libc::ERANGE)),
+        _ => Ok(Xattr::Data(value)),
     }
 }
 

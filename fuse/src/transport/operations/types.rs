@@ -67,6 +67,9 @@ pub struct Features {
     pub acl: bool,
     /// We apply the umask, which the kernel then leaves to us: a default ACL stands instead of it.
     pub umask: bool,
+    /// We take setuid, setgid and capabilities away from a file that is written to, cut or given away; the kernel need not ask
+    /// for capabilities before each write. Where it writes to a local file by itself it says so by a setattr of nothing.
+    pub kill_privileges: bool,
     /// Requests that the kernel may have in flight in the background.
     pub max_background: u16,
 }
@@ -78,6 +81,7 @@ impl Default for Features {
             locks: false,
             acl: false,
             umask: false,
+            kill_privileges: false,
             max_background: 128,
         }
     }
@@ -173,7 +177,7 @@ pub enum SetTime {
     At(i64),
 }
 
-/// What setattr changes. Absent stays.
+/// What setattr changes. Absent stays. Nothing at all: see [`Features::kill_privileges`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SetAttributes {
     /// Permission bits.

@@ -76,6 +76,14 @@ impl Core {
             Op::PersistDone(op) => self.persist_done(op).await?.into(),
             Op::Recovered(op) => self.recovered(op).await?.into(),
             Op::UfsChanged(op) => self.ufs_changed(ctx, op).await?.into(),
+            Op::Link(op) => self.link(ctx, op).await?.into(),
+            Op::Tmpfile(op) => self.tmpfile(ctx, op).await?.into(),
+            Op::SetXattr(op) => self.set_xattr(ctx, op).await?.into(),
+            Op::GetXattr(op) => self.get_xattr(ctx, &op)?.into(),
+            Op::ListXattrs(op) => self.list_xattrs(ctx, op)?.into(),
+            Op::RemoveXattr(op) => self.remove_xattr(ctx, op).await?.into(),
+            Op::SetAcl(op) => self.set_acl(ctx, op).await?.into(),
+            Op::GetAcl(op) => self.get_acl(op)?.into(),
             // Answered above.
             Op::Lookup(_)
             | Op::GetAttr(_)

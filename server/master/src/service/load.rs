@@ -208,7 +208,7 @@ impl Core {
         super::names::check_length(name)?;
         if let Some(inode) = self.state.lookup(parent, name)? {
             if self.is_look_due(&inode) && !inode.is_dir() {
-                return self.refresh_name(inode, name).await;
+                return self.refresh_name(inode, parent, name).await;
             }
             return Ok(Some(inode));
         }

@@ -35,6 +35,7 @@ mod ufs_ops;
 mod wait;
 mod watch;
 mod workers;
+mod xattrs;
 
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,8 @@
 //! look is not the last word on a *retry* of a change that was done already: the retry cache in the state is asked first.
 
 use alluxio_proto::master::{
-    Counted, Create, Delete, DirPage, Empty, GetAttr, LinkTarget, Lookup, Mkdir, Mknod, Opened, ReadDir, ReadLink,
-    Rename, ResolvePath, Rmdir, SetAttr, Symlink, Unlink,
+    Counted, Create, Delete, DirPage, Empty, GetAttr, Link, LinkTarget, Lookup, Mkdir, Mknod, Opened, ReadDir, ReadLink,
+    Rename, ResolvePath, Rmdir, SetAttr, Symlink, Tmpfile, Unlink,
 };
 use alluxio_proto::types::{Attr, Caller, Entry, FileKind};
 use alluxio_proto::{ErrorKind, FsResult, InodeId, NAME_BYTES_MAX, PATH_BYTES_MAX};
@@ -217,6 +217,7 @@ impl Core {
                     name: op.name.clone(),
                     inode: 0,
                     mode: op.mode,
+                    umask: op.umask,
                     open: op.open,
                     write_type: op.write_type,
                     block_bytes: if op.block_bytes == 0 {
@@ -249,6 +250,7 @@ impl Core {
                     name: op.name.clone(),
                     inode: 0,
                     mode: op.mode,
+                    umask: op.umask,
                     write_type: op.write_type,
                 },
             )
@@ -287,12 +289,52 @@ impl Core {
             inode: 0,
             kind: op.kind,
             mode: op.mode,
+            umask: op.umask,
             rdev: op.rdev,
         };
         let made = self.propose(ctx, body).await?;
         self.metrics.files_created.inc();
         self.loader.forget_absent(InodeId(op.parent), &op.name);
         self.attr_applied(made)
+    }
+
+    pub(super) async fn link(self: &Arc<Self>, ctx: &Ctx, op: Link) -> FsResult<Attr> {
+        self.know(op.parent, &op.name).await?;
+        // It may become the name that the under-storage has.
+        if self.state.inode(InodeId(op.inode))?.is_file() {
+            self.check_storable(op.parent, &op.name)?;
+        }
+        let body = command::Link {
+            inode: op.inode,
+            parent: op.parent,
+            name: op.name.clone(),
+        };
+        let linked = self.propose(ctx, body).await?;
+        self.loader.forget_absent(InodeId(op.parent), &op.name);
+        self.attr_applied(linked)
+    }
+
+    pub(super) async fn tmpfile(self: &Arc<Self>, ctx: &Ctx, op: Tmpfile) -> FsResult<Opened> {
+        let body = command::Tmpfile {
+            parent: op.parent,
+            inode: 0,
+            mode: op.mode,
+            umask: op.umask,
+            write_type: op.write_type,
+            block_bytes: if op.block_bytes == 0 {
+                self.settings.block_bytes
+            } else {
+                op.block_bytes
+            },
+            home_worker: self.home_for(ctx)?,
+            never_linked: op.never_linked,
+        };
+        let made = self.propose(ctx, body).await?;
+        self.metrics.files_created.inc();
+        match made.inode {
+            Some(inode) => self.opened(ctx, &inode),
+            None => error(ErrorKind::Internal, "a file was created without an inode"),
+        }
     }
 
     pub(super) async fn unlink(self: &Arc<Self>, ctx: &Ctx, op: Unlink) -> FsResult<Empty> {
@@ -397,15 +439,61 @@ impl Core {
             name,
             alluxio_only: op.alluxio_only,
         };
-        let deleted = self.propose(ctx, body).await?;
-        self.metrics.paths_deleted.add(deleted.count.max(1));
-        Ok(counted(deleted.count.max(1)))
+        let (tree_name, alluxio_only) = (body.name.clone(), body.alluxio_only);
+        match self.propose(ctx, body).await {
+            Ok(deleted) => {
+                self.metrics.paths_deleted.add(deleted.count.max(1));
+                Ok(counted(deleted.count.max(1)))
+            }
+            // Too many hard links to be looked through in one command.
+            Err(error) if error.kind == ErrorKind::NotSupported && !alluxio_only => {
+                Ok(counted(self.delete_names(ctx, parent, tree_name).await?))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a tree name by name, depth first; a page of names per level is kept in mind.
+    async fn delete_names(self: &Arc<Self>, ctx: &Ctx, parent: InodeId, name: Bytes) -> FsResult<u64> {
+        // Each removal is a change of its own; a retry of the whole goes on where it was.
+        let ctx = Ctx {
+            op_id: 0,
+            ..ctx.clone()
+        };
+        let mut stack = vec![(parent, name)];
+        let mut count = 0;
+        while let Some((parent, name)) = stack.last().cloned() {
+            let Some(inode) = self.find(parent, &name).await? else {
+                stack.pop();
+                continue;
+            };
+            if inode.is_dir() {
+                self.ensure_loaded(&inode).await?;
+                let children = self.state.list(inode.inode_id(), b"", self.settings.listing_page_max)?;
+                if !children.is_empty() {
+                    stack.extend(children.into_iter().map(|(name, _)| (inode.inode_id(), name)));
+                    continue;
+                }
+                let parent = parent.get();
+                self.rmdir(&ctx, Rmdir { parent, name }).await?;
+            } else {
+                let parent = parent.get();
+                self.unlink(&ctx, Unlink { parent, name }).await?;
+            }
+            count += 1;
+            stack.pop();
+        }
+        Ok(count)
     }
 
     /// Takes a file off the namespace; its object stays, and will be found again by the next look.
     async fn forget_file(self: &Arc<Self>, parent: InodeId, inode: &Inode) -> FsResult<Counted> {
         if !Self::is_backed(inode) {
             let why = "it is not in the under-storage; removing it from the namespace alone would lose it";
+            return error(ErrorKind::InvalidArgument, format!("{:?}: {why}", show(&inode.name)));
+        }
+        if inode.nlink > 1 {
+            let why = "it has other names; remove them first, or remove it from the under-storage too";
             return error(ErrorKind::InvalidArgument, format!("{:?}: {why}", show(&inode.name)));
         }
         let removal = SyncRemoval {
@@ -450,6 +538,7 @@ impl Core {
             },
             pinned: op.pinned,
             times_now: op.times_now,
+            kill_priv: op.kill_priv,
         };
         let changed = self.propose(ctx, body).await?;
         self.attr_applied(changed)
@@ -488,16 +577,11 @@ pub(super) fn check_path(path: &[u8]) -> FsResult<()> {
     Ok(())
 }
 
-/// Whether the caller may do any of `want` (read 4, write 2, search or execute 1) by the class of bits that applies to it.
+/// Whether the caller may do any of `want` (read 4, write 2, search or execute 1).
 pub(super) fn may_any(caller: &Caller, inode: &Inode, want: u32) -> bool {
-    let granted = if inode.owner == caller.user {
-        inode.mode >> 6
-    } else if caller.groups.contains(&inode.group) {
-        inode.mode >> 3
-    } else {
-        inode.mode
-    };
-    granted & want != 0
+    [4, 2, 1]
+        .into_iter()
+        .any(|one| want & one != 0 && inode.grants(caller, one))
 }
 
 pub(super) fn check_access(ctx: &Ctx, inode: &Inode, want: u32) -> FsResult<()> {

@@ -72,9 +72,9 @@ impl Core {
     pub(super) async fn refresh_name(
         self: &Arc<Self>,
         inode: Arc<Inode>,
+        parent: InodeId,
         name: &Bytes,
     ) -> FsResult<Option<Arc<Inode>>> {
-        let parent = inode.parent_id();
         self.refresh_inode(&inode).await?;
         // Looked up anew: the name may be gone, or mean another inode.
         self.state.lookup(parent, name)
@@ -210,7 +210,9 @@ impl Core {
                 difference.new.push(entry);
                 continue;
             };
-            if known.mount_id != self.state.inode(dir)?.mount_id || !Self::is_backed(&known) {
+            // Of several names of one inode, the under-storage has one. What it has by another is not ours.
+            let is_stored = known.is_dir() || known.is_stored_at(dir, &entry.name);
+            if known.mount_id != self.state.inode(dir)?.mount_id || !Self::is_backed(&known) || !is_stored {
                 continue;
             }
             let expected_fingerprint = known.fingerprint().to_owned();
@@ -239,7 +241,12 @@ impl Core {
             let Some((last, _)) = known.last() else { return Ok(()) };
             after = last.clone();
             let gone = known.into_iter().filter(|(name, inode)| {
-                inode.mount_id == mount && Self::is_backed(inode) && inode.open.is_none() && !seen.contains(name)
+                let is_stored = inode.is_dir() || inode.is_stored_at(dir, name);
+                inode.mount_id == mount
+                    && Self::is_backed(inode)
+                    && inode.open.is_none()
+                    && is_stored
+                    && !seen.contains(name)
             });
             let removed: Vec<SyncRemoval> = gone
                 .map(|(name, inode)| SyncRemoval {

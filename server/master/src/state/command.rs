@@ -8,7 +8,7 @@
 
 use alluxio_proto::error::WireError;
 use alluxio_proto::master::CachedFile;
-use alluxio_proto::types::{Caller, FileKind, Property, WorkerAddress, WriteType};
+use alluxio_proto::types::{Acl, Caller, FileKind, Property, WorkerAddress, WriteType};
 use bytes::Bytes;
 
 /// Makes an empty state a namespace: root directory and root mount. Once.
@@ -92,7 +92,7 @@ pub struct CreateFile {
     /// 0: the next.
     #[prost(uint64, tag = "3")]
     pub inode: u64,
-    /// Permission bits, umask applied.
+    /// Permission bits.
     #[prost(uint32, tag = "4")]
     pub mode: u32,
     /// Open it for writing in the command's session.
@@ -107,6 +107,9 @@ pub struct CreateFile {
     /// With `open`: the worker with the local file.
     #[prost(uint64, tag = "8")]
     pub home_worker: u64,
+    /// Bits to be taken from `mode` where the directory has no default ACL.
+    #[prost(uint32, tag = "9")]
+    pub umask: u32,
 }
 
 /// Creates a directory.
@@ -121,12 +124,15 @@ pub struct Mkdir {
     /// 0: the next.
     #[prost(uint64, tag = "3")]
     pub inode: u64,
-    /// Permission bits, umask applied.
+    /// Permission bits.
     #[prost(uint32, tag = "4")]
     pub mode: u32,
     /// When it reaches the under-storage.
     #[prost(enumeration = "WriteType", tag = "5")]
     pub write_type: i32,
+    /// Bits to be taken from `mode` where the directory has no default ACL.
+    #[prost(uint32, tag = "6")]
+    pub umask: u32,
 }
 
 /// Creates a symbolic link.
@@ -161,12 +167,58 @@ pub struct Mknod {
     /// Not a file, directory or symlink.
     #[prost(enumeration = "FileKind", tag = "4")]
     pub kind: i32,
-    /// Permission bits, umask applied.
+    /// Permission bits.
     #[prost(uint32, tag = "5")]
     pub mode: u32,
     /// Device number.
     #[prost(uint64, tag = "6")]
     pub rdev: u64,
+    /// Bits to be taken from `mode` where the directory has no default ACL.
+    #[prost(uint32, tag = "7")]
+    pub umask: u32,
+}
+
+/// Creates a regular file without a name, open for writing in the command's session, which holds it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Tmpfile {
+    /// Directory that decides on mount, group and default ACL.
+    #[prost(uint64, tag = "1")]
+    pub parent: u64,
+    /// 0: the next.
+    #[prost(uint64, tag = "2")]
+    pub inode: u64,
+    /// Permission bits.
+    #[prost(uint32, tag = "3")]
+    pub mode: u32,
+    /// Bits to be taken from `mode` where the directory has no default ACL.
+    #[prost(uint32, tag = "4")]
+    pub umask: u32,
+    /// When its data reaches the under-storage, once it has a name.
+    #[prost(enumeration = "WriteType", tag = "5")]
+    pub write_type: i32,
+    /// Block size in bytes; the service fills in the default.
+    #[prost(uint64, tag = "6")]
+    pub block_bytes: u64,
+    /// The worker with the local file.
+    #[prost(uint64, tag = "7")]
+    pub home_worker: u64,
+    /// It is never to have a name.
+    #[prost(bool, tag = "8")]
+    pub never_linked: bool,
+}
+
+/// Gives an inode that is no directory one more name.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Link {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// Directory.
+    #[prost(uint64, tag = "2")]
+    pub parent: u64,
+    /// One component.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub name: Bytes,
 }
 
 /// Removes a name that is no directory.
@@ -289,6 +341,51 @@ pub struct SetAttr {
     /// The times are "now": write permission is enough.
     #[prost(bool, tag = "8")]
     pub times_now: bool,
+    /// Take setuid, setgid and `security.capability` away; write permission is enough.
+    #[prost(bool, tag = "9")]
+    pub kill_priv: bool,
+}
+
+/// Sets an extended attribute.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetXattr {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// With its namespace.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub name: Bytes,
+    /// Any bytes.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub value: Bytes,
+    /// `XATTR_CREATE`, `XATTR_REPLACE`.
+    #[prost(uint32, tag = "4")]
+    pub flags: u32,
+}
+
+/// Removes an extended attribute.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RemoveXattr {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// With its namespace.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub name: Bytes,
+}
+
+/// Sets or removes an access control list.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetAcl {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// The default list of a directory.
+    #[prost(bool, tag = "2")]
+    pub default: bool,
+    /// Absent: remove it.
+    #[prost(message, optional, tag = "3")]
+    pub acl: Option<Acl>,
 }
 
 /// Makes or joins the one open version of a file, in the command's session.
@@ -726,6 +823,21 @@ pub enum Body {
     /// See [`ReportCached`].
     #[prost(message, tag = "39")]
     ReportCached(ReportCached),
+    /// See [`Tmpfile`].
+    #[prost(message, tag = "70")]
+    Tmpfile(Tmpfile),
+    /// See [`Link`].
+    #[prost(message, tag = "71")]
+    Link(Link),
+    /// See [`SetXattr`].
+    #[prost(message, tag = "72")]
+    SetXattr(SetXattr),
+    /// See [`RemoveXattr`].
+    #[prost(message, tag = "73")]
+    RemoveXattr(RemoveXattr),
+    /// See [`SetAcl`].
+    #[prost(message, tag = "74")]
+    SetAcl(SetAcl),
 }
 
 /// One entry of the journal.
@@ -749,7 +861,7 @@ pub struct Command {
     /// What to do.
     #[prost(
         oneof = "Body",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 70, 71, 72, 73, 74"
     )]
     pub body: Option<Body>,
 }
@@ -782,4 +894,5 @@ bodies! {
     Format OpenSession EndSession CreateFile Mkdir Symlink Mknod Unlink Rmdir Rename DeleteTree ReclaimSlice SetAttr
     OpenWrite Commit MarkDurable CloseWrite ReleaseOrphan Recovered LoadEntries ApplySync UfsChanged MountUfs UnmountUfs
     IntentStarted IntentDone IntentFailed SchedulePersist RegisterWorker ReportCached
+    Tmpfile Link SetXattr RemoveXattr SetAcl
 }

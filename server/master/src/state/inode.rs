@@ -1,20 +1,20 @@
 //! The inode record: all that is kept of one file, directory, link or special file.
 
-use alluxio_proto::types::{Attr, FileKind, PersistState, WriteType};
+use alluxio_proto::types::{ACL_ACCESS, ACL_DEFAULT, Acl, Attr, FileKind, PersistState, WriteType, XATTRS};
 use alluxio_proto::{DataVersion, InodeId, MountId, WorkerId};
 use bytes::Bytes;
 
-/// One inode, as stored. Its names are in the `edges` table; `parent` and `name` repeat one of them, so that a path can
-/// be found upwards.
+/// One inode, as stored. Its names are in the `edges` table; `parent` and `name` repeat the first of them: the *stored name*,
+/// by which a path can be found upwards and under which the under-storage has it. The `links` table has the others.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Inode {
     /// [`InodeId`].
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// Directory of one of its names; 0 for the root and for inodes without a name.
+    /// Directory of its stored name; 0 for the root and for inodes without a name.
     #[prost(uint64, tag = "2")]
     pub parent: u64,
-    /// One of its names.
+    /// Its stored name.
     #[prost(bytes = "bytes", tag = "3")]
     pub name: Bytes,
     /// What it is.
@@ -92,6 +92,22 @@ pub struct Inode {
     /// Workers that hold a part of a version, bounded by [`LOCATIONS_MAX`].
     #[prost(message, repeated, tag = "28")]
     pub locations: Vec<CachedAt>,
+    /// Made without a name, and may be given one.
+    #[prost(bool, tag = "40")]
+    pub linkable: bool,
+    /// Extended attributes, in a table of their own.
+    #[prost(uint32, tag = "41")]
+    pub xattrs: u32,
+    /// Bytes of their names and values.
+    #[prost(uint64, tag = "42")]
+    pub xattr_bytes: u64,
+    /// What the mode cannot say: permission of the group, named users and groups. `owner`, `mask` and `other` are the bits of the
+    /// mode, so that chmod changes them; the fields of that name mean nothing here.
+    #[prost(message, optional, tag = "43")]
+    pub acl_access: Option<Acl>,
+    /// Of a directory: what is made in it inherits this list.
+    #[prost(message, optional, tag = "44")]
+    pub acl_default: Option<Acl>,
 }
 
 /// Most workers remembered per file; more copies than that may exist but are not used.
@@ -197,6 +213,10 @@ impl Inode {
     pub fn parent_id(&self) -> InodeId {
         InodeId(self.parent)
     }
+    /// Whether this is the stored name, the one of several that the under-storage has.
+    pub fn is_stored_at(&self, dir: InodeId, name: &[u8]) -> bool {
+        self.parent == dir.get() && self.name == name
+    }
     /// The mount it lies on.
     pub fn mount(&self) -> MountId {
         MountId(self.mount_id)
@@ -261,8 +281,15 @@ impl Inode {
             open_for_write: self.open.is_some(),
             entries: self.entries,
             parent: self.parent,
+            xattr_flags: flag(XATTRS, self.xattrs > 0)
+                | flag(ACL_ACCESS, self.acl_access.is_some())
+                | flag(ACL_DEFAULT, self.acl_default.is_some()),
         }
     }
+}
+
+fn flag(bit: u32, set: bool) -> u32 {
+    if set { bit } else { 0 }
 }
 
 impl OpenVersion {

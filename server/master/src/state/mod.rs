@@ -7,6 +7,7 @@
 //! What it leaves out: reaching an under-storage, deciding when to execute an intent, liveness of sessions and workers, who
 //! has what open for reading. All that is the service's.
 
+mod acl;
 mod apply;
 mod cache;
 pub mod command;
@@ -23,6 +24,7 @@ mod tests;
 mod tx;
 mod view;
 
+pub use acl::{READ, SEARCH, WRITE};
 pub use command::{Body, Command};
 pub use inode::{CachedAt, Inode, LOCATIONS_MAX, OCCUPIED_MAX, OpenVersion, UfsBinding, Writer};
 pub use read::UfsLocation;

@@ -126,6 +126,35 @@ impl State {
         })
     }
 
+    /// An extended attribute; `None`: it is not set.
+    ///
+    /// # Errors
+    /// Only if the store failed.
+    pub fn xattr(&self, id: InodeId, name: &[u8]) -> FsResult<Option<Bytes>> {
+        self.read(|view| {
+            let key = tables::xattr(id, name);
+            match view.get(&key)? {
+                Some(row) => Ok(Some(tables::xattr_of(&key, &row)?)),
+                None => Ok(None),
+            }
+        })
+    }
+
+    /// Names of all extended attributes of an inode, in the order of their bytes.
+    ///
+    /// # Errors
+    /// Only if the store failed.
+    pub fn xattr_names(&self, id: InodeId) -> FsResult<Vec<Bytes>> {
+        self.read(|view| {
+            let mut names = Vec::new();
+            view.each(&tables::xattr(id, b""), |key, _| {
+                names.push(tables::xattr_name(&key)?);
+                Ok(true)
+            })?;
+            Ok(names)
+        })
+    }
+
     /// All mounts, by id.
     pub fn mounts(&self) -> Vec<Arc<MountRecord>> {
         self.globals.read().mounts.values().cloned().collect()

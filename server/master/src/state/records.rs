@@ -241,6 +241,9 @@ pub struct Counters {
     /// Intents that are renames.
     #[prost(uint64, tag = "11")]
     pub renames: u64,
+    /// Names of inodes beside their stored ones.
+    #[prost(uint64, tag = "20")]
+    pub links: u64,
 }
 
 /// An open version that lost its writers and must be recovered at its home.

@@ -4,6 +4,8 @@
 //! |---|---|---|---|
 //! | `i` | inodes | inode | [`Inode`](super::Inode) |
 //! | `e` | edges | parent, name | kind, child |
+//! | `l` | names beside the stored one | inode, parent, name | nothing |
+//! | `x` | extended attributes | inode, name | value |
 //! | `m` | mounts | mount | [`MountRecord`](super::MountRecord) |
 //! | `n` | intents | intent | [`Intent`](super::Intent) |
 //! | `N` | intents by inode (heirs too) | inode, intent | nothing |
@@ -35,6 +37,8 @@ pub const RETRIES_PER_SESSION: u64 = 256;
 
 pub(super) const INODES: u8 = b'i';
 pub(super) const EDGES: u8 = b'e';
+pub(super) const LINKS: u8 = b'l';
+pub(super) const XATTRS: u8 = b'x';
 pub(super) const MOUNTS: u8 = b'm';
 pub(super) const INTENTS: u8 = b'n';
 pub(super) const INTENTS_BY_INODE: u8 = b'N';
@@ -66,6 +70,30 @@ pub(super) fn inode(id: InodeId) -> Bytes {
 }
 pub(super) fn edge(parent: InodeId, name: &[u8]) -> Bytes {
     key(EDGES, &[&parent.to_key(), name])
+}
+pub(super) fn link(inode: InodeId, parent: InodeId, name: &[u8]) -> Bytes {
+    key(LINKS, &[&inode.to_key(), &parent.to_key(), name])
+}
+/// Inode, directory and name in the key of a link.
+pub(super) fn link_parts(key: &Bytes) -> io::Result<(InodeId, InodeId, Bytes)> {
+    if key.len() < 17 {
+        return Err(damaged("link", key));
+    }
+    Ok((
+        InodeId(last_number(&key[1..9])?),
+        InodeId(last_number(&key[9..17])?),
+        key.slice(17..),
+    ))
+}
+pub(super) fn xattr(inode: InodeId, name: &[u8]) -> Bytes {
+    key(XATTRS, &[&inode.to_key(), name])
+}
+/// The name in the key of an extended attribute.
+pub(super) fn xattr_name(key: &Bytes) -> io::Result<Bytes> {
+    if key.len() < 9 {
+        return Err(damaged("extended attribute", key));
+    }
+    Ok(key.slice(9..))
 }
 pub(super) fn mount(id: MountId) -> Bytes {
     key(MOUNTS, &[&id.to_key()])
@@ -203,6 +231,20 @@ pub(super) fn hold(bits: u8) -> Bytes {
 /// Bits in a holder's row.
 pub(super) fn hold_bits(key: &[u8], value: &[u8]) -> io::Result<u8> {
     body(key, value)?.first().copied().ok_or_else(|| damaged("holder", key))
+}
+
+/// Value of an extended attribute's row.
+pub(super) fn xattr_value(value: &[u8]) -> Bytes {
+    let mut row = BytesMut::with_capacity(1 + value.len());
+    row.put_u8(FORMAT);
+    row.put_slice(value);
+    row.freeze()
+}
+
+/// The value in such a row.
+pub(super) fn xattr_of(key: &[u8], row: &Bytes) -> io::Result<Bytes> {
+    body(key, row)?;
+    Ok(row.slice(1..))
 }
 
 /// A row that says all by its key.

@@ -118,6 +118,7 @@ async fn links_and_special_files() {
         kind: 3,
         mode: 0o600,
         rdev: 0,
+        umask: 0,
     };
     let made: Attr = client.ask(Op::Mknod(fifo)).await.unwrap();
     assert_eq!(

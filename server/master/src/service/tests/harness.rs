@@ -280,6 +280,7 @@ impl Client {
             open: true,
             write_type: write_type as i32,
             block_bytes: 0,
+            umask: 0,
         };
         self.ask(Op::Create(create)).await
     }
@@ -291,6 +292,7 @@ impl Client {
             name,
             mode: 0o755,
             write_type: 0,
+            umask: 0,
         }))
         .await
     }

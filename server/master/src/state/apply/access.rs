@@ -1,16 +1,16 @@
-//! Who may do what: owner, group and other bits, the sticky bit, ownership.
+//! Who may do what: mode bits and access lists, the sticky bit, ownership; and what something new inherits.
 //!
 //! Search permission along the path is the kernel's job (`default_permissions`); here the directories and inodes that a
 //! command touches are checked.
 
 use alluxio_proto::ErrorKind;
-use alluxio_proto::types::Caller;
+use alluxio_proto::types::{Acl, Caller, FileKind};
 
+use crate::state::acl;
 use crate::state::fault::{Outcomes, refuse};
 use crate::state::inode::Inode;
 
-pub(super) const WRITE: u32 = 2;
-pub(super) const SEARCH: u32 = 1;
+pub(super) use crate::state::acl::{SEARCH, WRITE};
 
 const STICKY: u32 = 0o1000;
 const SETGID: u32 = 0o2000;
@@ -32,16 +32,9 @@ impl Who {
         self.caller.groups.iter().any(|name| name == group)
     }
 
-    /// Checks `want` (a combination of [`WRITE`] and [`SEARCH`]; 4 would be read) against the one class that applies.
+    /// Checks `want` (a combination of [`WRITE`] and [`SEARCH`]).
     pub fn check_access(&self, inode: &Inode, want: u32) -> Outcomes<()> {
-        let granted = if inode.owner == self.caller.user {
-            inode.mode >> 6
-        } else if self.is_in(&inode.group) {
-            inode.mode >> 3
-        } else {
-            inode.mode
-        };
-        if self.superuser || granted & want == want {
+        if self.superuser || inode.grants(&self.caller, want) {
             return Ok(());
         }
         refuse(
@@ -80,8 +73,8 @@ impl Who {
         )
     }
 
-    /// Owner, group and mode of something new in `dir`.
-    pub fn of_new(&self, dir: &Inode, mode: u32, is_dir: bool) -> (String, String, u32) {
+    /// Owner, group, mode and lists of something new in `dir`. The directory's default list takes the place of the umask.
+    pub fn of_new(&self, dir: &Inode, mode: u32, umask: u32, kind: FileKind) -> OfNew {
         let inherits = dir.mode & SETGID != 0;
         let owner = if self.caller.user.is_empty() {
             dir.owner.clone()
@@ -92,8 +85,25 @@ impl Who {
             Some(group) if !inherits => group.clone(),
             _ => dir.group.clone(),
         };
-        let mode = if inherits && is_dir { mode | SETGID } else { mode };
-        (owner, group, mode & 0o7777)
+        let is_dir = kind == FileKind::Directory;
+        let default = dir.acl_default.as_ref().filter(|_| kind != FileKind::Symlink);
+        let (mut mode, acl_access) = match default {
+            Some(default) => acl::inherited(default, mode & 0o7777),
+            None => (mode & 0o7777 & !umask, None),
+        };
+        if inherits && is_dir {
+            mode |= SETGID;
+        } else if mode & (SETGID | GROUP_EXECUTE) == SETGID | GROUP_EXECUTE && !self.superuser && !self.is_in(&group) {
+            // Nobody makes a program that acts for a group he is not in.
+            mode &= !SETGID;
+        }
+        OfNew {
+            owner,
+            group,
+            mode,
+            acl_access,
+            acl_default: default.filter(|_| is_dir).cloned(),
+        }
     }
 
     /// Mode bits after chmod: who is not in the group cannot give its setgid away.
@@ -105,16 +115,29 @@ impl Who {
         }
     }
 
-    /// Mode bits after chown by an ordinary user: no program keeps acting as somebody else.
-    pub fn mode_after_chown(&self, inode: &Inode) -> u32 {
-        if self.superuser || inode.is_dir() {
+    /// Mode bits after a file was given to another user or group, or written to by somebody who may not keep them: no program
+    /// keeps acting as somebody else. Linux does so for the superuser's chown too.
+    pub fn without_privileges(&self, inode: &Inode) -> u32 {
+        if inode.is_dir() {
             return inode.mode;
         }
-        let lost = if inode.mode & GROUP_EXECUTE != 0 {
-            SETUID | SETGID
-        } else {
-            SETUID
-        };
-        inode.mode & !lost
+        // Setgid without execute for the group is no privilege but a mark for locks, which a member may keep.
+        let marks = inode.mode & GROUP_EXECUTE == 0 && (self.superuser || self.is_in(&inode.group));
+        inode.mode & !if marks { SETUID } else { SETUID | SETGID }
     }
+
+    /// Whether `mode` differs from that of `inode` only by lacking setuid or setgid.
+    pub fn only_drops_privileges(inode: &Inode, mode: u32) -> bool {
+        let dropped = inode.mode ^ (mode & 0o7777);
+        dropped != 0 && dropped & !(SETUID | SETGID) == 0 && dropped & inode.mode == dropped
+    }
+}
+
+/// What something new starts with.
+pub(super) struct OfNew {
+    pub owner: String,
+    pub group: String,
+    pub mode: u32,
+    pub acl_access: Option<Acl>,
+    pub acl_default: Option<Acl>,
 }

@@ -5,11 +5,11 @@ use alluxio_proto::{ErrorKind, InodeId};
 use bytes::Bytes;
 
 use super::{Work, check_name};
-use crate::state::command::{CreateFile, Mkdir, Mknod, Symlink};
+use crate::state::command::{CreateFile, Mkdir, Mknod, Symlink, Tmpfile};
 use crate::state::fault::{Outcomes, refuse, show};
 use crate::state::inode::{Inode, OpenVersion, Writer};
 use crate::state::records::{Edge, IntentKind};
-use crate::state::tables;
+use crate::state::tables::{self, HELD_WRITE};
 use crate::state::view::View;
 
 /// Longest target of a symbolic link (Linux `PATH_MAX`).
@@ -23,33 +23,58 @@ impl Work<'_, '_> {
                 "a file can be opened for writing in a session only",
             );
         }
-        let (parent, mut inode) = self.new_child(c.parent, &c.name, c.inode, c.mode, FileKind::File)?;
+        let (parent, mut inode) = self.new_child(c.parent, &c.name, c.inode, (c.mode, c.umask), FileKind::File)?;
         inode.block_bytes = c.block_bytes;
         inode.write_type = c.write_type;
         if c.open {
-            inode.version_high = 1;
-            inode.open = Some(OpenVersion {
-                version: 1,
-                home_worker: c.home_worker,
-                writers: vec![Writer {
-                    session: self.session.get(),
-                    count: 1,
-                }],
-                write_type: c.write_type,
-                created_by_this_open: true,
-                truncated: true,
-                ..Default::default()
-            });
-            self.tx
-                .put(tables::session_open(self.session, inode.inode_id()), tables::nothing());
+            self.open_new(&mut inode, c.home_worker);
         } else if inode.write_type() != WriteType::MustCache {
             self.schedule_upload(&mut inode)?;
         }
         self.add_child(parent, inode)
     }
 
+    /// Opens what has just been made, in the command's session.
+    fn open_new(&mut self, inode: &mut Inode, home_worker: u64) {
+        inode.version_high = 1;
+        inode.open = Some(OpenVersion {
+            version: 1,
+            home_worker,
+            writers: vec![Writer {
+                session: self.session.get(),
+                count: 1,
+            }],
+            write_type: inode.write_type,
+            created_by_this_open: true,
+            truncated: true,
+            ..Default::default()
+        });
+        self.tx
+            .put(tables::session_open(self.session, inode.inode_id()), tables::nothing());
+    }
+
+    /// A file without a name is an orphan from the start: it lives while the session holds it.
+    pub(super) fn tmpfile(&mut self, c: Tmpfile) -> Outcomes<()> {
+        if self.session.get() == 0 {
+            return refuse(
+                ErrorKind::InvalidArgument,
+                "a file without a name can be made in a session only",
+            );
+        }
+        let parent = self.writable_dir(InodeId(c.parent))?;
+        let mut inode = self.new_inode(&parent, c.inode, (c.mode, c.umask), FileKind::File)?;
+        inode.nlink = 0;
+        inode.linkable = !c.never_linked;
+        inode.block_bytes = c.block_bytes;
+        inode.write_type = c.write_type;
+        self.open_new(&mut inode, c.home_worker);
+        self.hold(inode.inode_id(), self.session, HELD_WRITE)?;
+        self.put_and_answer(inode);
+        Ok(())
+    }
+
     pub(super) fn mkdir(&mut self, c: Mkdir) -> Outcomes<()> {
-        let (parent, mut inode) = self.new_child(c.parent, &c.name, c.inode, c.mode, FileKind::Directory)?;
+        let (parent, mut inode) = self.new_child(c.parent, &c.name, c.inode, (c.mode, c.umask), FileKind::Directory)?;
         inode.children_loaded = true;
         inode.nlink = 2;
         inode.write_type = c.write_type;
@@ -73,7 +98,7 @@ impl Work<'_, '_> {
                 format!("the target of a link has {} bytes", c.target.len()),
             );
         }
-        let (parent, mut inode) = self.new_child(c.parent, &c.name, c.inode, 0o777, FileKind::Symlink)?;
+        let (parent, mut inode) = self.new_child(c.parent, &c.name, c.inode, (0o777, 0), FileKind::Symlink)?;
         inode.symlink_target = c.target;
         let mount = self.tx.mount(inode.mount())?;
         if mount.spec.as_ref().is_some_and(|spec| spec.stores_symlinks) {
@@ -91,7 +116,7 @@ impl Work<'_, '_> {
         if matches!(kind, FileKind::CharDevice | FileKind::BlockDevice) && !self.who.superuser {
             return refuse(ErrorKind::NotPermitted, "only the superuser makes device nodes");
         }
-        let (parent, mut inode) = self.new_child(c.parent, &c.name, c.inode, c.mode, kind)?;
+        let (parent, mut inode) = self.new_child(c.parent, &c.name, c.inode, (c.mode, c.umask), kind)?;
         inode.rdev = c.rdev;
         self.add_child(parent, inode)
     }
@@ -102,7 +127,7 @@ impl Work<'_, '_> {
         parent: u64,
         name: &Bytes,
         id: u64,
-        mode: u32,
+        mode_and_umask: (u32, u32),
         kind: FileKind,
     ) -> Outcomes<(Inode, Inode)> {
         check_name(name)?;
@@ -114,15 +139,23 @@ impl Work<'_, '_> {
             );
         }
         let parent = self.writable_dir(parent.inode_id())?;
-        let (owner, group, mode) = self.who.of_new(&parent, mode, kind == FileKind::Directory);
-        let inode = Inode {
+        let mut inode = self.new_inode(&parent, id, mode_and_umask, kind)?;
+        inode.parent = parent.id;
+        inode.name = name.clone();
+        Ok((parent, inode))
+    }
+
+    /// An inode with what it inherits from `parent`, without a name.
+    fn new_inode(&mut self, parent: &Inode, id: u64, (mode, umask): (u32, u32), kind: FileKind) -> Outcomes<Inode> {
+        let new = self.who.of_new(parent, mode, umask, kind);
+        Ok(Inode {
             id: self.take_inode_id(id)?,
-            parent: parent.id,
-            name: name.clone(),
             kind: kind as i32,
-            mode,
-            owner,
-            group,
+            mode: new.mode,
+            owner: new.owner,
+            group: new.group,
+            acl_access: new.acl_access,
+            acl_default: new.acl_default,
             atime_ns: self.now_ns,
             mtime_ns: self.now_ns,
             ctime_ns: self.now_ns,
@@ -131,26 +164,25 @@ impl Work<'_, '_> {
             mount_id: parent.mount_id,
             persist_state: PersistState::NotPersisted as i32,
             ..Default::default()
-        };
-        Ok((parent, inode))
+        })
     }
 
     /// Stores a new inode with its name and answers with it.
     pub(super) fn add_child(&mut self, mut parent: Inode, inode: Inode) -> Outcomes<()> {
-        self.link(&mut parent, &inode);
+        self.name_it(&mut parent, &inode.name.clone(), &inode);
         self.tx.put_inode(parent);
         self.put_and_answer(inode);
         Ok(())
     }
 
-    /// Gives `inode` its name in `parent`, and tells those who watch.
-    pub(super) fn link(&mut self, parent: &mut Inode, inode: &Inode) {
-        self.put_edge(parent.inode_id(), &inode.name, inode);
+    /// Gives `inode` a name in `parent`, and tells those who watch.
+    pub(super) fn name_it(&mut self, parent: &mut Inode, name: &Bytes, inode: &Inode) {
+        self.put_edge(parent.inode_id(), name, inode);
         parent.entries += 1;
         parent.nlink += u32::from(inode.is_dir());
         parent.mtime_ns = self.now_ns;
         parent.ctime_ns = self.now_ns;
-        self.entry_changed(parent.inode_id(), &inode.name, 0);
+        self.entry_changed(parent.inode_id(), name, 0);
         self.inode_changed(parent.id, false);
     }
 

@@ -13,7 +13,7 @@ const DETOUR: &str = ".alluxio.exchange.";
 
 impl Work<'_, '_> {
     pub(super) fn exchange(&mut self, mut a: Inode, at_a: End, mut b: Inode, at_b: End) -> Outcomes<()> {
-        let (of_a, of_b) = (self.presence(&a)?, self.presence(&b)?);
+        let (of_a, of_b) = (self.presence_at(&a, &at_a)?, self.presence_at(&b, &at_b)?);
         if of_a.inherited(&a).next().is_some() || of_b.inherited(&b).next().is_some() {
             return refuse(
                 ErrorKind::Busy,
@@ -21,8 +21,8 @@ impl Work<'_, '_> {
             );
         }
         self.exchange_in_ufs((&mut a, &of_a, &at_a), (&mut b, &of_b, &at_b))?;
-        self.put_name(&mut a, &at_b);
-        self.put_name(&mut b, &at_a);
+        self.put_name(&mut a, &at_a, &at_b);
+        self.put_name(&mut b, &at_b, &at_a);
         let (is_dir_a, is_dir_b) = (a.is_dir(), b.is_dir());
         self.tx.put_inode(b);
         self.put_and_answer(a);
@@ -35,6 +35,14 @@ impl Work<'_, '_> {
             self.inode_changed(end.dir.get(), false);
         }
         Ok(())
+    }
+
+    /// What there is by this name: nothing, if the under-storage has the inode under another one.
+    fn presence_at(&self, inode: &Inode, at: &End) -> Outcomes<Presence> {
+        match inode.is_stored_at(at.dir, &at.name) {
+            true => self.presence(inode),
+            false => Ok(Presence::nothing()),
+        }
     }
 
     fn exchange_in_ufs(

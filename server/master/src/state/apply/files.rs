@@ -4,7 +4,8 @@ use alluxio_proto::types::PersistState;
 use alluxio_proto::{ErrorKind, InodeId, SessionId};
 
 use super::Work;
-use super::access::WRITE;
+use super::access::{WRITE, Who};
+use super::xattrs::CAPABILITY;
 use crate::state::command::{CloseWrite, Commit, MarkDurable, OpenWrite, Recovered, SetAttr};
 use crate::state::fault::{Outcomes, refuse};
 use crate::state::inode::{CachedAt, Inode, OpenVersion, Writer};
@@ -101,7 +102,9 @@ impl Work<'_, '_> {
         let old = std::mem::replace(&mut inode.version, open.version);
         inode.size = length;
         inode.mtime_ns = mtime_ns;
-        inode.ctime_ns = self.now_ns;
+        // Since the last write, not since now: whoever looked in between has seen that time. An mtime that was set may be
+        // in the future; then the setting has changed ctime already.
+        inode.ctime_ns = inode.ctime_ns.max(mtime_ns.min(self.now_ns));
         inode.write_type = open.write_type;
         self.free_version(inode, old, Some(open.home_worker));
         // The home has just sealed it, whole; its next report says the same.
@@ -189,14 +192,15 @@ impl Work<'_, '_> {
             return self.recover(inode);
         }
         inode.open = None;
-        if fresh && abandon {
-            self.applied.freed.push(discarded(inode.id, &open));
-            let parent = inode.parent_id();
-            return self.unlink_inode(parent, inode, &[], true);
-        }
         if abandon {
             self.applied.freed.push(discarded(inode.id, &open));
-        } else if fresh && self.must_upload(&inode)? {
+        }
+        // A name that was given to it since it was made stays.
+        if fresh && abandon && inode.nlink == 1 {
+            let (parent, name) = (inode.parent_id(), inode.name.clone());
+            return self.unlink_inode(parent, &name, inode, &[]);
+        }
+        if fresh && self.must_upload(&inode)? {
             // Created and closed, nothing written: the empty file is what was meant.
             self.schedule_upload(&mut inode)?;
         }
@@ -236,8 +240,18 @@ impl Work<'_, '_> {
             keep_bytes: 0,
             discard: true,
         });
-        let parent = inode.parent_id();
-        self.unlink_inode(parent, inode, &[], true)
+        if inode.nlink == 1 {
+            let (parent, name) = (inode.parent_id(), inode.name.clone());
+            return self.unlink_inode(parent, &name, inode, &[]);
+        }
+        // Its names were promised, its content was not.
+        inode.open = None;
+        if self.must_upload(&inode)? {
+            self.schedule_upload(&mut inode)?;
+        }
+        self.inode_changed(inode.id, true);
+        self.tx.put_inode(inode);
+        Ok(())
     }
 
     /// Leaves the open version to its home, which says what is left of it by `Recovered`.
@@ -297,10 +311,18 @@ impl Work<'_, '_> {
     pub(super) fn set_attr(&mut self, c: SetAttr) -> Outcomes<()> {
         let mut inode = self.edit(InodeId(c.inode))?;
         self.check_writable_mount(&inode)?;
-        if c.mode.is_some() || c.pinned.is_some() {
+        // The kernel takes setuid and setgid away in the name of whoever writes.
+        let drops = |mode: u32| Who::only_drops_privileges(&inode, mode) && !self.who.owns(&inode);
+        if c.kill_priv || c.mode.is_some_and(drops) {
+            self.who.check_access(&inode, WRITE)?;
+        }
+        if c.mode.is_some_and(|mode| !drops(mode)) || c.pinned.is_some() {
             self.who.check_owner(&inode)?;
         }
         self.chown(&mut inode, c.owner, c.group)?;
+        if c.kill_priv {
+            self.kill_privileges(&mut inode)?;
+        }
         if let Some(mode) = c.mode {
             inode.mode = self.who.chmod(&inode, mode);
         }
@@ -337,9 +359,18 @@ impl Work<'_, '_> {
             );
         }
         self.who.check_owner(inode)?;
-        inode.mode = self.who.mode_after_chown(inode);
+        self.kill_privileges(inode)?;
         inode.owner = owner.unwrap_or_else(|| inode.owner.clone());
         inode.group = group.unwrap_or_else(|| inode.group.clone());
+        Ok(())
+    }
+
+    /// Takes away what lets a program act as somebody else.
+    fn kill_privileges(&mut self, inode: &mut Inode) -> Outcomes<()> {
+        inode.mode = self.who.without_privileges(inode);
+        if !inode.is_dir() {
+            self.drop_xattr(inode, CAPABILITY)?;
+        }
         Ok(())
     }
 

@@ -194,7 +194,11 @@ impl Work<'_, '_> {
         if inode.is_dir() {
             return self.detach(dir.inode_id(), &mut inode);
         }
-        self.unname(dir.inode_id(), &inode.name.clone(), &inode, true)?;
+        let name = inode.name.clone();
+        if inode.nlink > 1 {
+            return self.lose_stored_object(dir.inode_id(), &name, inode);
+        }
+        self.unname(dir.inode_id(), &name, &inode, true)?;
         self.lose_last_name(inode, keep, None)
     }
 
@@ -205,7 +209,8 @@ impl Work<'_, '_> {
             return Ok(None);
         };
         let inode = self.edit(edge.child)?;
-        if self.tx.is_mount_point(&inode) || !self.is_settled(&inode)? {
+        // Of several names, the under-storage shows the stored one.
+        if !inode.is_stored_at(dir.inode_id(), name) || self.tx.is_mount_point(&inode) || !self.is_settled(&inode)? {
             return Ok(None);
         }
         for path in paths {
@@ -237,7 +242,11 @@ impl Work<'_, '_> {
                 settled = seen <= SYNC_TREE_MAX
                     && match child {
                         Some(child) => {
-                            child.is_persisted() && child.open.is_none() && self.tx.intents_of(edge.child)?.is_empty()
+                            let has_names_elsewhere = !child.is_dir() && child.nlink > 1;
+                            child.is_persisted()
+                                && child.open.is_none()
+                                && !has_names_elsewhere
+                                && self.tx.intents_of(edge.child)?.is_empty()
                         }
                         None => true,
                     };
@@ -275,7 +284,8 @@ impl Work<'_, '_> {
             gone_or_other => {
                 self.applied.attr = None;
                 self.applied.inode = None;
-                self.applied.freed.extend(gone(&inode));
+                // Of an inode with other names, workers may have the only copy.
+                self.applied.freed.extend(gone(&inode).filter(|_| inode.nlink == 1));
                 if gone_or_other.is_some() {
                     self.forget_loaded(dir.inode_id())?;
                 }

@@ -5,6 +5,7 @@ mod create;
 mod exchange;
 mod files;
 mod intents;
+mod links;
 mod load;
 mod mounts;
 mod names;
@@ -13,6 +14,7 @@ mod rename;
 mod sessions;
 mod trees;
 mod workers;
+mod xattrs;
 
 use access::{SEARCH, WRITE, Who};
 use alluxio_journal::StateMachine;
@@ -216,6 +218,11 @@ impl<'w, 'a> Work<'w, 'a> {
             Body::SchedulePersist(c) => self.schedule_persist_now(InodeId(c.inode)),
             Body::RegisterWorker(c) => self.register_worker(c),
             Body::ReportCached(c) => self.report_cached(c),
+            Body::Tmpfile(c) => self.tmpfile(c),
+            Body::Link(c) => self.link(c),
+            Body::SetXattr(c) => self.set_xattr(c),
+            Body::RemoveXattr(c) => self.remove_xattr(c),
+            Body::SetAcl(c) => self.set_acl(c),
         }
     }
 
@@ -260,6 +267,9 @@ impl<'w, 'a> Work<'w, 'a> {
     /// A directory in which the caller may make and remove names.
     fn writable_dir(&self, id: InodeId) -> Outcomes<Inode> {
         let dir = self.tx.dir(id)?;
+        if dir.nlink == 0 {
+            return refuse(ErrorKind::NotFound, format!("directory {id} was removed"));
+        }
         self.check_writable_mount(&dir)?;
         self.who.check_access(&dir, WRITE | SEARCH)?;
         Ok((*dir).clone())

@@ -21,7 +21,7 @@ impl Work<'_, '_> {
         let mut root = match existing {
             Some(edge) => self.edit(edge.child)?,
             None => {
-                self.new_child(c.parent, &c.name, c.inode, c.mode, FileKind::Directory)?
+                self.new_child(c.parent, &c.name, c.inode, (c.mode, 0), FileKind::Directory)?
                     .1
             }
         };
@@ -31,7 +31,7 @@ impl Work<'_, '_> {
             self.forget_intents(&root, &presence, None)?;
         } else {
             let mut parent = parent;
-            self.link(&mut parent, &root);
+            self.name_it(&mut parent, &c.name, &root);
             self.tx.put_inode(parent);
         }
         let id = take_id(&mut self.tx.counters_mut().mount_high, 0, "mount")?;

@@ -18,7 +18,7 @@ impl Work<'_, '_> {
         if inode.is_dir() {
             return refuse(ErrorKind::IsADirectory, format!("{:?} is a directory", show(&c.name)));
         }
-        self.unlink_inode(parent.inode_id(), inode, &c.keep_for, true)
+        self.unlink_inode(parent.inode_id(), &c.name, inode, &c.keep_for)
     }
 
     pub(super) fn rmdir(&mut self, c: Rmdir) -> Outcomes<()> {
@@ -31,8 +31,7 @@ impl Work<'_, '_> {
         self.leave_dir_for_good(&mut inode, path, parent.inode_id())?;
         self.unname(parent.inode_id(), &c.name, &inode, true)?;
         self.applied.unlinked = inode.id;
-        self.delete_inode(&inode);
-        Ok(())
+        self.delete_inode(&inode)
     }
 
     /// A name that the caller may remove: its directory and what it names.
@@ -73,18 +72,21 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// Takes the last name of an inode that is no directory. `in_ufs`: what the under-storage has goes too.
+    /// Takes a name of an inode that is no directory; what the under-storage has by that name goes too.
     pub(super) fn unlink_inode(
         &mut self,
         parent: InodeId,
+        name: &Bytes,
         mut inode: Inode,
         keep: &[u64],
-        in_ufs: bool,
     ) -> Outcomes<()> {
+        if inode.nlink > 1 {
+            return self.lose_a_name(parent, name, inode);
+        }
         let path = self.tx.natural_path(&inode)?;
         let physical = self.physical_path(&inode, path.clone())?;
-        self.leave_for_good(&mut inode, path.filter(|_| in_ufs), parent)?;
-        self.unname(parent, &inode.name.clone(), &inode, true)?;
+        self.leave_for_good(&mut inode, path, parent)?;
+        self.unname(parent, name, &inode, true)?;
         self.lose_last_name(inode, keep, physical)
     }
 
@@ -152,8 +154,7 @@ impl Work<'_, '_> {
             }
         }
         if !held {
-            self.delete_inode(&inode);
-            return Ok(());
+            return self.delete_inode(&inode);
         }
         inode.parent = 0;
         inode.name = Bytes::new();
@@ -168,7 +169,7 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    fn hold(&mut self, inode: InodeId, session: SessionId, bits: u8) -> Outcomes<()> {
+    pub(super) fn hold(&mut self, inode: InodeId, session: SessionId, bits: u8) -> Outcomes<()> {
         let key = tables::holder(inode, session);
         let before = self
             .tx
@@ -193,13 +194,14 @@ impl Work<'_, '_> {
         if !self.tx.has_any(&tables::of(tables::HOLDERS, inode.get()))?
             && let Some(orphan) = self.tx.inode_opt(inode)?
         {
-            self.delete_inode(&orphan);
+            self.delete_inode(&orphan)?;
         }
         Ok(())
     }
 
     /// Deletes the record. Workers may drop what they hold of it.
-    pub(super) fn delete_inode(&mut self, inode: &Inode) {
+    pub(super) fn delete_inode(&mut self, inode: &Inode) -> Outcomes<()> {
+        self.delete_xattrs(inode)?;
         let mut workers: Vec<u64> = inode.locations.iter().map(|at| at.worker).collect();
         if let Some(open) = &inode.open {
             for writer in &open.writers {
@@ -221,5 +223,6 @@ impl Work<'_, '_> {
         self.tx.delete_inode(inode.inode_id());
         let counters = self.tx.counters_mut();
         counters.inodes = counters.inodes.saturating_sub(1);
+        Ok(())
     }
 }

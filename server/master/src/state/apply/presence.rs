@@ -8,6 +8,7 @@
 //! - A name taken over by a file that will be uploaded keeps the old object until the new one replaces it
 //!   ([`UfsBinding::occupied`]); so the new object is never followed by a delete of the old.
 //! - A delete names the fingerprints that it may delete. Anything else at the path is somebody else's.
+//! - Of several names of an inode one is stored ([`super::links`]); the others have nothing to do with what is said here.
 //! - A rename or new attributes may change the fingerprint of an object (a copy of an object in parts has another one), so
 //!   whoever is journaled behind a change that is still to come is told what it left ([`Intent::tell`]).
 
@@ -33,6 +34,15 @@ pub(super) struct Presence {
 }
 
 impl Presence {
+    /// Of a name that the under-storage does not have.
+    pub fn nothing() -> Self {
+        Presence {
+            intents: Vec::new(),
+            own: false,
+            occupied: false,
+        }
+    }
+
     /// Uploads (and mkdirs) of `inode` itself that have started.
     fn in_flight(&self, inode: &Inode) -> impl Iterator<Item = &Intent> {
         let id = inode.id;

@@ -65,12 +65,13 @@ impl Work<'_, '_> {
             name: c.new_name,
         };
         match target {
+            Some(_) if c.flags == RENAME_NOREPLACE => {
+                refuse(ErrorKind::AlreadyExists, format!("{:?} exists", show(&to.name)))
+            }
+            // Also where they are two names of one inode: both stay.
             Some(target) if target.id == source.id => {
                 self.answer(&source);
                 Ok(())
-            }
-            Some(_) if c.flags == RENAME_NOREPLACE => {
-                refuse(ErrorKind::AlreadyExists, format!("{:?} exists", show(&to.name)))
             }
             None if c.flags == RENAME_EXCHANGE => {
                 refuse(ErrorKind::NotFound, format!("{:?} does not exist", show(&to.name)))
@@ -110,12 +111,21 @@ impl Work<'_, '_> {
                 (false, false) => {}
             }
         }
+        let target = match target {
+            Some(target) if !target.is_dir() && target.nlink > 1 => {
+                self.lose_a_name(to.dir, &to.name, target)?;
+                None
+            }
+            target => target,
+        };
+        let is_stored = source.is_stored_at(from.dir, &from.name);
         let replaced = match target {
             Some(target) => Some(self.move_over(&mut source, &from, target, &to)?),
-            None => {
+            None if is_stored => {
                 self.move_to_free(&mut source, &from, &to)?;
                 None
             }
+            None => None,
         };
         if let Some((target, _)) = &replaced {
             self.unname(to.dir, &to.name, target, true)?;
@@ -125,8 +135,7 @@ impl Work<'_, '_> {
         match replaced {
             Some((target, _)) if target.is_dir() => {
                 self.applied.unlinked = target.id;
-                self.delete_inode(&target);
-                Ok(())
+                self.delete_inode(&target)
             }
             Some((target, physical)) => self.lose_last_name(target, keep, physical),
             None => Ok(()),
@@ -134,7 +143,7 @@ impl Work<'_, '_> {
     }
 
     /// What a rename to a free name means for the under-storage.
-    fn move_to_free(&mut self, source: &mut Inode, from: &End, to: &End) -> Outcomes<()> {
+    pub(super) fn move_to_free(&mut self, source: &mut Inode, from: &End, to: &End) -> Outcomes<()> {
         let presence = self.presence(source)?;
         if presence.own {
             return self.new_rename(source, (from.path.clone(), from.dir), (to.path.clone(), to.dir));
@@ -152,6 +161,11 @@ impl Work<'_, '_> {
     ) -> Outcomes<(Inode, Option<Bytes>)> {
         let presence = self.presence(source)?;
         let physical = self.physical_path(&target, Some(to.path.clone()))?;
+        if !source.is_stored_at(from.dir, &from.name) {
+            // The source stays where the under-storage has it, under another name.
+            self.leave_for_good(&mut target, Some(to.path.clone()), to.dir)?;
+            return Ok((target, physical));
+        }
         if source.is_dir() {
             self.leave_dir_for_good(&mut target, Some(to.path.clone()), to.dir)?;
         } else if presence.own || self.will_upload(source, &presence) {
@@ -172,21 +186,17 @@ impl Work<'_, '_> {
     /// Moves the name. The target name must be free.
     fn move_name(&mut self, source: &mut Inode, from: &End, to: &End) -> Outcomes<()> {
         self.unname(from.dir, &from.name, source, false)?;
-        source.parent = to.dir.get();
-        source.name = to.name.clone();
-        source.ctime_ns = self.now_ns;
+        self.rename_name(source, from, to);
         let mut dir = self.edit(to.dir)?;
-        self.link(&mut dir, source);
+        self.name_it(&mut dir, &to.name, source);
         self.tx.put_inode(dir);
         self.inode_changed(source.id, false);
         Ok(())
     }
 
-    /// Gives `inode` the name at `end`, over whatever has it; counts are the caller's.
-    pub(super) fn put_name(&mut self, inode: &mut Inode, end: &End) {
-        inode.parent = end.dir.get();
-        inode.name = end.name.clone();
-        inode.ctime_ns = self.now_ns;
+    /// Gives `inode` the name at `end` for the one at `from`, over whatever has it; counts are the caller's.
+    pub(super) fn put_name(&mut self, inode: &mut Inode, from: &End, end: &End) {
+        self.rename_name(inode, from, end);
         self.put_edge(end.dir, &end.name, inode);
         self.entry_changed(end.dir, &end.name, 0);
         self.inode_changed(inode.id, false);

@@ -23,6 +23,7 @@ impl Work<'_, '_> {
         // Asking each directory beneath would make this as slow as the tree is large; the top speaks for them.
         self.who.check_access(&top, WRITE | SEARCH)?;
         self.check_no_mount_beneath(&top)?;
+        self.rescue_links(&top, c.alluxio_only)?;
         let path = self.tx.natural_path(&top)?;
         let presence = self.presence(&top)?;
         self.forget_intents(&top, &presence, None)?;
@@ -97,7 +98,7 @@ impl Work<'_, '_> {
                 let counters = self.tx.counters_mut();
                 counters.detached = counters.detached.saturating_sub(1);
                 if let Some(inode) = self.tx.inode_opt(dir)? {
-                    self.delete_inode(&inode);
+                    self.delete_inode(&inode)?;
                 }
                 self.applied.count += 1;
                 left -= 1;
@@ -122,6 +123,10 @@ impl Work<'_, '_> {
                 let presence = self.presence(&inode)?;
                 self.forget_intents(&inode, &presence, None)?;
                 self.queue_detached(&mut inode);
+                continue;
+            }
+            if inode.nlink > 1 {
+                self.reclaim_a_name(dir, &tables::edge_name(key)?, inode)?;
                 continue;
             }
             self.leave_for_good(&mut inode, None, dir)?;

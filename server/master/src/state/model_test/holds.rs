@@ -9,10 +9,19 @@ impl World {
         assert_eq!(found.keys().collect::<Vec<_>>(), self.model.keys().collect::<Vec<_>>());
         for (path, inode) in found {
             let path_of = self.state.path_of(inode.inode_id()).unwrap().unwrap();
-            assert_eq!(path_of, format!("/{path}").as_bytes());
+            let names = match inode.is_dir() {
+                true => vec![path.clone()],
+                false => self.names_of(inode.id),
+            };
+            assert!(
+                names.iter().any(|name| path_of == format!("/{name}").as_bytes()),
+                "{path_of:?} is none of {names:?}"
+            );
+            self.check_extras(&inode);
             match &self.model[&path] {
                 Node::Dir => assert!(inode.is_dir()),
                 Node::Link(id) => assert_eq!((inode.id, inode.kind()), (*id, FileKind::Symlink)),
+                Node::Special(id) => assert_eq!((inode.id, inode.kind()), (*id, FileKind::Fifo)),
                 Node::File(id, tag) => assert_eq!((inode.id, inode.size), (*id, length(*tag)), "{path}"),
             }
         }
@@ -57,8 +66,20 @@ impl World {
         self.check_names();
         let mut found = BTreeMap::new();
         self.collect(InodeId::ROOT, "", &mut found);
+        let mut names = BTreeMap::<u64, u32>::new();
+        for inode in found.values().filter(|inode| !inode.is_dir()) {
+            *names.entry(inode.id).or_default() += 1;
+        }
         for (path, inode) in &found {
             let object = self.ufs.get(path);
+            if !inode.is_dir() {
+                assert_eq!(inode.nlink, names[&inode.id], "names of {path}");
+            }
+            let (dir, name) = split(path);
+            if !inode.is_stored_at(self.inode(dir).unwrap().inode_id(), name.as_bytes()) {
+                assert_eq!(object, None, "{path} is not the stored name");
+                continue;
+            }
             match (&self.model[path], inode.persist_state()) {
                 (Node::Dir, PersistState::Persisted) => assert_eq!(object, Some(&Object::Dir), "{path}"),
                 (Node::Link(_), PersistState::Persisted) => assert_eq!(object, Some(&Object::Link), "{path}"),
@@ -83,7 +104,16 @@ impl World {
         let counters = self.state.counters();
         let orphans = self.state.orphans_of_session(self.session.into()).unwrap().len() as u64;
         assert_eq!(orphans, 0);
-        assert_eq!(counters.inodes, found.len() as u64 + 1, "inodes leak");
+        let dirs = found.values().filter(|inode| inode.is_dir()).count();
+        assert_eq!(counters.inodes, (dirs + names.len()) as u64 + 1, "inodes leak");
+        let links: u32 = names.values().map(|names| names - 1).sum();
+        assert_eq!(counters.links, u64::from(links), "links leak");
+        for id in self.xattrs.keys() {
+            if self.state.inode(InodeId(*id)).is_err() {
+                let left = self.state.xattr_names(InodeId(*id)).unwrap();
+                assert!(left.is_empty(), "attributes of a deleted inode are left: {left:?}");
+            }
+        }
         assert_eq!((counters.intents, counters.renames, counters.detached), (0, 0, 0));
     }
 }

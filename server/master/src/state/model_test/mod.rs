@@ -8,6 +8,7 @@
 mod executor;
 mod holds;
 mod looking;
+mod naming;
 
 use super::command::*;
 use super::*;
@@ -16,7 +17,7 @@ use alluxio_journal::StateMachine;
 use alluxio_proto::types::{FileKind, PersistState, WriteType};
 use alluxio_proto::{ErrorKind, IntentId};
 use proptest::prelude::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 const PATHS: [&str; 12] = [
     "a", "b", "c", "d", "a/a", "a/b", "b/a", "b/b", "d/a", "a/b/a", "a/b/b", "b/a/a",
@@ -58,6 +59,36 @@ enum Op {
     },
     SetAttr {
         at: usize,
+    },
+    Mknod {
+        at: usize,
+    },
+    Link {
+        from: usize,
+        to: usize,
+    },
+    Tmpfile {
+        tag: u8,
+        keep: u8,
+    },
+    LinkOpen {
+        nth: usize,
+        to: usize,
+    },
+    SetXattr {
+        at: usize,
+        name: usize,
+        value: u8,
+        flags: u32,
+    },
+    RemoveXattr {
+        at: usize,
+        name: usize,
+    },
+    SetAcl {
+        at: usize,
+        default: bool,
+        set: bool,
     },
     CommitOpen {
         nth: usize,
@@ -107,6 +138,15 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(from, to, flags)| Op::Rename { from, to, flags }),
         3 => (path(), 0..3u8, 0..3u8).prop_map(|(at, tag, keep)| Op::Overwrite { at, tag, keep }),
         1 => path().prop_map(|at| Op::SetAttr { at }),
+        1 => path().prop_map(|at| Op::Mknod { at }),
+        5 => (path(), path()).prop_map(|(from, to)| Op::Link { from, to }),
+        1 => (0..3u8, 0..3u8).prop_map(|(tag, keep)| Op::Tmpfile { tag, keep }),
+        2 => (nth(), path()).prop_map(|(nth, to)| Op::LinkOpen { nth, to }),
+        2 => (path(), 0..3usize, any::<u8>(), 0..3u32)
+            .prop_map(|(at, name, value, flags)| Op::SetXattr { at, name, value, flags }),
+        1 => (path(), 0..3usize).prop_map(|(at, name)| Op::RemoveXattr { at, name }),
+        1 => (path(), any::<bool>(), prop::bool::weighted(0.7))
+            .prop_map(|(at, default, set)| Op::SetAcl { at, default, set }),
         2 => (nth(), 0..3u8, any::<bool>()).prop_map(|(nth, tag, keep)| Op::CommitOpen { nth, tag, keep }),
         2 => (nth(), prop::bool::weighted(0.2)).prop_map(|(nth, abandon)| Op::CloseOpen { nth, abandon }),
         1 => (0..3u8).prop_map(|tag| Op::KillSession { tag }),
@@ -127,6 +167,17 @@ enum Node {
     /// Inode, and what was committed last.
     File(u64, Option<u8>),
     Link(u64),
+    Special(u64),
+}
+
+impl Node {
+    /// Inode of what is no directory.
+    fn id(&self) -> Option<u64> {
+        match self {
+            Node::Dir => None,
+            Node::File(id, _) | Node::Link(id) | Node::Special(id) => Some(*id),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -192,6 +243,13 @@ struct World {
     model: BTreeMap<String, Node>,
     ufs: BTreeMap<String, Object>,
     contents: HashMap<(u64, u64), u8>,
+    /// What was committed last, by inode.
+    committed: HashMap<u64, u8>,
+    /// Files that were made without a name and have none yet.
+    nameless: HashSet<u64>,
+    xattrs: BTreeMap<u64, BTreeMap<&'static [u8], u8>>,
+    /// Inodes that have an access list, and those that have a default list.
+    acls: [HashSet<u64>; 2],
     /// Inode, and whether it is new and has no commit yet.
     opens: Vec<(u64, bool)>,
     running: Vec<Running>,
@@ -221,6 +279,10 @@ impl World {
             model: BTreeMap::new(),
             ufs: BTreeMap::new(),
             contents: HashMap::new(),
+            committed: HashMap::new(),
+            nameless: HashSet::new(),
+            xattrs: BTreeMap::new(),
+            acls: Default::default(),
             opens: Vec::new(),
             running: Vec::new(),
             seen: Vec::new(),
@@ -258,6 +320,7 @@ impl World {
             let node = match object {
                 Object::File(tag, _) => {
                     world.contents.insert((inode.id, inode.version), tag);
+                    world.committed.insert(inode.id, tag);
                     Node::File(inode.id, Some(tag))
                 }
                 _ => Node::Dir,
@@ -338,6 +401,13 @@ impl World {
                     });
                 }
             }
+            Op::Mknod { at } => self.mknod(PATHS[at]),
+            Op::Link { from, to } => self.link(PATHS[from], PATHS[to]),
+            Op::Tmpfile { tag, keep } => self.tmpfile(tag, keep),
+            Op::LinkOpen { nth, to } => self.link_open(nth, PATHS[to]),
+            Op::SetXattr { at, name, value, flags } => self.set_xattr(PATHS[at], name, value, flags),
+            Op::RemoveXattr { at, name } => self.remove_xattr(PATHS[at], name),
+            Op::SetAcl { at, default, set } => self.set_acl(PATHS[at], default, set),
             Op::CommitOpen { nth, tag, keep } => {
                 if let Some((inode, _)) = self.opens.get(nth).copied() {
                     self.commit(inode, tag, keep);
@@ -376,6 +446,7 @@ impl World {
             return;
         }
         let inode = result.unwrap().inode.unwrap().id;
+        self.inherits(path, inode, false);
         self.model.insert(path.into(), Node::File(inode, None));
         self.opens.push((inode, true));
         self.finish(inode, tag, keep);
@@ -392,6 +463,7 @@ impl World {
         let open = self.state.inode(InodeId(inode)).unwrap().open.clone().unwrap();
         let writers = open.writer_count();
         self.contents.insert((inode, open.version), tag);
+        self.committed.insert(inode, tag);
         let version = open.version;
         let mtime_ns = self.position as i64;
         self.must(Commit {
@@ -441,7 +513,7 @@ impl World {
         self.opens.remove(nth);
         let last = !self.opens.iter().any(|(other, _)| *other == inode);
         self.must(CloseWrite { inode, abandon });
-        if last && fresh && abandon {
+        if last && fresh && abandon && self.names_of(inode).len() == 1 {
             self.model
                 .retain(|_, node| !matches!(node, Node::File(id, _) if *id == inode));
         }
@@ -455,6 +527,7 @@ impl World {
             .drain(..)
             .filter(|(_, fresh)| *fresh)
             .map(|(inode, _)| inode)
+            .filter(|inode| self.model.values().filter(|node| node.id() == Some(*inode)).count() == 1)
             .collect();
         self.model
             .retain(|_, node| !matches!(node, Node::File(id, _) if fresh.contains(id)));
@@ -470,8 +543,10 @@ impl World {
                 mtime_ns: 1,
                 kept_version: 0,
             });
+            self.committed.insert(inode, tag);
             self.set_content(inode, tag);
         }
+        self.nameless.clear();
         assert!(self.state.recovering().unwrap().is_empty());
         self.session = self.must(OpenSession::default()).id;
     }
@@ -495,7 +570,10 @@ impl World {
         } else {
             Ok(())
         };
-        assert_eq!(kind_of(result), expected);
+        assert_eq!(kind_of(result.clone()), expected);
+        if let Ok(made) = result {
+            self.inherits(path, made.inode.unwrap().id, true);
+        }
         self.model.entry(path.into()).or_insert(Node::Dir);
     }
 
@@ -567,6 +645,7 @@ impl World {
             let ids: Vec<u64> = gone
                 .iter()
                 .filter_map(|(_, node)| if let Node::File(id, _) = node { Some(*id) } else { None })
+                .filter(|id| self.names_of(*id).is_empty())
                 .collect();
             for id in &ids {
                 while let Some(nth) = self.opens.iter().position(|(other, _)| other == id) {
@@ -596,11 +675,13 @@ impl World {
             return;
         }
         let (source, target) = (self.model.get(from).cloned(), self.model.get(to).cloned());
+        let id = |node: &Option<Node>| node.as_ref().and_then(Node::id);
+        let is_same = id(&source).is_some() && id(&source) == id(&target);
         let expected = match (&source, &target) {
             (None, _) => Err(ErrorKind::NotFound),
             (Some(Node::Dir), _) if is_beneath(to, from) => Err(ErrorKind::InvalidArgument),
-            (Some(_), Some(_)) if from == to => Ok(()),
             (Some(_), Some(_)) if flags == RENAME_NOREPLACE => Err(ErrorKind::AlreadyExists),
+            (Some(_), Some(_)) if from == to || is_same => Ok(()),
             (Some(_), None) if flags == RENAME_EXCHANGE => Err(ErrorKind::NotFound),
             (Some(_), Some(Node::Dir)) if flags == RENAME_EXCHANGE && is_beneath(from, to) => {
                 Err(ErrorKind::InvalidArgument)
@@ -613,7 +694,7 @@ impl World {
             (Some(_), _) => Ok(()),
         };
         assert_eq!(result, expected, "rename {from} {to} {flags}");
-        if expected.is_err() || from == to {
+        if expected.is_err() || from == to || is_same {
             return;
         }
         let (moved, replaced) = (self.take_tree(from), self.take_tree(to));

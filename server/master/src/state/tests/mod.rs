@@ -1,5 +1,8 @@
 //! Rules that the model does not speak of: permission, retries, orphans, formats, mounts.
 
+mod attributes;
+mod links;
+
 use super::command::*;
 use super::*;
 use crate::metastore::HeapStore;
@@ -385,7 +388,7 @@ fn a_sync_adopts_changes_and_removes_only_what_is_settled() {
 }
 
 /// Format 1 as it was first written, as hex: a state with one of most records. It must load for ever.
-const FORMAT_1: &str = include_str!("format_1.hex");
+const FORMAT_1: &str = include_str!("../format_1.hex");
 
 fn sample() -> State {
     let state = formatted(false);

@@ -1,0 +1,221 @@
+//! Extended attributes and access lists; and what is remembered of inodes so that the master is not asked in vain.
+//!
+//! The kernel asks for `security.capability` before it writes and for the access list before it checks a permission, of every
+//! inode. Nearly none has either. The attributes of an inode say whether it has ([`Attr::xattr_flags`]), and all attributes
+//! that pass through here are remembered for as long as the kernel may believe them.
+
+use super::{Vfs, acl};
+use alluxio_proto::master::*;
+use alluxio_proto::types::{ACL_ACCESS, ACL_DEFAULT, Attr, Caller, XATTRS};
+use alluxio_proto::{ErrorKind, FsError, FsResult};
+use bytes::{BufMut, Bytes, BytesMut};
+use lru::LruCache;
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+/// Inodes of which it is remembered what they have beside their attributes; about 100 bytes each.
+const EXTRAS_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
+/// Setuid and setgid.
+const PRIVILEGES: u32 = 0o6000;
+
+/// What is remembered of an inode.
+#[derive(Clone, Copy, Debug)]
+struct Extra {
+    xattr_flags: u32,
+    mode: u32,
+    until: Instant,
+}
+
+/// What inodes have beside their attributes.
+#[derive(Debug)]
+pub(super) struct Extras {
+    known: LruCache<u64, Extra>,
+    /// Grows with every change heard of: an answer that was asked for before may be older than the change.
+    changes: u64,
+}
+
+impl Default for Extras {
+    fn default() -> Self {
+        Extras {
+            known: LruCache::new(EXTRAS_MAX),
+            changes: 0,
+        }
+    }
+}
+
+impl Extras {
+    /// An inode has changed, or all have (`None`).
+    pub fn forget(&mut self, inode: Option<u64>) {
+        self.changes += 1;
+        match inode {
+            Some(inode) => drop(self.known.pop(&inode)),
+            None => self.known.clear(),
+        }
+    }
+}
+
+impl Vfs {
+    /// Taken before the master is asked, for [`Vfs::remember`].
+    pub(super) fn changes_seen(&self) -> u64 {
+        self.extras.lock().changes
+    }
+
+    /// Remembers what attributes say of more, unless something changed since they were asked for.
+    pub(super) fn remember(&self, seen: u64, attr: &Attr) {
+        let until = Instant::now() + self.ttl(attr);
+        let mut extras = self.extras.lock();
+        if extras.changes == seen {
+            let extra = Extra {
+                xattr_flags: attr.xattr_flags,
+                mode: attr.mode,
+                until,
+            };
+            extras.known.put(attr.inode, extra);
+        }
+    }
+
+    async fn extra(&self, caller: &Caller, inode: u64) -> FsResult<(u32, u32)> {
+        let known = self.extras.lock().known.get(&inode).copied();
+        if let Some(extra) = known.filter(|extra| extra.until > Instant::now()) {
+            return Ok((extra.xattr_flags, extra.mode));
+        }
+        let attr = self.getattr(caller, inode).await?;
+        Ok((attr.xattr_flags, attr.mode))
+    }
+
+    /// Attributes of an inode were changed through us.
+    fn changed(&self, attr: &Attr) {
+        self.extras.lock().forget(Some(attr.inode));
+        self.remember(self.changes_seen(), attr);
+    }
+
+    /// The value of an extended attribute.
+    ///
+    /// # Errors
+    /// `NoAttribute`, `AccessDenied`.
+    pub async fn get_xattr(&self, caller: &Caller, inode: u64, name: &[u8]) -> FsResult<Bytes> {
+        let (flags, _) = self.extra(caller, inode).await?;
+        let kind = match name {
+            acl::ACCESS => ACL_ACCESS,
+            acl::DEFAULT => ACL_DEFAULT,
+            _ => XATTRS,
+        };
+        if flags & kind == 0 {
+            return Err(no_attribute(name));
+        }
+        if kind == XATTRS {
+            let name = Bytes::copy_from_slice(name);
+            let reply: XattrValue = self.read(caller, Op::GetXattr(GetXattr { inode, name })).await?;
+            return Ok(reply.value);
+        }
+        let acls: Acls = self.read(caller, Op::GetAcl(GetAcl { inode })).await?;
+        let found = if kind == ACL_ACCESS { acls.access } else { acls.default };
+        found.map(|acl| acl::encode(&acl)).ok_or_else(|| no_attribute(name))
+    }
+
+    /// Names of extended attributes, each ended by a NUL.
+    ///
+    /// # Errors
+    /// Those of the master.
+    pub async fn list_xattrs(&self, caller: &Caller, inode: u64) -> FsResult<Bytes> {
+        let (flags, _) = self.extra(caller, inode).await?;
+        let mut list = BytesMut::new();
+        for (flag, name) in [(ACL_ACCESS, acl::ACCESS), (ACL_DEFAULT, acl::DEFAULT)] {
+            if flags & flag != 0 {
+                list.put_slice(name);
+                list.put_u8(0);
+            }
+        }
+        if flags & XATTRS != 0 {
+            let found: XattrNames = self.read(caller, Op::ListXattrs(ListXattrs { inode })).await?;
+            for name in found.names {
+                list.put_slice(&name);
+                list.put_u8(0);
+            }
+        }
+        Ok(list.freeze())
+    }
+
+    /// Sets an extended attribute or an access list; flags as in setxattr(2).
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `NoAttribute` as the flags say, `NotPermitted`, `TooLarge`, `OutOfRange`, `NoSpace`, `NotSupported` for
+    /// a namespace that there is not.
+    pub async fn set_xattr(&self, caller: &Caller, inode: u64, name: &[u8], value: &[u8], flags: u32) -> FsResult<()> {
+        if name == acl::ACCESS || name == acl::DEFAULT {
+            return self
+                .set_acl(caller, inode, name == acl::DEFAULT, acl::decode(value)?)
+                .await;
+        }
+        let op = SetXattr {
+            inode,
+            name: Bytes::copy_from_slice(name),
+            value: Bytes::copy_from_slice(value),
+            flags,
+        };
+        let attr: Attr = self.change(caller, Op::SetXattr(op)).await?;
+        self.changed(&attr);
+        Ok(())
+    }
+
+    /// Removes an extended attribute or an access list.
+    ///
+    /// # Errors
+    /// `NoAttribute`, `NotPermitted`.
+    pub async fn remove_xattr(&self, caller: &Caller, inode: u64, name: &[u8]) -> FsResult<()> {
+        if name == acl::ACCESS || name == acl::DEFAULT {
+            return self.set_acl(caller, inode, name == acl::DEFAULT, None).await;
+        }
+        let op = RemoveXattr {
+            inode,
+            name: Bytes::copy_from_slice(name),
+        };
+        let attr: Attr = self.change(caller, Op::RemoveXattr(op)).await?;
+        self.changed(&attr);
+        Ok(())
+    }
+
+    async fn set_acl(
+        &self,
+        caller: &Caller,
+        inode: u64,
+        default: bool,
+        acl: Option<alluxio_proto::types::Acl>,
+    ) -> FsResult<()> {
+        let op = SetAcl { inode, default, acl };
+        let attr: Attr = self.change(caller, Op::SetAcl(op)).await?;
+        self.changed(&attr);
+        Ok(())
+    }
+
+    /// The caller writes to a file, or cuts it, which the kernel has allowed: what lets a program act as somebody else is taken
+    /// away, unless the caller is root. Costs nothing where there is nothing.
+    ///
+    /// # Errors
+    /// Those of the master.
+    pub async fn kill_privileges(&self, caller: &Caller, inode: u64) -> FsResult<()> {
+        if caller.user == "root" {
+            return Ok(());
+        }
+        let (flags, mode) = self.extra(caller, inode).await?;
+        if mode & PRIVILEGES == 0 && flags & XATTRS == 0 {
+            return Ok(());
+        }
+        let op = SetAttr {
+            inode,
+            kill_priv: true,
+            ..Default::default()
+        };
+        // Not in the caller's name: who has the file open may write to it, whatever its mode is now.
+        let attr: Attr = self.change(&self.own_caller(), Op::SetAttr(op)).await?;
+        self.changed(&attr);
+        Ok(())
+    }
+}
+
+fn no_attribute(name: &[u8]) -> FsError {
+    FsError::new(
+        ErrorKind::NoAttribute,
+        format!("{:?} is not set", String::from_utf8_lossy(name)),
+    )
+}
