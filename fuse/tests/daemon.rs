@@ -7,20 +7,27 @@ mod common;
 use alluxio_fuse::mount::{
     self, HELPER_PATH, HelperRequest, MOUNT_FAILURE, Readiness, UnmountMode, is_helper_name, run_helper,
 };
+use alluxio_fuse::transport::TransportKind;
 use alluxio_proto::{ErrorKind, FsError, FsResult};
 use common::{CONTENT, NAME, OneFile, Point, Served, eventually};
 use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, SFlag, mknod};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 
 /// What the helper is told to do wrong, and where it writes the daemon's process id.
 const FAULT: &str = "TEST_MOUNT_FAULT";
 const PID_FILE: &str = "TEST_MOUNT_PID_FILE";
+/// Which transport the daemon takes.
+const TRANSPORT: &str = "TEST_MOUNT_TRANSPORT";
+
+/// The transport that is being tested.
+static TESTED: Mutex<&str> = Mutex::new("");
 
 /// The user `nobody`, who may mount by fusermount3 only.
 const NOBODY: u32 = 65_534;
@@ -42,10 +49,14 @@ fn main() {
         .filter(|word| !word.starts_with('-'))
         .collect();
     let _namespace = own_mounts();
-    for (name, test) in TESTS {
-        if chosen.is_empty() || chosen.iter().any(|word| name.contains(word)) {
-            test();
-            println!("test {name} ... ok");
+    for transport in ["fuser", "dev"] {
+        *TESTED.lock().unwrap() = transport;
+        for (name, test) in TESTS {
+            let name = format!("by_{transport}::{name}");
+            if chosen.is_empty() || chosen.iter().any(|word| name.contains(word)) {
+                test();
+                println!("test {name} ... ok");
+            }
         }
     }
 }
@@ -61,7 +72,12 @@ fn serve(request: HelperRequest, readiness: &mut Readiness) -> FsResult<()> {
     if let Some(path) = std::env::var_os(PID_FILE) {
         std::fs::write(path, std::process::id().to_string()).unwrap();
     }
-    let served = Served::start(OneFile::default(), &request.dir, &request.options, &request.source)?;
+    let mut options = request.options;
+    options.transport = std::env::var(TRANSPORT)
+        .ok()
+        .and_then(|word| TransportKind::from_word(&word));
+    assert!(options.transport.is_some(), "{TRANSPORT} says which");
+    let served = Served::start(OneFile::default(), &request.dir, &options, &request.source)?;
     readiness.ready()?;
     served.wait();
     Ok(())
@@ -102,6 +118,13 @@ const TESTS: &[(&str, fn())] = &[
     ("others_than_root_may_mount", others_than_root_may_mount),
 ];
 
+/// A program whose children serve by the tested transport.
+fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env(TRANSPORT, *TESTED.lock().unwrap());
+    command
+}
+
 /// This binary, where everybody may run it, by the helper's name.
 fn helper(point: &Point) -> PathBuf {
     let path = point.around().join("mount.alluxio");
@@ -113,7 +136,7 @@ fn helper(point: &Point) -> PathBuf {
 
 fn run(point: &Point, fault: &str, arguments: &[&str]) -> Output {
     // Returns when the pipes end, too: proof that the daemon lets go of them.
-    Command::new(helper(point))
+    command(helper(point))
         .current_dir(point.around())
         .env(FAULT, fault)
         .env(PID_FILE, point.around().join("pid"))
@@ -186,7 +209,7 @@ fn what_fails_before_that_is_said() {
 fn mount_dash_t_alluxio() {
     let point = Point::new();
     let mount_8 = |arguments: &[&str]| {
-        Command::new("mount")
+        command("mount")
             .args(["-t", "alluxio"])
             .args(arguments)
             .output()
@@ -251,7 +274,7 @@ fn others_than_root_may_mount() {
     std::fs::set_permissions(point.around(), Permissions::from_mode(0o755)).unwrap();
     chown(point.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     let as_nobody = |program: &Path, arguments: &[&str]| {
-        Command::new(program)
+        command(program)
             .uid(NOBODY)
             .gid(NOBODY)
             .current_dir("/")

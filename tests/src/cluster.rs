@@ -15,6 +15,13 @@ pub const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long a command may take. Persisting what a test wrote is bound by the store, on a machine that may be busy.
 const COMMAND_LIMIT: Duration = Duration::from_secs(600);
 
+/// What talks to the kernel in these tests, instead of the default: `fuser` or `dev`.
+pub fn transport() -> Option<String> {
+    std::env::var("ALLUXIO_TEST_TRANSPORT")
+        .ok()
+        .filter(|word| !word.is_empty())
+}
+
 /// Everything an `alluxio local` needs, with ports and folders of its own.
 #[derive(Debug)]
 pub struct LocalBuilder {
@@ -53,11 +60,8 @@ impl LocalBuilder {
         ] {
             options.insert(key.to_owned(), ports::free().to_string());
         }
-        if let Some(transport) = tools::transport() {
-            options.insert(
-                "alluxio.fuse.mount.options".to_owned(),
-                format!("transport={transport}"),
-            );
+        if let Some(transport) = transport() {
+            options.insert("alluxio.fuse.transport".to_owned(), transport);
         }
         LocalBuilder {
             ufs: None,
@@ -226,7 +230,7 @@ impl Mount {
         if mode == Mode::Daemon {
             options.push("passthrough=off".to_owned());
         }
-        if let Some(transport) = tools::transport() {
+        if let Some(transport) = transport() {
             options.push(format!("transport={transport}"));
         }
         if !options.is_empty() {

@@ -22,13 +22,6 @@ pub fn alluxio() -> PathBuf {
     path
 }
 
-/// Transport of the mounts under test, if it is not to be the default: `ALLUXIO_TEST_TRANSPORT`.
-pub fn transport() -> Option<String> {
-    std::env::var("ALLUXIO_TEST_TRANSPORT")
-        .ok()
-        .filter(|name| !name.is_empty())
-}
-
 /// A program named by a variable, or found on PATH.
 ///
 /// # Panics
