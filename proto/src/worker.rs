@@ -182,6 +182,9 @@ pub struct OpenStat {
     /// Changed since the last seal.
     #[prost(bool, tag = "3")]
     pub changed: bool,
+    /// Last change of data or length; 0: not known any more.
+    #[prost(int64, tag = "4")]
+    pub ctime_ns: i64,
 }
 
 /// fsync of the open version's local file.

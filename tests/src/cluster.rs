@@ -1,5 +1,6 @@
 //! `alluxio` processes under test.
 
+use crate::modes::Mode;
 use crate::mounts::{self, MountPoint};
 use crate::process::{Output, run};
 use crate::{Process, ports, tools};
@@ -200,9 +201,70 @@ impl Local {
         builder.start()
     }
 
+    /// Process id of the daemon.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Resident memory of the daemon in MiB, from /proc.
     pub fn rss_mib(&self) -> f64 {
         rss_mib(self.process.id())
+    }
+}
+
+/// Another mount of a running [`Local`], in a process of its own.
+#[derive(Debug)]
+pub struct Mount {
+    process: Process,
+    point: MountPoint,
+}
+
+impl Mount {
+    /// Mounts at `dir` and waits until the mount serves.
+    #[track_caller]
+    pub fn start(local: &Local, dir: &Path, mode: Mode) -> Mount {
+        let point = MountPoint::new(dir.to_owned());
+        let mut command = Command::new(tools::alluxio());
+        command.args(["fuse", "mount"]);
+        let mut options = Vec::new();
+        if mode == Mode::Daemon {
+            options.push("passthrough=off".to_owned());
+        }
+        if let Some(transport) = transport() {
+            options.push(format!("transport={transport}"));
+        }
+        if !options.is_empty() {
+            command.args(["-o", &options.join(",")]);
+        }
+        command
+            .arg("-D")
+            .arg(format!("alluxio.master.rpc.port={}", local.builder.rpc_port))
+            .arg("/")
+            .arg(dir);
+        let mut process = Process::spawn("alluxio fuse mount", &mut command);
+        process.wait_ready("the mount", START_LIMIT, || mounts::is_mounted(dir));
+        Mount { process, point }
+    }
+
+    /// Mount point.
+    pub fn path(&self) -> &Path {
+        self.point.path()
+    }
+
+    /// The daemon.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // In order: the daemon unmounts at SIGTERM. What is left then is detached by the mount point's guard.
+        self.process.signal(nix::sys::signal::Signal::SIGTERM);
+        let start = std::time::Instant::now();
+        while self.process.ended().is_none() && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::mounts::MountPoint;
 use crate::process::sh;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A mounted scratch disk; unmounted and removed with its guard.
@@ -16,13 +17,21 @@ pub struct Disk {
 impl Disk {
     /// Makes and mounts a disk of `gib` GiB (sparse) as `name` in the system's temporary folder. Needs root.
     pub fn new(name: &str, gib: u64) -> Disk {
+        Disk::with_mib(name, gib << 10)
+    }
+
+    /// As [`Disk::new`], of `mib` MiB.
+    pub fn with_mib(name: &str, mib: u64) -> Disk {
         let base = std::env::temp_dir();
-        let unique = format!("{name}-{}", std::process::id());
+        // Tests of one process may want the same name.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let unique = format!("{name}-{}-{number}", std::process::id());
         let image = base.join(format!("{unique}.img"));
         let point = MountPoint::new(base.join(&unique));
         let (img, dir) = (image.display(), point.path().display());
         sh(
-            &format!("truncate -s {gib}G {img}; mkfs.ext4 -q -F -E lazy_itable_init=1,lazy_journal_init=1 {img}; mount -o loop {img} {dir}"),
+            &format!("truncate -s {mib}M {img}; mkfs.ext4 -q -F -E lazy_itable_init=1,lazy_journal_init=1 {img}; mount -o loop {img} {dir}"),
             Duration::from_secs(60),
         )
         .ok();

@@ -7,11 +7,13 @@
 pub mod agent;
 pub mod cluster;
 pub mod disk;
+pub mod modes;
 pub mod mounts;
 pub mod netns;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod reference;
 pub mod s3;
 pub mod separate;
 pub mod tools;

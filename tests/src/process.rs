@@ -106,8 +106,17 @@ impl Process {
     }
 }
 
+/// Lines of a log that a failing test shows.
+const SHOWN_LINES: usize = 40;
+
 impl Drop for Process {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
+            eprintln!("the last that {} said:\n{shown}", self.name);
+        }
         if self.child.try_wait().is_ok_and(|status| status.is_some()) {
             return;
         }

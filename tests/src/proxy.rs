@@ -45,6 +45,9 @@ pub struct Rule {
     pub times: usize,
 }
 
+/// Requests that are remembered one by one.
+const LINES_MAX: usize = 100_000;
+
 /// What passed since the last reset.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
@@ -54,7 +57,7 @@ pub struct Counts {
     pub bytes_up: u64,
     /// Bytes of answers' bodies, from the store.
     pub bytes_down: u64,
-    /// Requests as "METHOD path?query", in order, the first 10,000.
+    /// Requests as "METHOD path?query", in order, the first 100,000.
     pub lines: Vec<String>,
 }
 
@@ -186,7 +189,7 @@ async fn forward(
     {
         let mut counts = shared.counts.lock().expect("counts");
         *counts.requests.entry(method.clone()).or_default() += 1;
-        if counts.lines.len() < 10_000 {
+        if counts.lines.len() < LINES_MAX {
             counts.lines.push(format!("{method} {target}"));
         }
         let length = request
@@ -203,7 +206,11 @@ async fn forward(
             let _ = request.into_body().collect().await;
             let body = format!(
                 "<Error><Code>{}</Code><Message>injected</Message></Error>",
-                if code == 503 { "SlowDown" } else { "InternalError" }
+                match code {
+                    403 => "AccessDenied",
+                    503 => "SlowDown",
+                    _ => "InternalError",
+                }
             );
             return Ok(Response::builder()
                 .status(code)

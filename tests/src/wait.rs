@@ -14,6 +14,21 @@ pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Runs what may hang in a system call, on a thread of its own.
+///
+/// # Panics
+/// When `limit` has passed. The thread is left behind: what it waits for ends with the test's mount.
+pub fn within<T: Send + 'static>(what: &str, limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // Nobody listens any more once the limit has passed.
+        let _ = send.send(work());
+    });
+    receive
+        .recv_timeout(limit)
+        .unwrap_or_else(|error| panic!("{what}: no end within {limit:?} ({error})"))
+}
+
 /// Whether something listens on the loopback port.
 pub fn listens(port: u16) -> bool {
     std::net::TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_millis(200)).is_ok()

@@ -2,6 +2,7 @@
 
 mod bench;
 mod docs;
+mod posix;
 mod setup;
 mod test;
 
@@ -21,8 +22,11 @@ struct Arguments {
 enum Task {
     /// Install what the tests need, build, and run all of them
     Test {
-        /// Only test binaries and tests whose name contains this
+        /// `posix`: the POSIX suite, the reference test, real programs and bad input; otherwise only tests whose name contains this
         filter: Option<String>,
+        /// Transport of the mounts under test, as `-o transport=` takes it
+        #[arg(long)]
+        transport: Option<String>,
     },
     /// Run a benchmark in release mode and print a table of ratios; JSON goes to target/bench/NAME.json
     Bench {
@@ -40,7 +44,7 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
-        Task::Test { filter } => test::run(filter.as_deref()),
+        Task::Test { filter, transport } => test::run(filter.as_deref(), transport.as_deref()),
         Task::Bench { name, rounds } => bench::run(&name, rounds),
         Task::Docs => docs::write(),
         Task::Setup => setup::tools().map(drop),

@@ -7,6 +7,7 @@ use std::process::Command;
 
 const VERSITYGW: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
 const PYTHON_PACKAGES: [&str; 2] = ["moto[server]==5.2.5", "boto3==1.44.5"];
+const PJDFSTEST: &str = "0.2.2";
 /// Program that shows that a Debian package is installed, and the package.
 const DEBIAN: [(&str, &str); 4] = [
     ("fusermount3", "fuse3"),
@@ -99,6 +100,22 @@ fn moto(dir: &Path) -> anyhow::Result<PathBuf> {
             Command::new(venv.join("bin/pip"))
                 .args(["install", "--quiet", "--disable-pip-version-check"])
                 .args(PYTHON_PACKAGES),
+        )?;
+    }
+    Ok(program)
+}
+
+/// The POSIX suite, as a program; installed when it is missing.
+pub fn pjdfstest() -> anyhow::Result<PathBuf> {
+    let dir = target().join("tools");
+    let program = dir.join("bin/pjdfstest");
+    if !program.is_file() {
+        println!("installing pjdfstest {PJDFSTEST} into {} (a minute)", dir.display());
+        step(
+            cargo()
+                .args(["install", "pjdfstest", "--version", PJDFSTEST, "--locked", "--debug"])
+                .arg("--root")
+                .arg(&dir),
         )?;
     }
     Ok(program)

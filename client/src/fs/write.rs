@@ -174,6 +174,7 @@ impl FileWriter {
             length: sealed.length,
             mtime_ns: sealed.mtime_ns,
             keep_open: false,
+            ctime_ns: sealed.ctime_ns,
         };
         let attr: Attr = self.fs.change(Op::Commit(commit)).await?;
         if matches!(self.write_type, WriteType::CacheThrough | WriteType::Through) {

@@ -95,6 +95,8 @@ impl Vfs {
     pub(super) async fn finish_write(&self, open: &Arc<OpenInode>, state: &mut OpenState) {
         let Some(write) = state.write.take() else { return };
         *open.live.lock() = None;
+        // Readers that have it open read on.
+        state.source_is_old = state.opens > 0;
         let seal = Seal {
             inode: open.id,
             version: write.version,
@@ -162,6 +164,7 @@ impl Vfs {
         write.version += 1;
         if let Some(live) = open.live.lock().as_mut() {
             live.version = write.version;
+            live.committed = write.committed;
         }
         if matches!(write.write_type, WriteType::CacheThrough | WriteType::Through) {
             self.wait_persisted(open.id).await?;
@@ -176,6 +179,7 @@ impl Vfs {
             length: stat.length,
             mtime_ns: stat.mtime_ns,
             keep_open,
+            ctime_ns: stat.ctime_ns,
         };
         self.change(&self.own_caller(), Op::Commit(commit)).await
     }

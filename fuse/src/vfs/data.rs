@@ -5,7 +5,7 @@ use super::commit::open_stat;
 use super::open::{Handle, OpenState};
 use alluxio_proto::master::{Op, Opened, ReadSource, UfsChanged};
 use alluxio_proto::types::Caller;
-use alluxio_proto::worker::{Allocate, Read, SetLength, TRANSFER_BYTES_MAX, WorkerReplyBody, Write};
+use alluxio_proto::worker::{Allocate, Read, SetLength, StatOpen, TRANSFER_BYTES_MAX, WorkerReplyBody, Write};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -85,11 +85,11 @@ impl Vfs {
         if state.foreign_lease.is_none() {
             return Ok(());
         }
-        self.reopen(handle, &mut state).await
+        self.refresh_source(handle.inode.id, &mut state).await
     }
 
-    async fn reopen(&self, handle: &Handle, state: &mut OpenState) -> FsResult<()> {
-        let inode = handle.inode.id;
+    /// Asks the master anew what the content of an open file is.
+    async fn refresh_source(&self, inode: u64, state: &mut OpenState) -> FsResult<()> {
         let request = Op::Open(alluxio_proto::master::Open {
             inode,
             read: true,
@@ -102,6 +102,7 @@ impl Vfs {
             Some(lease) => state.foreign_lease = Some(lease),
             None => {
                 state.foreign_lease = None;
+                state.source_is_old = false;
                 state.source = opened.read.unwrap_or_default();
             }
         }
@@ -113,15 +114,18 @@ impl Vfs {
     pub(super) async fn refresh_locked(&self, handle: &Handle) -> FsResult<bool> {
         let mut state = handle.inode.state.lock().await;
         if state.local.is_none() && state.write.is_none() {
-            self.reopen(handle, &mut state).await?;
+            self.refresh_source(handle.inode.id, &mut state).await?;
         }
         Ok(state.local.is_none())
     }
 
     async fn server(&self, handle: &Handle) -> FsResult<Server> {
-        let state = handle.inode.state.lock().await;
+        let mut state = handle.inode.state.lock().await;
         if let Some(write) = &state.write {
             return Ok(Server::Home(Arc::clone(&write.home), write.version));
+        }
+        if state.source_is_old && state.foreign_lease.is_none() {
+            self.refresh_source(handle.inode.id, &mut state).await?;
         }
         if let Some(lease) = &state.foreign_lease {
             let address = lease.home.clone().unwrap_or_default();
@@ -255,8 +259,9 @@ impl Vfs {
                 return set_open_length(inode, &mut state, length).await;
             }
         }
-        // By path: an opening of its own, which joins the writers there are, and commits before it returns.
-        let flags = if length == 0 {
+        // By path: an opening of its own, which joins the writers there are, and commits before it returns. What is empty is
+        // not emptied again: times move only with the length.
+        let flags = if length == 0 && self.getattr(caller, inode).await?.size > 0 {
             libc::O_WRONLY | libc::O_TRUNC
         } else {
             libc::O_WRONLY
@@ -277,7 +282,11 @@ impl Vfs {
     async fn truncate_and_flush(&self, fh: u64, inode: u64, length: u64) -> FsResult<()> {
         let handle = self.handle(fh)?;
         let mut state = handle.inode.state.lock().await;
-        set_open_length(inode, &mut state, length).await?;
+        let write = state.write.as_ref().ok_or_else(|| not_open_for_writing(inode))?;
+        let version = write.version;
+        if open_stat(write, StatOpen { inode, version }.into()).await?.length != length {
+            set_open_length(inode, &mut state, length).await?;
+        }
         let others = state.write.as_ref().is_some_and(|write| write.writers > 1);
         // With others writing, their close commits.
         if others {

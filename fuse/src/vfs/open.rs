@@ -17,7 +17,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A worker's local file, with what the kernel was told about it.
 pub struct LocalFile {
@@ -40,14 +39,20 @@ impl LocalFile {
 
     /// Length and mtime now.
     pub(super) fn stamp(&self) -> FsResult<Stamp> {
+        Ok(self.stamp_and_ctime()?.0)
+    }
+
+    /// Length, mtime and ctime now.
+    fn stamp_and_ctime(&self) -> FsResult<(Stamp, i64)> {
         let meta = self
             .file
             .metadata()
             .map_err(|error| FsError::from_io("fstat a worker's file", &error))?;
-        Ok(Stamp {
+        let stamp = Stamp {
             length: meta.len(),
             mtime_ns: meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
-        })
+        };
+        Ok((stamp, meta.ctime() * 1_000_000_000 + meta.ctime_nsec()))
     }
 }
 
@@ -115,6 +120,8 @@ pub(super) struct OpenState {
     /// Set: all opens pass through to it.
     pub local: Option<Arc<LocalFile>>,
     pub source: ReadSource,
+    /// What was written here is committed and closed since `source` was told: the master knows the newer one.
+    pub source_is_old: bool,
     /// The version is being written by another mount: its home serves reads of it.
     pub foreign_lease: Option<WriteLease>,
     pub write: Option<WriteState>,
@@ -128,6 +135,19 @@ pub(super) struct Live {
     pub local: Option<Arc<LocalFile>>,
     pub home: Arc<dyn WorkerApi>,
     pub version: u64,
+    /// As [`WriteState::committed`].
+    pub committed: Option<Stamp>,
+}
+
+impl Live {
+    /// Attributes with what the local file knows better. While it is as it was when it was opened or committed, that is
+    /// nothing: its own times are those of the download, or of the opening.
+    fn overlay(&self, attr: &mut Attr, now: Stamp, ctime_ns: i64) {
+        if self.committed != Some(now) {
+            (attr.size, attr.mtime_ns) = (now.length, now.mtime_ns);
+            attr.ctime_ns = attr.ctime_ns.max(ctime_ns);
+        }
+    }
 }
 
 pub(super) struct OpenInode {
@@ -253,15 +273,17 @@ impl Vfs {
 
     /// Opens what was just made.
     async fn created(&self, seen: u64, opened: Opened, flags: i32) -> FsResult<(Attr, OpenedHandle)> {
-        let attr = opened.attr.clone().ok_or_else(|| incomplete("Create"))?;
+        let mut attr = opened.attr.clone().ok_or_else(|| incomplete("Create"))?;
         self.remember(seen, &attr);
         let open = self.open_inode(attr.inode);
         let mut state = open.state.lock().await;
         match self.adopt_lease(&open, &mut state, opened, true).await {
             Ok(data) => {
-                let handle = self.add_handle(&open, &mut state, true, flags, data);
-                // Times are the local file's from the start, so that they do not jump when it is written.
-                Ok((self.patched(attr).await?, handle))
+                // What a later fstat says, from the first answer on. Without it the file is created all the same.
+                if let Err(error) = open.patch(&mut attr).await {
+                    tracing::debug!(%error, inode = attr.inode, "ask the home for times of a new file");
+                }
+                Ok((attr, self.add_handle(&open, &mut state, true, flags, data)))
             }
             Err(error) => {
                 self.forget_if_unused(&open, &state);
@@ -354,6 +376,7 @@ impl Vfs {
             return Ok(self.shared_path(state, false));
         }
         state.foreign_lease = None;
+        state.source_is_old = false;
         let source = opened.read.unwrap_or_default();
         let same = state.source.version == source.version && state.source.length == source.length;
         if state.opens > 0 && same {
@@ -412,6 +435,8 @@ impl Vfs {
                 length: source.length,
                 workers: Vec::new(),
                 ufs: source.ufs.clone(),
+                older: source.older.clone(),
+                older_version: source.older_version,
             }),
             want_fd: true,
             verify: false,
@@ -538,6 +563,7 @@ impl Vfs {
             local: state.local.clone(),
             home: Arc::clone(&home),
             version,
+            committed,
         });
         state.write = Some(WriteState {
             version,
@@ -599,13 +625,13 @@ impl Vfs {
 }
 
 impl OpenInode {
-    /// Length and mtime of a file that is written here are those of its local file.
+    /// Length and mtime of a file that is written here are those of its local file, and so is ctime once it changed.
     pub async fn patch(&self, attr: &mut Attr) -> FsResult<()> {
         let live = self.live.lock().clone();
         let Some(live) = live else { return Ok(()) };
         if let Some(local) = &live.local {
-            let stamp = local.stamp()?;
-            written(attr, stamp.length, stamp.mtime_ns);
+            let (stamp, ctime_ns) = local.stamp_and_ctime()?;
+            live.overlay(attr, stamp, ctime_ns);
             return Ok(());
         }
         let request = alluxio_proto::worker::StatOpen {
@@ -617,7 +643,11 @@ impl OpenInode {
                 reply: WorkerReplyBody::OpenStat(stat),
                 ..
             }) => {
-                written(attr, stat.length, stat.mtime_ns);
+                let stamp = Stamp {
+                    length: stat.length,
+                    mtime_ns: stat.mtime_ns,
+                };
+                live.overlay(attr, stamp, stat.ctime_ns);
                 Ok(())
             }
             // Sealed meanwhile: the master's attributes are the right ones.
@@ -625,18 +655,6 @@ impl OpenInode {
             Err(error) if error.kind == ErrorKind::Stale => Ok(()),
             Err(error) => Err(error),
         }
-    }
-}
-
-/// Attributes of a file that is being written, as its commit will make them. An mtime that was set to the future says
-/// nothing of ctime.
-fn written(attr: &mut Attr, length: u64, mtime_ns: i64) {
-    attr.size = length;
-    attr.mtime_ns = mtime_ns;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
-    if mtime_ns <= now_ns {
-        attr.ctime_ns = attr.ctime_ns.max(mtime_ns);
     }
 }
 

@@ -94,6 +94,9 @@ pub struct Commit {
     /// The file stays open for writing, as version + 1.
     #[prost(bool, tag = "5")]
     pub keep_open: bool,
+    /// Last change of data or length as the home's clock has it, which is what fstat said meanwhile; 0: when this is applied.
+    #[prost(int64, tag = "6")]
+    pub ctime_ns: i64,
 }
 
 /// The home has synced the open version: after a crash this much of it is kept.

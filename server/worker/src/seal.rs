@@ -45,6 +45,7 @@ impl Core {
                 length: header.length,
                 mtime_ns: header.mtime_ns,
                 changed: false,
+                ctime_ns: 0,
             });
         }
         if let Some(sealed) = header
@@ -61,6 +62,7 @@ impl Core {
                 length,
                 mtime_ns,
                 changed,
+                ctime_ns: 0,
             });
         }
         if request.release && !header.open && header.version < request.version {
@@ -104,6 +106,7 @@ impl Core {
             length: header.length,
             mtime_ns: header.mtime_ns,
             changed: false,
+            ctime_ns: 0,
         }
     }
 
@@ -153,6 +156,7 @@ impl Core {
             length: stat.size,
             mtime_ns: stat.mtime_ns,
             changed: false,
+            ctime_ns: stat.ctime_ns,
         })
     }
 

@@ -234,15 +234,14 @@ impl Core {
         checked_end(request.length, 0)?;
         let entry = self.open_entry(request.inode, request.version).await?;
         let _turn = entry.turn.lock().await;
-        let stat = self.open_stat(&entry, request.version)?;
-        if stat.size != request.length {
-            on_file(&entry, "set the length of", move |entry| match request.length {
-                0 => entry.truncate_local(),
-                length => entry.set_length_local(length),
-            })
-            .await?;
-            self.store.measure(&entry);
-        }
+        self.open_stat(&entry, request.version)?;
+        // Also to the length that it has: that moves mtime, as POSIX wants of ftruncate and O_TRUNC.
+        on_file(&entry, "set the length of", move |entry| match request.length {
+            0 => entry.truncate_local(),
+            length => entry.set_length_local(length),
+        })
+        .await?;
+        self.store.measure(&entry);
         self.stat_reply(&entry).await
     }
 
@@ -327,6 +326,7 @@ impl Core {
             length: stat.size,
             mtime_ns: stat.mtime_ns,
             changed,
+            ctime_ns: stat.ctime_ns,
         })
     }
 }

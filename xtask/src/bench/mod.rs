@@ -2,13 +2,17 @@
 //!
 //! They run on a journaled ext4 of their own on a loop device, with the release binary, as root.
 
+mod coherence;
 mod create;
 mod memory;
 mod meta_warm;
 mod nullfs;
+mod open_files;
+mod posix;
 mod read_cold;
 mod read_warm;
 mod table;
+mod trees;
 
 use crate::setup::{self, cargo, step};
 use anyhow::{Context, bail};
@@ -18,7 +22,7 @@ pub use table::{Row, Table, median};
 /// A benchmark: its name, what it shows, and how to run it.
 type Bench = (&'static str, &'static str, fn(usize) -> anyhow::Result<Table>);
 
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 9] = [
     (
         "read-warm",
         "cached 1 GiB file through the mount against the same file on the native file system",
@@ -43,6 +47,26 @@ const BENCHES: [Bench; 5] = [
         "memory",
         "resident memory of `alluxio local`: idle, four cold readers, 1,000,000 files",
         memory::run,
+    ),
+    (
+        "posix",
+        "random, sequential, mapped and appending writes of a new file against the same on the same disk",
+        posix::run,
+    ),
+    (
+        "coherence",
+        "10,000 changes on one mount: how soon another sees them, and whether it ever reads what is gone",
+        coherence::run,
+    ),
+    (
+        "trees",
+        "cp -a, tar x, git clone, rm -rf of 10,000 files until persisted, against native; CPU and PUTs",
+        trees::run,
+    ),
+    (
+        "open-files",
+        "memory of a FUSE process with 100,000 open files and 1,000,000 cached inodes",
+        open_files::run,
     ),
 ];
 /// Benches that live as examples beside what they measure: name, package, example.

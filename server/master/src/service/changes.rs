@@ -334,6 +334,8 @@ fn is_permanent(intent: &Intent, error: &FsError) -> bool {
                 | ErrorKind::InvalidArgument
                 | ErrorKind::NameTooLong
                 | ErrorKind::FileTooLarge
+                | ErrorKind::NoSpace
+                | ErrorKind::QuotaExceeded
                 | ErrorKind::IsADirectory
                 | ErrorKind::NotADirectory
                 | ErrorKind::DataLost

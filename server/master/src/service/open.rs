@@ -184,6 +184,7 @@ impl Core {
             length: op.length,
             mtime_ns: op.mtime_ns,
             keep_open: op.keep_open,
+            ctime_ns: op.ctime_ns,
         };
         let committed = self.propose(ctx, body).await?;
         self.metrics.files_completed.inc();

@@ -431,6 +431,9 @@ pub struct Commit {
     /// Stays open as version + 1. It does so anyway while another opening is left.
     #[prost(bool, tag = "5")]
     pub keep_open: bool,
+    /// Last change of data or length by the home's clock; 0: now.
+    #[prost(int64, tag = "6")]
+    pub ctime_ns: i64,
 }
 
 /// The home has synced the open version: so much of it is kept after a crash.

@@ -329,7 +329,14 @@ impl Entry {
             // Nothing beyond the end changes if the end stays.
             let changed = offset..if grows { end } else { end.min(size) };
             if changed.is_empty() {
-                return Ok(());
+                // Only times move; where the file system cannot do it, there is nothing to do.
+                return match io::allocate(&self.data, mode, offset, length) {
+                    Err(error) if error.raw_os_error() != Some(libc::EOPNOTSUPP) => Err(error),
+                    _ => {
+                        self.inner.lock().writes += 1;
+                        Ok(())
+                    }
+                };
             }
             self.begin_change(changed.clone(), size)?;
             match io::allocate(&self.data, mode, offset, length) {

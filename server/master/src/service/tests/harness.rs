@@ -369,6 +369,7 @@ impl Client {
             length,
             mtime_ns: 1_000_000_000,
             keep_open: false,
+            ctime_ns: 0,
         }))
         .await
     }

@@ -84,7 +84,12 @@ impl Work<'_, '_> {
             );
         }
         let stays = c.keep_open || open.writer_count() > 1;
+        let before_ns = inode.ctime_ns;
         self.commit_version(&mut inode, c.length, c.mtime_ns, stays)?;
+        // What fstat said of the open file stays true after its close. A home whose clock is ahead does not reach the future.
+        if c.ctime_ns != 0 {
+            inode.ctime_ns = c.ctime_ns.min(self.now_ns).max(before_ns);
+        }
         self.put_and_answer(inode);
         Ok(())
     }

@@ -277,6 +277,7 @@ fn must_cache_is_persisted_on_request_only() {
         length: 1,
         mtime_ns: 1,
         keep_open: false,
+        ctime_ns: 0,
     };
     run(&state, as_user("ann", id, 2, commit)).unwrap();
     assert_eq!(
@@ -404,6 +405,7 @@ fn sample() -> State {
         length: 9,
         mtime_ns: 8,
         keep_open: true,
+        ctime_ns: 0,
     };
     run(&state, as_user("ann", id, 3, commit)).unwrap();
     run(
