@@ -29,6 +29,13 @@ impl std::fmt::Debug for MasterClient {
 }
 
 impl MasterClient {
+    /// How requests are tried again by default.
+    pub const DEFAULT_RETRY: RetryPolicy = RetryPolicy {
+        base: Duration::from_millis(50),
+        max: Duration::from_secs(3),
+        total: RETRY_TOTAL,
+    };
+
     /// A client without a session.
     pub fn new(api: Arc<dyn MasterApi>) -> Self {
         // Ids start at random, so that a client that takes up a session again does not repeat those of its past life.
@@ -37,12 +44,15 @@ impl MasterClient {
             api,
             session: Arc::default(),
             next_op: Arc::new(AtomicU64::new(first.max(1))),
-            retry: RetryPolicy {
-                base: Duration::from_millis(50),
-                max: Duration::from_secs(3),
-                total: RETRY_TOTAL,
-            },
+            retry: Self::DEFAULT_RETRY,
         }
+    }
+
+    /// How retryable failures are tried again.
+    #[must_use]
+    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
     }
 
     /// How long retryable failures are tried again.

@@ -63,6 +63,12 @@ fn three_processes_and_mount_t_alluxio() {
         ),
     )
     .unwrap();
+    if let Some(transport) = alluxio_tests::cluster::transport() {
+        let line = format!("alluxio.fuse.transport={transport}\n");
+        let path = conf.join("alluxio-site.properties");
+        let properties = std::fs::read_to_string(&path).unwrap() + &line;
+        std::fs::write(path, properties).unwrap();
+    }
     let role = |name: &str| {
         Process::spawn(
             name,

@@ -2,6 +2,7 @@
 
 use alluxio_client::{MasterClient, WorkerPool, workers::host_name};
 use alluxio_common::config::{Configuration, keys};
+use alluxio_common::retry::RetryPolicy;
 use alluxio_fuse::mount::{MountOptions, Mounted, Passthrough, UnmountMode};
 use alluxio_fuse::transport::{KernelOptions, KernelSession, TransportKind, serve};
 use alluxio_fuse::{Vfs, VfsOptions};
@@ -49,7 +50,9 @@ impl MountPart {
         workers: Arc<dyn WorkerPool>,
     ) -> FsResult<MountPart> {
         let conf = &with_properties(conf, request.options)?;
-        let vfs = Vfs::start(vfs_options(conf, request), master, workers).await?;
+        let retry = retry_policy(conf, request.options);
+        let vfs_options = vfs_options(conf, request, retry);
+        let vfs = Vfs::start(vfs_options, master.with_retry(retry), workers).await?;
         // mount(2) and the handshake block; nobody else needs this thread yet, but the runtime does.
         let (dir, options, source) = (
             request.dir.to_owned(),
@@ -151,7 +154,19 @@ fn with_properties(conf: &Configuration, options: &MountOptions) -> FsResult<Con
     Ok(conf)
 }
 
-fn vfs_options(conf: &Configuration, request: &MountRequest<'_>) -> VfsOptions {
+/// How long calls are repeated: `-o soft`, for as long as the configuration says; `-o hard`, until they are answered.
+fn retry_policy(conf: &Configuration, options: &MountOptions) -> RetryPolicy {
+    let default = MasterClient::DEFAULT_RETRY;
+    // -1 in the configuration, which is no duration, means "never give up".
+    let soft = || conf.duration(&keys::user::RPC_RETRY_MAX).unwrap_or(Duration::MAX);
+    RetryPolicy {
+        base: conf.duration(&keys::user::RPC_RETRY_BASE).unwrap_or(default.base),
+        max: conf.duration(&keys::user::RPC_RETRY_MAX_SLEEP).unwrap_or(default.max),
+        total: if options.hard { Duration::MAX } else { soft() },
+    }
+}
+
+fn vfs_options(conf: &Configuration, request: &MountRequest<'_>, retry: RetryPolicy) -> VfsOptions {
     let options = request.options;
     let write_type = match conf.string(&keys::user::WRITE_TYPE).as_str() {
         "MUST_CACHE" => WriteType::MustCache,
@@ -160,8 +175,8 @@ fn vfs_options(conf: &Configuration, request: &MountRequest<'_>) -> VfsOptions {
         _ => WriteType::AsyncThrough,
     };
     let longest = |option: Option<Duration>, key| option.or_else(|| conf.duration(key)).unwrap_or(CACHE_MAX);
-    let attr_max = longest(options.attr_timeout, &keys::fuse::FUSE_ATTR_TIMEOUT);
-    let entry_max = longest(options.entry_timeout, &keys::fuse::FUSE_ENTRY_TIMEOUT);
+    let attr_cache_max = longest(options.attr_timeout, &keys::fuse::FUSE_ATTR_TIMEOUT);
+    let entry_cache_max = longest(options.entry_timeout, &keys::fuse::FUSE_ENTRY_TIMEOUT);
     let allowed = match options.passthrough {
         Passthrough::On => true,
         Passthrough::Off => false,
@@ -179,7 +194,9 @@ fn vfs_options(conf: &Configuration, request: &MountRequest<'_>) -> VfsOptions {
         verify: options.verify,
         read_only: options.read_only(),
         write_type,
-        cache_max: attr_max.min(entry_max),
+        attr_cache_max,
+        entry_cache_max,
+        retry,
     }
 }
 
@@ -195,6 +212,7 @@ fn kernel_options(conf: &Configuration, options: &MountOptions) -> KernelOptions
         threads: usize::try_from(conf.int(&keys::fuse::FUSE_THREADS))
             .unwrap_or(0)
             .min(THREADS_MAX),
+        needs_passthrough: options.passthrough == Passthrough::On,
         transport: options.transport.or_else(configured).unwrap_or(default.transport),
     }
 }

@@ -12,7 +12,7 @@ const TIMEOUT_SECONDS_MAX: f64 = 365.0 * 86_400.0;
 const KNOWN: &str = "ro, rw, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, relatime, strictatime, diratime, \
     nodiratime, sync, async, dirsync, defaults, default_permissions, allow_other, noallow_other, uid=N, gid=N, umask=OCTAL, \
     max_background=N, attr_timeout=SECONDS, entry_timeout=SECONDS, passthrough=on|off|auto, transport=fuser|dev, \
-    verify, noverify, alluxio.KEY=VALUE and other properties with a dot in their name; ignored as in fstab: auto, noauto, nofail, _netdev, \
+    soft, hard, verify, noverify, alluxio.KEY=VALUE and other properties with a dot in their name; ignored as in fstab: auto, noauto, nofail, _netdev, \
     user, users, owner, group, comment=, x-…";
 
 /// Whether complete local files are read by the kernel itself.
@@ -50,6 +50,8 @@ pub struct MountOptions {
     pub passthrough: Passthrough,
     /// Who talks to the kernel, instead of what the configuration says.
     pub transport: Option<TransportKind>,
+    /// Calls wait for as long as master or workers are away, instead of failing after `alluxio.user.rpc.retry.max.duration`.
+    pub hard: bool,
     /// Compare checksums of cached bytes at every read. Such bytes pass through the daemon.
     pub verify: bool,
     /// Property keys set for this mount only (`-o alluxio.user.file.writetype.default=THROUGH`), in the order given.
@@ -69,6 +71,7 @@ impl Default for MountOptions {
             entry_timeout: None,
             passthrough: Passthrough::default(),
             transport: None,
+            hard: false,
             verify: false,
             properties: Vec::new(),
         }
@@ -139,6 +142,8 @@ impl MountOptions {
         match name {
             "allow_other" => self.allow_other = true,
             "noallow_other" => self.allow_other = false,
+            "hard" => self.hard = true,
+            "soft" => self.hard = false,
             "verify" => self.verify = true,
             "noverify" => self.verify = false,
             // The kernel always checks permissions for us; saying so changes nothing.
@@ -354,6 +359,7 @@ mod tests {
         assert!(!parsed("ro,rw").read_only());
         assert!(parsed("rw,ro").read_only());
         assert!(!parsed("allow_other,noallow_other").allow_other);
+        assert!(parsed("soft,hard").hard && !parsed("hard,soft").hard);
         assert_eq!(parsed("user,exec").flags, MsFlags::MS_NOSUID | MsFlags::MS_NODEV);
         assert_eq!(parsed("user,defaults").flags, MsFlags::empty());
     }

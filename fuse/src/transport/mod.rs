@@ -12,7 +12,7 @@ pub mod operations;
 mod park;
 
 use crate::vfs::Vfs;
-use alluxio_proto::{FsError, FsResult};
+use alluxio_proto::{ErrorKind, FsError, FsResult};
 use operations::{Caches, Node, Notify, Operations, ServedVfs};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -40,6 +40,8 @@ pub struct KernelOptions {
     pub allow_other: bool,
     /// Threads that take requests from the kernel; 0: as many as cores, at least two.
     pub threads: usize,
+    /// Fail if the kernel may not work on local files by itself.
+    pub needs_passthrough: bool,
     /// Who talks to the kernel.
     pub transport: TransportKind,
 }
@@ -62,6 +64,7 @@ impl Default for KernelOptions {
             max_background: 128,
             allow_other: true,
             threads: 0,
+            needs_passthrough: false,
             transport: TransportKind::default(),
         }
     }
@@ -100,11 +103,21 @@ pub enum KernelSession {
 /// Serves a mount on its `/dev/fuse` descriptor until it is unmounted.
 ///
 /// # Errors
-/// If the kernel refuses the handshake.
+/// If the kernel refuses the handshake; `NotSupported` if it has no passthrough, and that is needed.
 pub fn serve(vfs: &Arc<Vfs>, fuse_dev: OwnedFd, options: &KernelOptions, runtime: &Handle) -> FsResult<KernelSession> {
-    let served = ServedVfs::new(Arc::clone(vfs), options.clone());
+    let served = Arc::new(ServedVfs::new(Arc::clone(vfs), options.clone()));
     let known = served.known();
-    let (session, notifier) = serve_operations(Arc::new(served), fuse_dev, options, runtime)?;
+    let again = fuse_dev
+        .try_clone()
+        .map_err(|error| FsError::from_io("duplicate the FUSE connection", &error))?;
+    let (session, notifier) = serve_operations(Arc::clone(&served), fuse_dev, options, runtime)?;
+    if vfs.is_passthrough() && !dev::may_pass_through(again) {
+        served.lacks_passthrough(ServedVfs::NO_RIGHT);
+    }
+    if options.needs_passthrough && !vfs.is_passthrough() {
+        let why = format!("-o passthrough=on: there is none: {}", served.why_no_passthrough());
+        return Err(FsError::new(ErrorKind::NotSupported, why));
+    }
     let _guard = runtime.enter();
     vfs.start_background(Caches::new(notifier, known, vfs.root()));
     Ok(session)

@@ -27,6 +27,7 @@ pub use open::{DataPath, LocalFile, OpenedHandle};
 pub use session::KernelCache;
 
 use alluxio_client::{MasterClient, WorkerPool};
+use alluxio_common::retry::{RetryPolicy, retry};
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::{FromReply, Op};
 use alluxio_proto::types::{Attr, Caller, WriteType};
@@ -63,8 +64,12 @@ pub struct VfsOptions {
     pub read_only: bool,
     /// Write type of new data.
     pub write_type: WriteType,
-    /// Longest time that kernel caches may live, whatever the master allows.
-    pub cache_max: Duration,
+    /// Longest time that the kernel may cache attributes, whatever the master allows.
+    pub attr_cache_max: Duration,
+    /// The same for names.
+    pub entry_cache_max: Duration,
+    /// How what changes nothing is tried again while nobody can be reached.
+    pub retry: RetryPolicy,
 }
 
 /// The semantics of one mount.
@@ -145,9 +150,29 @@ impl Vfs {
         }
     }
 
-    /// How long a kernel may cache an entry and attributes.
+    /// How long a kernel may cache attributes.
     pub fn ttl(&self, attr: &Attr) -> Duration {
-        let allowed = Duration::from_millis(attr.cache_ms).min(self.options.cache_max);
+        self.allowed(attr, self.options.attr_cache_max)
+    }
+
+    /// How long a kernel may cache a name.
+    pub fn entry_ttl(&self, attr: &Attr) -> Duration {
+        self.allowed(attr, self.options.entry_cache_max)
+    }
+
+    /// Tries what changes nothing again, as the mount was told to, while nobody can be reached.
+    ///
+    /// # Errors
+    /// Those of the last try.
+    pub async fn patiently<T, F>(&self, operation: impl FnMut() -> F) -> FsResult<T>
+    where
+        F: Future<Output = FsResult<T>>,
+    {
+        retry(self.options.retry, operation).await
+    }
+
+    fn allowed(&self, attr: &Attr, longest: Duration) -> Duration {
+        let allowed = Duration::from_millis(attr.cache_ms).min(longest);
         if self.watching.load(Ordering::Relaxed) {
             allowed
         } else {

@@ -25,11 +25,12 @@ use super::operations::Operations;
 use super::{KernelOptions, MAX_WRITE_BYTES};
 use alluxio_common::sync::Mutex;
 use buffers::Pool;
-use channel::{Channel, Received};
+use channel::{Backing, Channel, Received};
 use decode::{Garbage, Operation, Request, decode};
 use encode::Reply;
 use handshake::{INIT_OUT_BYTES, InitOut, Refused};
 use pending::Pending;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -42,6 +43,14 @@ const BUFFER_BYTES: usize = MAX_WRITE_BYTES as usize + 4096;
 const COPY_BYTES_MAX: usize = 64 << 10;
 /// Requests that may come before the handshake is done: the kernel asks anew when we answer an older protocol.
 const HANDSHAKE_ROUNDS_MAX: usize = 8;
+
+/// Whether this process may hand local files to the kernel: by trying with one that every process has.
+pub(super) fn may_pass_through(connection: OwnedFd) -> bool {
+    let channel = Arc::new(Channel::new(connection));
+    let tried = File::open("/proc/self/exe").and_then(|file| Backing::register(&channel, &file));
+    // Other errors are about that file, not about us.
+    !tried.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
+}
 
 /// What all threads of a session share.
 struct Shared<O> {

@@ -8,7 +8,7 @@ use alluxio_common::users::{self, Cache};
 use alluxio_proto::master::{self, LockMode};
 use alluxio_proto::types::{Attr, Caller, FileKind};
 use alluxio_proto::{FsError, FsResult};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Block size that stat reports; what programs choose their buffers by.
@@ -32,9 +32,13 @@ pub struct ServedVfs {
     options: KernelOptions,
     callers: Cache<(u32, u32), Arc<Caller>>,
     known: Known,
+    no_passthrough: OnceLock<String>,
 }
 
 impl ServedVfs {
+    /// Why the kernel takes no local files from us, mostly.
+    pub const NO_RIGHT: &str = "CAP_SYS_ADMIN is missing";
+
     /// Serves a vfs as the options say.
     pub fn new(vfs: Arc<Vfs>, options: KernelOptions) -> ServedVfs {
         ServedVfs {
@@ -42,12 +46,18 @@ impl ServedVfs {
             options,
             callers: Cache::new(),
             known: Known::default(),
+            no_passthrough: OnceLock::new(),
         }
     }
 
     /// What the kernel knows of it.
     pub fn known(&self) -> Known {
         self.known.clone()
+    }
+
+    /// Why the kernel takes no local files from us, if it does not.
+    pub fn why_no_passthrough(&self) -> &str {
+        self.no_passthrough.get().map_or("it is off", String::as_str)
     }
 
     /// The caller with a user and primary group id: with all groups of the user, as a server of files sees it.
@@ -122,10 +132,9 @@ impl ServedVfs {
     }
 
     fn listed(&self, attr: &Attr) -> Entry {
-        let attributes = self.attributes(attr);
         Entry {
-            attributes,
-            ttl: attributes.ttl,
+            attributes: self.attributes(attr),
+            ttl: self.vfs.entry_ttl(attr),
         }
     }
 
@@ -145,7 +154,7 @@ impl ServedVfs {
                         // Somebody else may have been faster: then theirs is the inode's, and ours is closed.
                         Ok(backing) => drop(file.kernel.set(Box::new(Arc::new(backing)))),
                         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
-                            self.vfs.disable_passthrough("CAP_SYS_ADMIN is missing")
+                            self.lacks_passthrough(Self::NO_RIGHT);
                         }
                         Err(error) => tracing::debug!(%error, "register a backing file; it goes through the daemon"),
                     }
@@ -188,6 +197,7 @@ impl Operations for ServedVfs {
     }
 
     fn lacks_passthrough(&self, why: &str) {
+        self.no_passthrough.get_or_init(|| why.to_owned());
         self.vfs.disable_passthrough(why);
     }
 
@@ -378,8 +388,8 @@ impl Operations for ServedVfs {
     }
 
     async fn read(&self, _: Asker, node: Node, fh: Fh, offset: u64, length: u32) -> Answer<Bytes> {
-        let data = self.vfs.read_at(fh.0, offset, u64::from(length)).await;
-        data.map_err(told("read", node.0))
+        let data = self.vfs.patiently(|| self.vfs.read_at(fh.0, offset, u64::from(length)));
+        data.await.map_err(told("read", node.0))
     }
 
     async fn write(&self, by: Asker, node: Node, fh: Fh, offset: u64, data: Bytes) -> Answer<u32> {
@@ -525,7 +535,11 @@ fn lock_wanted(inode: u64, request: &LockRequest) -> Answer<LockWanted> {
 /// The errno of an error; logged once, here where it leaves us: what the kernel will not tell the user.
 fn told(operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
     move |error| {
-        let code = error.errno();
+        let code = match error.errno() {
+            // Not what programs expect of files: we have tried as long as we were told to.
+            libc::ETIMEDOUT | libc::EAGAIN => libc::EIO,
+            code => code,
+        };
         match code {
             // Everyday answers.
             libc::ENOENT
