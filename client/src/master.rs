@@ -52,6 +52,11 @@ impl MasterClient {
         self
     }
 
+    /// How long and how often retryable failures are tried again.
+    pub fn retry_policy(&self) -> RetryPolicy {
+        self.retry
+    }
+
     /// The master itself.
     pub fn api(&self) -> &Arc<dyn MasterApi> {
         &self.api

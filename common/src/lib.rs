@@ -4,6 +4,7 @@ pub mod checksum;
 pub mod config;
 pub mod crashsafe;
 pub mod human;
+pub mod lock_ranges;
 pub mod logging;
 pub mod metrics;
 pub mod retry;

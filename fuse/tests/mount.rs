@@ -34,6 +34,12 @@ macro_rules! on_both_transports {
                 super::$test(super::TransportKind::Fuser);
             })*
         }
+        mod by_dev {
+            $(#[test]
+            fn $test() {
+                super::$test(super::TransportKind::Dev);
+            })*
+        }
     };
 }
 

@@ -84,6 +84,12 @@ kinds! {
     DataLost = 25, EIO, 15, false;
     /// A quota is used up.
     QuotaExceeded = 26, EDQUOT, 8, false;
+    /// Another owner holds a conflicting lock.
+    WouldBlock = 40, EAGAIN, 9, false;
+    /// Waiting for the lock would never end.
+    Deadlock = 41, EDEADLK, 9, false;
+    /// More locks or waiters than there may be.
+    NoLocks = 42, ENOLCK, 8, false;
     /// An inode has as many names as it can have.
     TooManyNames = 50, EMLINK, 9, false;
     /// There is no such extended attribute.

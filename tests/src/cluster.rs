@@ -14,6 +14,13 @@ pub const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long a command may take. Persisting what a test wrote is bound by the store, on a machine that may be busy.
 const COMMAND_LIMIT: Duration = Duration::from_secs(600);
 
+/// What talks to the kernel in these tests, instead of the default: `fuser` or `dev`.
+pub fn transport() -> Option<String> {
+    std::env::var("ALLUXIO_TEST_TRANSPORT")
+        .ok()
+        .filter(|word| !word.is_empty())
+}
+
 /// Everything an `alluxio local` needs, with ports and folders of its own.
 #[derive(Debug)]
 pub struct LocalBuilder {
@@ -51,6 +58,9 @@ impl LocalBuilder {
             "alluxio.worker.web.port",
         ] {
             options.insert(key.to_owned(), ports::free().to_string());
+        }
+        if let Some(transport) = transport() {
+            options.insert("alluxio.fuse.transport".to_owned(), transport);
         }
         LocalBuilder {
             ufs: None,

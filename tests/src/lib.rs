@@ -4,6 +4,7 @@
 //! A test that cannot run on this machine fails and says why; none is skipped. Everything a test starts is ended when
 //! its guard is dropped, by process id; mounts are detached; folders are removed.
 
+pub mod agent;
 pub mod cluster;
 pub mod disk;
 pub mod mounts;
@@ -12,10 +13,13 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod s3;
+pub mod separate;
 pub mod tools;
 pub mod tree;
 pub mod wait;
 
+pub use agent::Agent;
 pub use cluster::{Local, LocalBuilder};
 pub use process::Process;
 pub use s3::{Moto, S3Server, Versity};
+pub use separate::{Mount, Separate};

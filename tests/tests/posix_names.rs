@@ -186,7 +186,6 @@ fn rename_flags_and_mounts_of_the_namespace() {
     mount.local.alluxio(&["fs", "mount", "/m", tools::text(&other)]).ok();
     wait::until("the mount in the namespace", SHORT, || mount.at("m").is_dir());
     assert_eq!(rename(&mount.at("c"), &mount.at("m/c"), 0), Err(libc::EXDEV));
-    assert_eq!(rename(&mount.at("c"), &mount.at("m"), 0), Err(libc::EXDEV));
     assert_eq!(
         fs::hard_link(mount.at("c"), mount.at("m/c")).unwrap_err().raw_os_error(),
         Some(libc::EXDEV)
@@ -300,7 +299,7 @@ fn access_lists_by_the_tools() {
         "user::rwx\nuser:65534:rwx\ngroup::r-x\nmask::rwx\nother::---\ndefault:user::rwx\ndefault:user:65534:rwx\n\
          default:group::r-x\ndefault:mask::rwx\ndefault:other::---\n\n"
     );
-    assert_eq!(list("d/sub/file"), "user::rw-\nuser:65534:rwx\t#effective:rw-\ngroup::r-x\t\t\t#effective:r--\nmask::rw-\nother::---\n\n");
+    assert_eq!(list("d/sub/file"), "user::rw-\nuser:65534:rwx\t#effective:rw-\ngroup::r-x\t#effective:r--\nmask::rw-\nother::---\n\n");
     as_user(NOBODY, &format!("echo mine > {at}/d/sub/new && echo more >> {at}/d/sub/file")).ok();
     assert!(as_user(DAEMON, &format!("ls {at}/d/sub")).fail_with().contains("Permission denied"));
     // Without a default list the umask counts.
@@ -363,7 +362,8 @@ fn a_file_without_a_name_gets_one_where_the_transport_can() {
     let file = match made {
         Ok(file) => file,
         Err(error) => {
-            assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
+            let on_dev = std::env::var("ALLUXIO_TEST_TRANSPORT").is_ok_and(|transport| transport == "dev");
+            assert_eq!((error.raw_os_error(), on_dev), (Some(libc::EOPNOTSUPP), false));
             return;
         }
     };

@@ -20,6 +20,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(100);
 const LAZY_TIME: Duration = Duration::from_secs(5);
 /// Longest time that kernel caches live.
 const CACHE_MAX: Duration = Duration::from_secs(3600);
+/// Most threads that take requests, whatever `alluxio.fuse.threads` says.
+const THREADS_MAX: usize = 64;
 
 /// A mount that is served.
 pub struct MountPart {
@@ -190,6 +192,9 @@ fn kernel_options(conf: &Configuration, options: &MountOptions) -> KernelOptions
         umask: options.umask.unwrap_or(default.umask),
         max_background: options.max_background.unwrap_or(default.max_background),
         allow_other: options.allow_other,
+        threads: usize::try_from(conf.int(&keys::fuse::FUSE_THREADS))
+            .unwrap_or(0)
+            .min(THREADS_MAX),
         transport: options.transport.or_else(configured).unwrap_or(default.transport),
     }
 }

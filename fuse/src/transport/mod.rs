@@ -6,6 +6,7 @@
 //! Requests arrive on the transport's threads. Each becomes a future that is polled once on the spot, which is all that a
 //! call within the process needs; what has to wait goes to the runtime, so that the threads never block on a slow store.
 
+pub mod dev;
 pub mod fuser;
 pub mod operations;
 pub mod park;
@@ -15,11 +16,13 @@ use alluxio_proto::{FsError, FsResult};
 use operations::{Caches, Node, Notify, Operations, ServedVfs};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
 
-/// Threads that read requests. More on two cores was slower when measured.
-const THREADS: usize = 2;
+/// Fewest threads that read requests. More on two cores was slower when measured.
+const THREADS_MIN: usize = 2;
 
 /// Largest request for data; the kernel's own bound is `fs.fuse.max_pages_limit`.
 const MAX_WRITE_BYTES: u32 = 1 << 20;
@@ -37,8 +40,19 @@ pub struct KernelOptions {
     pub max_background: u16,
     /// Other users than the one who mounted may come in.
     pub allow_other: bool,
+    /// Threads that take requests from the kernel; 0: as many as cores, at least two.
+    pub threads: usize,
     /// Who talks to the kernel.
     pub transport: TransportKind,
+}
+
+impl KernelOptions {
+    fn thread_count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(THREADS_MIN, |cores| cores.get().max(THREADS_MIN)),
+            count => count,
+        }
+    }
 }
 
 impl Default for KernelOptions {
@@ -49,6 +63,7 @@ impl Default for KernelOptions {
             umask: 0,
             max_background: 128,
             allow_other: true,
+            threads: 0,
             transport: TransportKind::default(),
         }
     }
@@ -80,6 +95,8 @@ impl TransportKind {
 pub enum KernelSession {
     /// By the crate.
     Fuser(fuser::FuserSession),
+    /// By ourselves.
+    Dev(dev::DevSession),
 }
 
 /// Serves a mount on its `/dev/fuse` descriptor until it is unmounted.
@@ -106,7 +123,8 @@ pub fn serve_operations<O: Operations>(
     runtime: &Handle,
 ) -> FsResult<(KernelSession, Notifier)> {
     let started = match options.transport {
-        TransportKind::Dev => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+        TransportKind::Dev => dev::start(operations, fuse_dev, options, runtime)
+            .map(|(session, notifier)| (KernelSession::Dev(session), Notifier::Dev(notifier))),
         TransportKind::Fuser => fuser::start(operations, fuse_dev, options, runtime)
             .map(|(session, notifier)| (KernelSession::Fuser(session), Notifier::Fuser(notifier))),
     };
@@ -121,6 +139,7 @@ impl KernelSession {
     pub fn wait(self) -> FsResult<()> {
         let ended = match self {
             KernelSession::Fuser(session) => session.join(),
+            KernelSession::Dev(session) => session.join(),
         };
         match ended {
             Ok(()) => Ok(()),
@@ -141,6 +160,7 @@ impl KernelSession {
     pub fn is_finished(&self) -> bool {
         match self {
             KernelSession::Fuser(session) => session.is_finished(),
+            KernelSession::Dev(session) => session.is_finished(),
         }
     }
 }
@@ -150,24 +170,42 @@ impl KernelSession {
 pub enum Notifier {
     /// By the crate.
     Fuser(fuser::FuserNotifier),
+    /// By ourselves.
+    Dev(dev::DevNotifier),
 }
 
 impl Notify for Notifier {
     fn inval_inode(&self, node: Node, offset: i64, length: i64) -> io::Result<()> {
         match self {
             Notifier::Fuser(notifier) => notifier.inval_inode(node, offset, length),
+            Notifier::Dev(notifier) => notifier.inval_inode(node, offset, length),
         }
     }
 
     fn inval_entry(&self, parent: Node, name: &[u8]) -> io::Result<()> {
         match self {
             Notifier::Fuser(notifier) => notifier.inval_entry(parent, name),
+            Notifier::Dev(notifier) => notifier.inval_entry(parent, name),
         }
     }
 
     fn delete(&self, parent: Node, child: Node, name: &[u8]) -> io::Result<()> {
         match self {
             Notifier::Fuser(notifier) => notifier.delete(parent, child, name),
+            Notifier::Dev(notifier) => notifier.delete(parent, child, name),
         }
+    }
+}
+
+/// A future that waits.
+type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Runs a request as far as it goes without waiting: here and now, in the runtime's context. The waker wakes nobody: who
+/// gets the future back has it polled again by the runtime, with its own.
+fn run_here<T>(request: impl Future<Output = T> + Send + 'static) -> Result<T, Waiting<T>> {
+    let mut request: Waiting<T> = Box::pin(request);
+    match request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Ok(done),
+        Poll::Pending => Err(request),
     }
 }

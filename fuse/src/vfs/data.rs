@@ -85,6 +85,10 @@ impl Vfs {
         if state.foreign_lease.is_none() {
             return Ok(());
         }
+        self.reopen(handle, &mut state).await
+    }
+
+    async fn reopen(&self, handle: &Handle, state: &mut OpenState) -> FsResult<()> {
         let inode = handle.inode.id;
         let request = Op::Open(alluxio_proto::master::Open {
             inode,
@@ -102,6 +106,16 @@ impl Vfs {
             }
         }
         Ok(())
+    }
+
+    /// Learns anew who writes a file and what is committed, for who reads it under a lock. True if the kernel may have cached pages of
+    /// it, which it has not where it works on the local file.
+    pub(super) async fn refresh_locked(&self, handle: &Handle) -> FsResult<bool> {
+        let mut state = handle.inode.state.lock().await;
+        if state.local.is_none() && state.write.is_none() {
+            self.reopen(handle, &mut state).await?;
+        }
+        Ok(state.local.is_none())
     }
 
     async fn server(&self, handle: &Handle) -> FsResult<Server> {

@@ -7,19 +7,21 @@
 //! the error; `fsync` after it is as durable as the write type says; attributes of a file that is open for writing here
 //! are those of its local file.
 //!
-//! **Left out:** permission (the kernel checks mode bits and access lists, the master everything), locks.
+//! **Left out:** permission (the kernel checks mode bits and access lists, the master everything).
 
 mod acl;
 mod commit;
 mod data;
 mod dir;
 mod linger;
+mod locks;
 mod names;
 mod open;
 mod session;
 mod xattrs;
 
 pub use dir::DirEntry;
+pub use locks::LockWanted;
 pub use names::{Changes, NewNode};
 pub use open::{DataPath, LocalFile, OpenedHandle};
 pub use session::KernelCache;
@@ -82,6 +84,9 @@ pub struct Vfs {
     extras: Mutex<xattrs::Extras>,
     lingering: linger::Lingering,
     next_handle: AtomicU64,
+    locks: locks::Locks,
+    /// To the thread that tells the kernel what is stale.
+    stale: Mutex<Option<session::ToKernel>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -106,11 +111,13 @@ impl Vfs {
             extras: Mutex::default(),
             lingering: linger::Lingering::default(),
             next_handle: AtomicU64::new(1),
+            locks: locks::Locks::default(),
+            stale: Mutex::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             options,
         });
-        vfs.open_session(0).await?;
+        vfs.open_session().await?;
         let root = vfs.find_root().await?;
         vfs.root.store(root.inode, Ordering::Relaxed);
         Ok(vfs)

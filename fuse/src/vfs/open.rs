@@ -319,7 +319,7 @@ impl Vfs {
         OpenedHandle {
             fh,
             data,
-            no_flush: !writable,
+            no_flush: !writable && !self.locks.needs_flush(open.id),
         }
     }
 

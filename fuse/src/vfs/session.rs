@@ -8,7 +8,9 @@ use alluxio_proto::{ErrorKind, FsError, FsResult, SessionId};
 use futures::StreamExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Pause before the watch stream is opened again.
 const WATCH_PAUSE: Duration = Duration::from_millis(200);
@@ -16,6 +18,8 @@ const WATCH_PAUSE: Duration = Duration::from_millis(200);
 const WATCH_SILENCE: Duration = Duration::from_secs(4);
 /// Invalidations that wait for the kernel; past it everything is invalidated instead.
 const PENDING_MAX: usize = 16_384;
+/// Pause before more is said to a kernel that has not heard the last [`PENDING_MAX`] yet.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// How long the session ends may take at unmount.
 const END_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -29,18 +33,69 @@ pub trait KernelCache: Send + 'static {
     fn reset(&self);
 }
 
+/// What the kernel is to forget.
+pub(super) enum Stale {
+    /// Others changed something.
+    Pushed(WatchEvent),
+    /// An inode, for somebody who waits until it is done.
+    Inode {
+        inode: u64,
+        data: bool,
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// Where it is said.
+pub(super) type ToKernel = SyncSender<Stale>;
+
 impl Vfs {
-    pub(super) async fn open_session(&self, resume: u64) -> FsResult<SessionInfo> {
-        let open_inodes = self.inodes.lock().keys().copied().collect();
-        let open = OpenSession {
-            client: self.options.client.clone(),
-            host: self.options.host.clone(),
-            resume,
-            open_inodes,
-        };
-        let info: SessionInfo = self.master.read(&self.own_caller(), Op::OpenSession(open)).await?;
+    pub(super) async fn open_session(&self) -> FsResult<SessionInfo> {
+        let open = self.session_request(SessionId(0), Vec::new());
+        let info: SessionInfo = self.master.read(&self.own_caller(), open).await?;
         self.master.set_session(SessionId(info.session));
         Ok(info)
+    }
+
+    /// Takes a session up again, naming what it has open and locked. Asked once: a late copy of what was true would be wrong.
+    pub(super) async fn resume_session(&self, old: SessionId, locks: Vec<FileLock>) -> FsResult<SessionInfo> {
+        let open = self.session_request(old, locks);
+        let info: SessionInfo = self.master.once(&self.own_caller(), open).await?;
+        self.master.set_session(SessionId(info.session));
+        Ok(info)
+    }
+
+    fn session_request(&self, resume: SessionId, locks: Vec<FileLock>) -> Op {
+        // Each opening for reading, as the master counts them.
+        let handles = self.handles.lock();
+        let readers = handles.values().filter(|handle| !handle.writable);
+        Op::OpenSession(OpenSession {
+            client: self.options.client.clone(),
+            host: self.options.host.clone(),
+            resume: resume.get(),
+            open_inodes: readers.map(|handle| handle.inode.id).collect(),
+            locks,
+        })
+    }
+
+    /// Has the kernel forget attributes of an inode, and its pages if `data`, before it returns.
+    pub(super) async fn forget_now(&self, inode: u64, data: bool) {
+        let (done, heard) = oneshot::channel();
+        let mut stale = Stale::Inode { inode, data, done };
+        loop {
+            // Without a kernel there are no caches.
+            let Some(kernel) = self.stale.lock().clone() else {
+                return;
+            };
+            match kernel.try_send(stale) {
+                Ok(()) => break,
+                Err(TrySendError::Disconnected(_)) => return,
+                Err(TrySendError::Full(back)) => stale = back,
+            }
+            drop(kernel);
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
+        // An error: the thread has ended, and with it the mount.
+        let _ = heard.await;
     }
 
     pub(super) async fn find_root(&self) -> FsResult<Attr> {
@@ -66,13 +121,14 @@ impl Vfs {
     /// Starts what runs beside the operations: the watch stream with `kernel` behind it, and keeping the session alive.
     pub fn start_background(self: &Arc<Self>, kernel: impl KernelCache) {
         let (send, receive) = std::sync::mpsc::sync_channel(PENDING_MAX);
-        // The thread ends when the sender, held by the watch task, is gone.
+        // The thread ends when the senders, held by the watch task and until the mount stops, are gone.
         std::thread::Builder::new()
             .name("fuse-invalidate".to_owned())
             .spawn(move || invalidate(&receive, &kernel))
             .map_or_else(
                 |error| tracing::error!(%error, "start the invalidation thread: kernel caches live one second only"),
                 |_| {
+                    *self.stale.lock() = Some(send.clone());
                     let vfs = Arc::clone(self);
                     self.tasks.spawn(async move { vfs.watch_loop(send).await });
                 },
@@ -81,7 +137,7 @@ impl Vfs {
         self.tasks.spawn(async move { vfs.keep_alive_loop().await });
     }
 
-    async fn watch_loop(&self, kernel: std::sync::mpsc::SyncSender<WatchEvent>) {
+    async fn watch_loop(&self, kernel: ToKernel) {
         let mut overflowed = false;
         while !self.shutdown.is_cancelled() {
             let ended = tokio::select! {
@@ -92,15 +148,21 @@ impl Vfs {
             tracing::debug!(why = %ended, "watch stream ended");
             // What happened meanwhile is not known.
             self.extras.lock().forget(None);
-            overflowed |= kernel.try_send(WatchEvent::Reset(Empty {})).is_err();
-            tokio::time::sleep(WATCH_PAUSE).await;
-            if ended.kind == ErrorKind::Stale {
-                self.renew_session().await;
+            overflowed |= kernel.try_send(Stale::Pushed(WatchEvent::Reset(Empty {}))).is_err();
+            // The master may be another one, which must hear what is open and locked before anything else.
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(WATCH_PAUSE) => {}
+                    () = self.shutdown.cancelled() => return,
+                }
+                if self.renew_session(self.master.session()).await {
+                    break;
+                }
             }
         }
     }
 
-    async fn watch_once(&self, kernel: &std::sync::mpsc::SyncSender<WatchEvent>, overflowed: &mut bool) -> FsError {
+    async fn watch_once(&self, kernel: &ToKernel, overflowed: &mut bool) -> FsError {
         let mut stream = match self.master.watch().await {
             Ok(stream) => stream,
             Err(error) => return error,
@@ -114,11 +176,11 @@ impl Vfs {
                 Ok(Some(Ok(batch))) => batch,
             };
             if *overflowed {
-                *overflowed = kernel.try_send(WatchEvent::Reset(Empty {})).is_err();
+                *overflowed = kernel.try_send(Stale::Pushed(WatchEvent::Reset(Empty {}))).is_err();
             }
             for event in batch.items.into_iter().filter_map(|item| item.event) {
                 self.note(&event);
-                *overflowed |= kernel.try_send(event).is_err();
+                *overflowed |= kernel.try_send(Stale::Pushed(event)).is_err();
             }
         }
     }
@@ -128,7 +190,7 @@ impl Vfs {
         match event {
             WatchEvent::Inode(changed) => self.extras.lock().forget(Some(changed.inode)),
             WatchEvent::Reset(_) => self.extras.lock().forget(None),
-            WatchEvent::Entry(_) => {}
+            WatchEvent::Entry(_) | WatchEvent::LockGranted(_) => {}
         }
         match event {
             WatchEvent::Inode(changed) if changed.data => drop(self.closed.lock().pop(&changed.inode)),
@@ -137,7 +199,9 @@ impl Vfs {
             WatchEvent::Reset(_) => {
                 self.closed.lock().clear();
                 self.listed.lock().clear();
+                self.locks.wake_all();
             }
+            WatchEvent::LockGranted(granted) => self.locks.wake(granted.wait_id),
         }
     }
 
@@ -148,13 +212,14 @@ impl Vfs {
                 () = tokio::time::sleep(pause) => {}
                 () = self.shutdown.cancelled() => return,
             }
+            let session = self.master.session();
             match self
                 .master
                 .once::<Empty>(&self.own_caller(), Op::KeepAlive(Empty {}))
                 .await
             {
                 Ok(_) => pause = Duration::from_secs(5),
-                Err(error) if error.kind == ErrorKind::Stale => self.renew_session().await,
+                Err(error) if error.kind == ErrorKind::Stale => drop(self.renew_session(session).await),
                 Err(error) => {
                     tracing::debug!(%error, "keep the session alive");
                     pause = Duration::from_secs(1);
@@ -163,22 +228,10 @@ impl Vfs {
         }
     }
 
-    /// Takes the session up again; what it held is asserted anew, or was lost with it.
-    async fn renew_session(&self) {
-        let old = self.master.session();
-        match self.open_session(old.get()).await {
-            Ok(info) if info.resumed => {}
-            Ok(info) => tracing::warn!(
-                "session {old} ended at the master; session {} begins, and files open for writing are stale",
-                info.session
-            ),
-            Err(error) => tracing::debug!(%error, "resume session {old}"),
-        }
-    }
-
     /// Completes what is open and ends the session. For after the kernel let go of the mount.
     pub async fn stop(&self) {
         self.shutdown.cancel();
+        self.stale.lock().take();
         let left: Vec<_> = self.handles.lock().keys().copied().collect();
         for fh in left {
             self.release(fh).await;
@@ -200,12 +253,23 @@ impl Vfs {
 }
 
 /// Hands changes to the kernel, in order.
-fn invalidate(changes: &std::sync::mpsc::Receiver<WatchEvent>, kernel: &impl KernelCache) {
-    while let Ok(change) = changes.recv() {
+fn invalidate(changes: &std::sync::mpsc::Receiver<Stale>, kernel: &impl KernelCache) {
+    while let Ok(stale) = changes.recv() {
+        let change = match stale {
+            Stale::Pushed(change) => change,
+            Stale::Inode { inode, data, done } => {
+                kernel.inode(inode, data);
+                // Who waited may have gone.
+                let _ = done.send(());
+                continue;
+            }
+        };
         match change {
             WatchEvent::Inode(changed) => kernel.inode(changed.inode, changed.data),
             WatchEvent::Entry(changed) => kernel.entry(changed.parent, &changed.name, changed.child),
             WatchEvent::Reset(_) => kernel.reset(),
+            // Not about the kernel.
+            WatchEvent::LockGranted(_) => {}
         }
     }
 }

@@ -5,6 +5,7 @@
 //! the session, so that a retry after a lost answer is answered again instead of done again.
 
 mod files;
+mod locks;
 mod mounts;
 mod names;
 mod report;
@@ -14,6 +15,7 @@ mod workers;
 mod xattrs;
 
 pub use files::*;
+pub use locks::*;
 pub use mounts::*;
 pub use names::*;
 pub use report::*;
@@ -140,6 +142,15 @@ pub enum Op {
     /// See [`UfsChanged`]; answered by [`Opened`].
     #[prost(message, tag = "45")]
     UfsChanged(UfsChanged),
+    /// See [`SetLock`]; answered by [`LockReply`].
+    #[prost(message, tag = "60")]
+    SetLock(SetLock),
+    /// See [`GetLock`]; answered by [`LockReply`].
+    #[prost(message, tag = "61")]
+    GetLock(GetLock),
+    /// See [`CancelLock`]; answered by [`LockReply`].
+    #[prost(message, tag = "62")]
+    CancelLock(CancelLock),
     /// See [`Link`]; answered by [`Attr`].
     #[prost(message, tag = "70")]
     Link(Link),
@@ -181,7 +192,7 @@ pub struct MasterRequest {
     /// What is asked.
     #[prost(
         oneof = "Op",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 70, 71, 72, 73, 74, 75, 76, 77"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 60, 61, 62, 70, 71, 72, 73, 74, 75, 76, 77"
     )]
     pub op: Option<Op>,
 }
@@ -235,6 +246,9 @@ pub enum Reply {
     /// See [`WorkerTasks`].
     #[prost(message, tag = "24")]
     WorkerTasks(WorkerTasks),
+    /// See [`LockReply`].
+    #[prost(message, tag = "40")]
+    LockReply(LockReply),
     /// See [`XattrValue`].
     #[prost(message, tag = "50")]
     XattrValue(XattrValue),
@@ -250,7 +264,10 @@ pub enum Reply {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct MasterReply {
     /// The answer.
-    #[prost(oneof = "Reply", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 50, 51, 52")]
+    #[prost(
+        oneof = "Reply",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 40, 50, 51, 52"
+    )]
     pub reply: Option<Reply>,
 }
 
@@ -298,4 +315,4 @@ macro_rules! from_reply {
     )*};
 }
 
-from_reply! { SessionInfo Empty Attr DirPage Opened LinkTarget Counted FsStat Locations PathReply MountInfo MountTable Report Registered WorkerTasks XattrValue XattrNames Acls }
+from_reply! { SessionInfo Empty Attr DirPage Opened LinkTarget Counted FsStat Locations PathReply MountInfo MountTable Report Registered WorkerTasks LockReply XattrValue XattrNames Acls }

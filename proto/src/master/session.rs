@@ -15,6 +15,9 @@ pub struct OpenSession {
     /// On resume: inodes that are open for reading.
     #[prost(uint64, repeated, tag = "4")]
     pub open_inodes: Vec<u64>,
+    /// On resume: all locks that were granted and not given back. Looked at once after each restart of the master.
+    #[prost(message, repeated, tag = "5")]
+    pub locks: Vec<super::FileLock>,
 }
 
 /// An open session.
@@ -32,4 +35,7 @@ pub struct SessionInfo {
     /// False: the old session is gone, and what it held with it.
     #[prost(bool, tag = "4")]
     pub resumed: bool,
+    /// Locks that were named and are not held: they conflict with others'.
+    #[prost(message, repeated, tag = "5")]
+    pub locks_refused: Vec<super::FileLock>,
 }

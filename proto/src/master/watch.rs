@@ -40,13 +40,16 @@ pub enum WatchEvent {
     /// The queue overflowed or the leader changed: forget everything.
     #[prost(message, tag = "3")]
     Reset(Empty),
+    /// See [`super::LockGranted`]; to the session that waits.
+    #[prost(message, tag = "4")]
+    LockGranted(super::LockGranted),
 }
 
 /// One item of the watch stream. An empty one is a heartbeat, sent at least each second.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct WatchItem {
     /// The change.
-    #[prost(oneof = "WatchEvent", tags = "1, 2, 3")]
+    #[prost(oneof = "WatchEvent", tags = "1, 2, 3, 4")]
     pub event: Option<WatchEvent>,
 }
 

@@ -7,7 +7,7 @@ mod convert;
 mod requests;
 
 use super::operations::{Node, Notify, Operations};
-use super::{KernelOptions, THREADS, park};
+use super::{KernelOptions, park};
 use ::fuser::{BackgroundSession, INodeNo, Session, SessionACL};
 use std::ffi::OsStr;
 use std::io;
@@ -41,7 +41,7 @@ pub(super) fn start<O: Operations>(
         runtime: runtime.clone(),
     };
     let mut config = ::fuser::Config::default();
-    config.n_threads = Some(THREADS);
+    config.n_threads = Some(options.thread_count());
     let acl = if options.allow_other {
         SessionACL::All
     } else {

@@ -1,9 +1,11 @@
 //! The operations over the [`Vfs`]: numbers of this host become names of the namespace, errors become errnos.
 
 use super::*;
-use crate::transport::KernelOptions;
-use crate::vfs::{Changes, DataPath, NewNode, OpenedHandle, Vfs};
+use crate::transport::{KernelOptions, TransportKind};
+use crate::vfs::{Changes, DataPath, LockWanted, NewNode, OpenedHandle, Vfs};
+use alluxio_common::lock_ranges::ByteRange;
 use alluxio_common::users::{self, Cache};
+use alluxio_proto::master::{self, LockMode};
 use alluxio_proto::types::{Attr, Caller, FileKind};
 use alluxio_proto::{FsError, FsResult};
 use std::sync::Arc;
@@ -178,6 +180,8 @@ impl Operations for ServedVfs {
             acl: true,
             umask: true,
             kill_privileges: true,
+            // Over fuser nobody who waits could be interrupted, and flock could not be told from fcntl.
+            locks: self.options.transport == TransportKind::Dev,
             max_background: self.options.max_background,
             ..Features::default()
         })
@@ -387,11 +391,16 @@ impl Operations for ServedVfs {
         written.map(|bytes| bytes as u32).map_err(told("write", node.0))
     }
 
-    async fn flush(&self, _: Asker, node: Node, fh: Fh, _: Owner) -> Answer<()> {
-        self.vfs.flush(fh.0).await.map_err(told("flush", node.0))
+    async fn flush(&self, _: Asker, node: Node, fh: Fh, owner: Owner) -> Answer<()> {
+        let flushed = self.vfs.flush(fh.0).await;
+        // After the data, so that who gets the lock sees it.
+        let unlocked = self.vfs.unlock_closed(self.inode(node), owner.0).await;
+        flushed.and(unlocked).map_err(told("flush", node.0))
     }
 
     async fn release(&self, node: Node, fh: Fh, _: Option<Owner>) -> Answer<()> {
+        // Locks of all kinds that were taken through it; whose they were is remembered.
+        self.vfs.unlock_released(fh.0).await;
         self.vfs.release(fh.0).await;
         self.vfs.spawn_linger(self.inode(node));
         Ok(())
@@ -460,7 +469,57 @@ impl Operations for ServedVfs {
         self.vfs.releasedir(fh.0);
     }
 
-    // Locks: getlk and setlk go here, release and flush above let go of them, and `features` asks the kernel for them.
+    // Locks. Release and flush above let go of them.
+
+    async fn getlk(&self, _: Asker, request: LockRequest) -> Answer<Lock> {
+        let (inode, asked) = (self.inode(request.node), request.lock);
+        let wanted = lock_wanted(inode, &request)?;
+        let found = self.vfs.get_lock(wanted).await.map_err(told("getlk", inode))?;
+        Ok(found.map_or(
+            Lock {
+                kind: LockKind::Unlock,
+                ..asked
+            },
+            |lock| Lock {
+                start: lock.start,
+                end: lock.last,
+                kind: match lock.mode() {
+                    LockMode::Unlocked => LockKind::Unlock,
+                    LockMode::Read => LockKind::Read,
+                    LockMode::Write => LockKind::Write,
+                },
+                pid: lock.pid,
+            },
+        ))
+    }
+
+    async fn setlk(&self, _: Asker, request: LockRequest) -> Answer<()> {
+        let inode = self.inode(request.node);
+        let wanted = lock_wanted(inode, &request)?;
+        let set = self.vfs.set_lock(wanted, request.wait).await;
+        set.map_err(told("setlk", inode))
+    }
+}
+
+fn lock_wanted(inode: u64, request: &LockRequest) -> Answer<LockWanted> {
+    let lock = request.lock;
+    Ok(LockWanted {
+        inode,
+        fh: request.fh.0,
+        owner: request.owner.0,
+        kind: if request.flock {
+            master::LockKind::Flock
+        } else {
+            master::LockKind::Range
+        },
+        mode: match lock.kind {
+            LockKind::Unlock => LockMode::Unlocked,
+            LockKind::Read => LockMode::Read,
+            LockKind::Write => LockMode::Write,
+        },
+        range: ByteRange::new(lock.start, lock.end).ok_or(Errno(libc::EINVAL))?,
+        pid: lock.pid,
+    })
 }
 
 /// The errno of an error; logged once, here where it leaves us: what the kernel will not tell the user.
@@ -474,6 +533,7 @@ fn told(operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
             | libc::ENOTEMPTY
             | libc::EACCES
             | libc::EPERM
+            | libc::EAGAIN
             | libc::ENODATA
             | libc::EOPNOTSUPP => {
                 tracing::debug!(operation, inode, %error);

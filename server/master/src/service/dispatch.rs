@@ -51,6 +51,9 @@ impl Core {
     async fn answer_rare(self: &Arc<Self>, ctx: &Ctx, op: Op) -> FsResult<Reply> {
         Ok(match op {
             Op::OpenSession(op) => self.open_session(ctx, op).await?.into(),
+            Op::SetLock(op) => self.set_lock(ctx, op).await?.into(),
+            Op::GetLock(op) => self.get_lock(ctx, op)?.into(),
+            Op::CancelLock(op) => self.cancel_lock(ctx, op)?.into(),
             Op::CloseSession(_) => self.close_session(ctx).await?.into(),
             Op::Mkdir(op) => self.mkdir(ctx, op).await?.into(),
             Op::Symlink(op) => self.symlink(ctx, op).await?.into(),

@@ -26,7 +26,10 @@ impl Core {
         self.spawn_loop(|core| async move { core.run_intents().await });
         self.spawn_loop(|core| async move { core.reclaim().await });
         let beat = (self.settings.session_timeout / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
-        self.spawn_every(beat, |core| async move { core.expire_sessions().await });
+        self.spawn_every(beat, |core| async move {
+            core.expire_sessions().await;
+            core.expire_lock_users().await;
+        });
         self.spawn_every(REPORT_EVERY, |core| async move { core.flush_reports().await });
         self.spawn_every(WORKERS_EVERY, |core| async move { core.look_after_workers() });
         self.spawn_every(RECOVER_EVERY, |core| async move {

@@ -51,6 +51,11 @@ counters! {
     ufs_changes_done = "Master.UfsChangesDone",
     ufs_changes_failed = "Master.UfsChangesFailed",
     sessions_expired = "Master.SessionsExpired",
+    locks_granted = "Master.LocksGranted",
+    lock_waits = "Master.LockWaits",
+    lock_deadlocks = "Master.LockDeadlocks",
+    locks_refused = "Master.LocksRefused",
+    lock_claims_refused = "Master.LockClaimsRefused",
 }
 
 impl MasterMetrics {
@@ -72,6 +77,18 @@ impl MasterMetrics {
         gauge("Master.DetachedTrees", |state| state.counters().detached);
     }
 
+    fn watch_locks(&self, core: &Arc<super::Core>) {
+        let gauge = |name: &str, value: fn((usize, usize)) -> usize| {
+            let core = Arc::downgrade(core);
+            self.registry.gauge_fn(name, move || {
+                let value = core.upgrade().map_or(0, |core| value(core.locks.counts()));
+                i64::try_from(value).unwrap_or(i64::MAX)
+            });
+        };
+        gauge("Master.LocksHeld", |(held, _)| held);
+        gauge("Master.LocksWaiting", |(_, waiting)| waiting);
+    }
+
     pub fn watch_volatile(&self, core: &Arc<super::Core>) {
         let gauge = |name: &str, value: fn(&Sessions, &Workers, &IntentQueue) -> u64| {
             let core = Arc::downgrade(core);
@@ -84,6 +101,7 @@ impl MasterMetrics {
         };
         gauge("Master.Sessions", |sessions, _, _| sessions.count() as u64);
         gauge("Master.ActiveWorkers", |_, workers, _| workers.live_count() as u64);
+        self.watch_locks(core);
         gauge("Cluster.CapacityTotal", |_, workers, _| workers.space().0);
         gauge("Cluster.CapacityUsed", |_, workers, _| workers.space().1);
         gauge("Master.PersistFailuresPermanent", |_, _, queue| {

@@ -5,7 +5,7 @@
 //!
 //! - `names`, `open`, `load`, `sync`: what a file system does, names of under-storages at first look included;
 //! - `executor`, `changes`, `ufs_ops`, `persist`, `wait`: journaled intents become changes of under-storages, in order, until they succeed;
-//! - `sessions`, `watch`, `workers`: what is volatile: who lives, who reads what, who must hear of what;
+//! - `sessions`, `locks`, `watch`, `workers`: what is volatile: who lives, who reads or locks what, who must hear of what;
 //! - `mounts`, `report`: administration.
 //!
 //! Promises: a change is durable when its call returns; an error of an under-storage never hides or removes a name; every
@@ -17,6 +17,7 @@ mod changes;
 mod dispatch;
 mod executor;
 mod load;
+mod locks;
 mod loops;
 mod machine;
 mod metrics;
@@ -78,6 +79,7 @@ struct Core {
     queue: Arc<executor::IntentQueue>,
     workers: Arc<workers::Workers>,
     sessions: sessions::Sessions,
+    locks: locks::Locks,
     ufs: ufs::UfsRegistry,
     loader: load::Loader,
     limits: changes::Limits,

@@ -62,6 +62,11 @@ impl Sessions {
         table.live.get(&id).map_or_else(String::new, |live| live.host.clone())
     }
 
+    /// Whether it has not ended.
+    pub fn is_live(&self, id: SessionId) -> bool {
+        self.0.lock().live.contains_key(&id)
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.lock().live.len()
@@ -169,10 +174,12 @@ impl Core {
     pub(super) async fn open_session(&self, ctx: &Ctx, op: OpenSession) -> FsResult<SessionInfo> {
         let wanted = SessionId(op.resume);
         let resumed = wanted.get() != 0 && self.sessions.touch(wanted);
+        let mut locks_refused = Vec::new();
         let session = if resumed {
             self.sessions
                 .assert_reads(wanted, op.open_inodes.iter().copied().map(InodeId));
             self.release_unclaimed(wanted).await?;
+            locks_refused = self.name_locks(wanted, op.locks);
             wanted
         } else {
             let body = command::OpenSession {
@@ -198,6 +205,7 @@ impl Core {
             timeout_ms: self.settings.session_timeout.as_millis() as u64,
             cluster_id: self.state.cluster_id(),
             resumed,
+            locks_refused,
         })
     }
 
@@ -226,11 +234,13 @@ impl Core {
         self.sessions.remove(id);
         self.watch.close_session(id);
         match self.propose_own(command::EndSession { id: id.get() }).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {}
             // Ended before.
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if error.kind == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
+        self.drop_locks(id);
+        Ok(())
     }
 
     /// Ends sessions of which nothing was heard for the timeout.

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::machine::{Effects, Machine};
 use super::settings::Settings;
 use super::{Core, GATES, MasterOptions, MasterService, MetastoreKind, error, now_ns};
-use super::{changes, executor, load, metrics, mounts, report, sessions, ufs, watch, workers};
+use super::{changes, executor, load, locks, metrics, mounts, report, sessions, ufs, watch, workers};
 use crate::metastore::{self, StoreKind};
 use crate::state::command::{Format, MountSpec};
 use crate::state::{State, StateOptions};
@@ -199,6 +199,7 @@ impl Core {
             queue: effects.queue.clone(),
             workers: effects.workers.clone(),
             sessions: sessions::Sessions::default(),
+            locks: locks::Locks::default(),
             space: alluxio_common::sync::Mutex::new(report::SpaceCache::default()),
             gates: (0..GATES).map(|_| tokio::sync::RwLock::new(())).collect(),
             stop: CancellationToken::new(),
@@ -267,6 +268,9 @@ impl Core {
                 self.end_session(id).await?;
             } else {
                 self.sessions.insert(id, &session.host);
+                if session.uses_locks {
+                    self.locks.await_session(id);
+                }
             }
         }
         self.ask_to_recover()?;

@@ -94,6 +94,15 @@ impl WatchHub {
         }
     }
 
+    /// Tells one session, on all its streams.
+    pub fn tell(&self, session: SessionId, event: &WatchEvent) {
+        for (of, queue) in self.queues.read().values() {
+            if *of == session {
+                queue.push(std::slice::from_ref(event));
+            }
+        }
+    }
+
     /// A new stream of a session.
     pub fn subscribe(self: &Arc<Self>, session: SessionId) -> WatchStream {
         let queue = Arc::new(Queue::default());

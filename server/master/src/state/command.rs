@@ -80,6 +80,14 @@ pub struct EndSession {
     pub id: u64,
 }
 
+/// A session is about to use locks: after a restart, others get none before it has named its own or has ended.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UseLocks {
+    /// Which session.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+}
+
 /// Creates a regular file.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CreateFile {
@@ -820,6 +828,9 @@ pub enum Body {
     /// See [`ReportCached`].
     #[prost(message, tag = "39")]
     ReportCached(ReportCached),
+    /// See [`UseLocks`].
+    #[prost(message, tag = "60")]
+    UseLocks(UseLocks),
     /// See [`Tmpfile`].
     #[prost(message, tag = "70")]
     Tmpfile(Tmpfile),
@@ -858,7 +869,7 @@ pub struct Command {
     /// What to do.
     #[prost(
         oneof = "Body",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 70, 71, 72, 73, 74"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 60, 70, 71, 72, 73, 74"
     )]
     pub body: Option<Body>,
 }
@@ -890,6 +901,6 @@ macro_rules! bodies {
 bodies! {
     Format OpenSession EndSession CreateFile Mkdir Symlink Mknod Unlink Rmdir Rename DeleteTree ReclaimSlice SetAttr
     OpenWrite Commit MarkDurable CloseWrite ReleaseOrphan Recovered LoadEntries ApplySync UfsChanged MountUfs UnmountUfs
-    IntentStarted IntentDone IntentFailed SchedulePersist RegisterWorker ReportCached
+    IntentStarted IntentDone IntentFailed SchedulePersist RegisterWorker ReportCached UseLocks
     Tmpfile Link SetXattr RemoveXattr SetAcl
 }

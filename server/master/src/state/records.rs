@@ -186,6 +186,9 @@ pub struct SessionRecord {
     /// When it was opened.
     #[prost(int64, tag = "4")]
     pub opened_ns: i64,
+    /// It may hold locks, which only it can name after a restart of the master.
+    #[prost(bool, tag = "5")]
+    pub uses_locks: bool,
 }
 
 /// A registered worker.

@@ -117,6 +117,14 @@ impl Harness {
         Client::open(self.master.clone()).await
     }
 
+    /// The client of a session that was opened before the master was started again.
+    pub fn client_of(&self, session: u64) -> Client {
+        Client {
+            session,
+            ..Client::new(self.master.clone())
+        }
+    }
+
     pub async fn worker(&self) -> FakeWorker {
         FakeWorker::start(self.master.clone(), self.ufs.clone(), HOST, 0).await
     }
@@ -194,8 +202,8 @@ pub struct Client {
 }
 
 impl Client {
-    pub async fn open(api: Arc<MasterService>) -> Client {
-        let mut client = Client {
+    fn new(api: Arc<MasterService>) -> Client {
+        Client {
             api,
             session: 0,
             caller: Caller {
@@ -203,7 +211,11 @@ impl Client {
                 groups: vec!["root".into()],
             },
             op: Arc::new(AtomicU64::new(1)),
-        };
+        }
+    }
+
+    pub async fn open(api: Arc<MasterService>) -> Client {
+        let mut client = Client::new(api);
         client.session = client.open_session(0, &[]).await.session;
         client
     }
@@ -214,6 +226,7 @@ impl Client {
             host: HOST.into(),
             resume,
             open_inodes: open_inodes.to_vec(),
+            ..Default::default()
         };
         self.ask(Op::OpenSession(open)).await.unwrap()
     }

@@ -5,5 +5,6 @@ mod files;
 mod harness;
 mod lazy;
 mod lifecycle;
+mod locks;
 mod persist;
 mod sessions;

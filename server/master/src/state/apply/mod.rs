@@ -218,6 +218,7 @@ impl<'w, 'a> Work<'w, 'a> {
             Body::SchedulePersist(c) => self.schedule_persist_now(InodeId(c.inode)),
             Body::RegisterWorker(c) => self.register_worker(c),
             Body::ReportCached(c) => self.report_cached(c),
+            Body::UseLocks(c) => self.use_locks(SessionId(c.id)),
             Body::Tmpfile(c) => self.tmpfile(c),
             Body::Link(c) => self.link(c),
             Body::SetXattr(c) => self.set_xattr(c),

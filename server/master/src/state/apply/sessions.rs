@@ -64,6 +64,7 @@ impl Work<'_, '_> {
             client: c.client,
             host: c.host,
             opened_ns: self.now_ns,
+            uses_locks: false,
         };
         self.tx.put_session(&record);
         self.applied.id = id;
@@ -91,6 +92,17 @@ impl Work<'_, '_> {
         self.applied.inode = None;
         self.applied.unlinked = 0;
         self.applied.orphaned = false;
+        Ok(())
+    }
+
+    pub(super) fn use_locks(&mut self, id: SessionId) -> Outcomes<()> {
+        let Some(record) = self.tx.record::<SessionRecord>(&tables::session(id))? else {
+            return refuse(ErrorKind::NotFound, format!("there is no session {id}"));
+        };
+        self.tx.put_session(&SessionRecord {
+            uses_locks: true,
+            ..record
+        });
         Ok(())
     }
 

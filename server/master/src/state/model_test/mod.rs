@@ -15,7 +15,7 @@ use super::*;
 use crate::metastore::HeapStore;
 use alluxio_journal::StateMachine;
 use alluxio_proto::types::{FileKind, PersistState, WriteType};
-use alluxio_proto::{ErrorKind, IntentId};
+use alluxio_proto::{ErrorKind, IntentId, SessionId};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -519,6 +519,9 @@ impl World {
 
     fn kill_session(&mut self, tag: u8) {
         let id = self.session;
+        self.must(UseLocks { id });
+        let record = self.state.session(SessionId(id)).unwrap().unwrap();
+        assert!(record.uses_locks && record.id == id);
         let ended = self.must(EndSession { id });
         let fresh: Vec<u64> = self
             .opens
@@ -546,7 +549,9 @@ impl World {
         }
         self.nameless.clear();
         assert!(self.state.recovering().unwrap().is_empty());
+        assert_eq!(kind_of(self.apply(UseLocks { id })), Err(ErrorKind::NotFound));
         self.session = self.must(OpenSession::default()).id;
+        assert!(!self.state.session(SessionId(self.session)).unwrap().unwrap().uses_locks);
     }
 
     fn mkdir(&mut self, path: &str, cached_only: bool) {

@@ -1,0 +1,410 @@
+//! From a request to its operation, and from what comes of it to the answer.
+
+use super::channel::Backing;
+use super::decode::{Header, Operation, Request};
+use super::encode::{DirBuffer, Reply};
+use super::pending::Patience;
+use super::{MAX_WRITE_BYTES, Operations, Reader, Shared};
+use crate::transport::operations::{Answer, Entry, Errno, Fh, NewName, Node, Opened, Xattr};
+use crate::transport::run_here;
+use bytes::Bytes;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// What comes of a request.
+struct Done {
+    reply: Reply,
+    /// What the kernel does not know of if it does not take the answer.
+    given: Given,
+}
+
+/// What an answer hands to the kernel.
+#[derive(Default)]
+struct Given {
+    entry: Option<Node>,
+    file: Option<(Node, Fh)>,
+    dir: Option<Fh>,
+}
+
+impl From<Reply> for Done {
+    fn from(reply: Reply) -> Done {
+        let given = Given::default();
+        Done { reply, given }
+    }
+}
+
+fn entry(entry: &Entry) -> Done {
+    let mut done = Done::from(Reply::entry(entry));
+    done.given.entry = Some(Node(entry.attributes.stat.node));
+    done
+}
+
+fn opened(node: Node, opened: &Opened<Backing>) -> Done {
+    let backing = opened.backing.as_ref().map(|backing| backing.id());
+    let mut done = Done::from(Reply::opened(opened.fh, opened.flags, backing));
+    done.given.file = Some((node, opened.fh));
+    done
+}
+
+fn created((entry, opened): &(Entry, Opened<Backing>)) -> Done {
+    let node = Node(entry.attributes.stat.node);
+    let backing = opened.backing.as_ref().map(|backing| backing.id());
+    let mut done = Done::from(Reply::created(entry, opened.fh, opened.flags, backing));
+    (done.given.entry, done.given.file) = (Some(node), Some((node, opened.fh)));
+    done
+}
+
+fn xattr(answer: Xattr) -> Done {
+    match answer {
+        Xattr::Size(size) => Reply::size(size).into(),
+        Xattr::Data(data) => Reply::data(data).into(),
+    }
+}
+
+/// Starts a request: `start!(self, header, patience, |operations| call => |answer| done)`.
+macro_rules! start {
+    ($self:ident, $header:ident, $patience:ident, |$operations:ident| $call:expr => |$answer:pat_param| $done:expr) => {{
+        let $operations = Arc::clone(&$self.shared.operations);
+        $self.start($header, Patience::$patience, async move {
+            let $answer = $call.await?;
+            Ok(Done::from($done))
+        })
+    }};
+}
+
+impl<O: Operations> Reader<O> {
+    /// Begins a request. `whole` is all of it, if it is so large that its data is not to be copied.
+    pub(super) fn dispatch(&self, request: Request<'_>, whole: Option<&Bytes>) {
+        let Request { header, operation } = request;
+        match operation {
+            Operation::Forget { lookups } => self.shared.operations.forget(header.node, lookups),
+            Operation::BatchForget(forgets) => {
+                for (node, lookups) in forgets.iter() {
+                    self.shared.operations.forget(node, lookups);
+                }
+            }
+            Operation::Interrupt { unique } => {
+                if let Some(watch) = self.shared.pending.interrupt(unique) {
+                    self.shared.runtime.spawn(watch);
+                }
+            }
+            Operation::NotifyReply => {}
+            Operation::Destroy => self.answer(header, Reply::empty()),
+            Operation::Ioctl => self.answer(header, Reply::error(Errno::NOTTY)),
+            Operation::Init(_) => self.answer(header, Reply::error(Errno::IO)),
+            Operation::Getattr { .. }
+            | Operation::Statx { .. }
+            | Operation::Setattr(_)
+            | Operation::Statfs
+            | Operation::Setxattr { .. }
+            | Operation::Getxattr { .. }
+            | Operation::Listxattr { .. }
+            | Operation::Removexattr { .. }
+            | Operation::Access { .. } => self.attributes(header, operation),
+            Operation::Open { .. }
+            | Operation::Create { .. }
+            | Operation::Tmpfile { .. }
+            | Operation::Flush { .. }
+            | Operation::Release { .. }
+            | Operation::Fsync { .. }
+            | Operation::Opendir
+            | Operation::Readdir { .. }
+            | Operation::Releasedir { .. }
+            | Operation::Fsyncdir { .. } => self.handles(header, operation),
+            Operation::Read { .. }
+            | Operation::Write { .. }
+            | Operation::Fallocate { .. }
+            | Operation::Lseek { .. }
+            | Operation::CopyFileRange { .. }
+            | Operation::Getlk(_)
+            | Operation::Setlk(_) => self.data(header, operation, whole),
+            names => self.names(header, names),
+        }
+    }
+
+    fn names(&self, header: Header, operation: Operation<'_>) {
+        let Header { node, by, .. } = header;
+        match operation {
+            Operation::Lookup { name } => {
+                let name = Box::<[u8]>::from(name);
+                start!(self, header, Some, |operations| operations.lookup(by, node, &name) => |found| entry(&found));
+            }
+            Operation::Readlink => {
+                start!(self, header, Some, |operations| operations.readlink(by, node) => |target| Reply::data(target));
+            }
+            Operation::Symlink { name, target } => {
+                let (name, target) = (Box::<[u8]>::from(name), Box::<[u8]>::from(target));
+                start!(self, header, Full, |operations| operations.symlink(by, node, &name, &target) => |made| entry(&made));
+            }
+            Operation::Mknod {
+                name,
+                mode,
+                umask,
+                rdev,
+            } => {
+                let name = Box::<[u8]>::from(name);
+                start!(self, header, Full, |operations| operations.mknod(by, new(node, &name, mode, umask), rdev) => |made| entry(&made));
+            }
+            Operation::Mkdir { name, mode, umask } => {
+                let name = Box::<[u8]>::from(name);
+                start!(self, header, Full, |operations| operations.mkdir(by, new(node, &name, mode, umask)) => |made| entry(&made));
+            }
+            Operation::Unlink { name } => {
+                let name = Box::<[u8]>::from(name);
+                start!(self, header, Full, |operations| operations.unlink(by, node, &name) => |()| Reply::empty());
+            }
+            Operation::Rmdir { name } => {
+                let name = Box::<[u8]>::from(name);
+                start!(self, header, Full, |operations| operations.rmdir(by, node, &name) => |()| Reply::empty());
+            }
+            Operation::Rename {
+                name,
+                new_parent,
+                new_name,
+                flags,
+            } => {
+                let (name, new_name) = (Box::<[u8]>::from(name), Box::<[u8]>::from(new_name));
+                start!(self, header, Full, |operations| operations.rename(by, (node, &name), (new_parent, &new_name), flags) => |()| Reply::empty());
+            }
+            Operation::Link { node: target, name } => {
+                let name = Box::<[u8]>::from(name);
+                start!(self, header, Full, |operations| operations.link(by, target, node, &name) => |made| entry(&made));
+            }
+            _ => self.answer(header, Reply::error(Errno::NOSYS)),
+        }
+    }
+
+    fn attributes(&self, header: Header, operation: Operation<'_>) {
+        let Header { node, by, .. } = header;
+        match operation {
+            Operation::Getattr { fh } => {
+                start!(self, header, Some, |operations| operations.getattr(by, node, fh) => |found| Reply::attributes(&found));
+            }
+            Operation::Statx { fh } => {
+                start!(self, header, Some, |operations| operations.getattr(by, node, fh) => |found| Reply::statx(&found));
+            }
+            Operation::Setattr(set) => {
+                start!(self, header, Full, |operations| operations.setattr(by, node, set) => |found| Reply::attributes(&found));
+            }
+            Operation::Statfs => {
+                start!(self, header, Some, |operations| operations.statfs(by, node) => |stat| Reply::capacity(&stat));
+            }
+            Operation::Setxattr { name, value, flags } => {
+                let (name, value) = (Box::<[u8]>::from(name), Box::<[u8]>::from(value));
+                start!(self, header, Full, |operations| operations.setxattr(by, node, &name, &value, flags) => |()| Reply::empty());
+            }
+            Operation::Getxattr { name, size } => {
+                let name = Box::<[u8]>::from(name);
+                start!(self, header, Some, |operations| operations.getxattr(by, node, &name, size) => |answer| xattr(answer));
+            }
+            Operation::Listxattr { size } => {
+                start!(self, header, Some, |operations| operations.listxattr(by, node, size) => |answer| xattr(answer));
+            }
+            Operation::Removexattr { name } => {
+                let name = Box::<[u8]>::from(name);
+                start!(self, header, Full, |operations| operations.removexattr(by, node, &name) => |()| Reply::empty());
+            }
+            Operation::Access { mask } => {
+                start!(self, header, Some, |operations| operations.access(by, node, mask) => |()| Reply::empty());
+            }
+            _ => self.answer(header, Reply::error(Errno::NOSYS)),
+        }
+    }
+
+    fn handles(&self, header: Header, operation: Operation<'_>) {
+        let Header { node, by, .. } = header;
+        let channel = Arc::clone(&self.channel);
+        let register = move |file: &File| Backing::register(&channel, file);
+        match operation {
+            Operation::Open { flags } => {
+                start!(self, header, Full, |operations| operations.open(by, node, flags, register) => |file| opened(node, &file));
+            }
+            Operation::Create {
+                name,
+                mode,
+                umask,
+                flags,
+            } => {
+                let name = Box::<[u8]>::from(name);
+                start!(self, header, Full, |operations| operations.create(by, new(node, &name, mode, umask), flags, register) => |made| created(&made));
+            }
+            Operation::Tmpfile { mode, umask, flags } => {
+                start!(self, header, Full, |operations| operations.tmpfile(by, new(node, b"", mode, umask), flags, register) => |made| created(&made));
+            }
+            Operation::Flush { fh, owner } => {
+                start!(self, header, Full, |operations| operations.flush(by, node, fh, owner) => |()| Reply::empty());
+            }
+            Operation::Release { fh, flock } => {
+                start!(self, header, Full, |operations| operations.release(node, fh, flock) => |()| Reply::empty());
+            }
+            Operation::Fsync { fh, data_only } => {
+                start!(self, header, Full, |operations| operations.fsync(by, node, fh, data_only) => |()| Reply::empty());
+            }
+            Operation::Opendir => {
+                start!(self, header, Full, |operations| operations.opendir(by, node) => |(fh, flags)| {
+                    let mut done = Done::from(Reply::opened(fh, flags, None));
+                    done.given.dir = Some(fh);
+                    done
+                });
+            }
+            Operation::Readdir {
+                fh,
+                cookie,
+                bytes_max,
+                plus,
+            } => {
+                let mut listing = DirBuffer::new(bytes_max.min(MAX_WRITE_BYTES) as usize, plus);
+                start!(self, header, Some, |operations| operations.readdir(by, node, fh, cookie, &mut listing) => |()| listing.into_reply());
+            }
+            Operation::Releasedir { fh } => {
+                self.shared.operations.releasedir(fh);
+                self.answer(header, Reply::empty());
+            }
+            Operation::Fsyncdir { fh } => {
+                start!(self, header, Full, |operations| operations.fsyncdir(by, node, fh) => |()| Reply::empty());
+            }
+            _ => self.answer(header, Reply::error(Errno::NOSYS)),
+        }
+    }
+
+    fn data(&self, header: Header, operation: Operation<'_>, whole: Option<&Bytes>) {
+        let Header { node, by, .. } = header;
+        match operation {
+            Operation::Read { fh, offset, length } => {
+                let length = length.min(MAX_WRITE_BYTES);
+                start!(self, header, Some, |operations| operations.read(by, node, fh, offset, length) => |data| Reply::data(data));
+            }
+            Operation::Write { fh, offset, data } => {
+                let data = whole.map_or_else(|| Bytes::copy_from_slice(data), |whole| whole.slice_ref(data));
+                start!(self, header, Full, |operations| operations.write(by, node, fh, offset, data) => |written| Reply::size(written));
+            }
+            Operation::Fallocate {
+                fh,
+                offset,
+                length,
+                mode,
+            } => {
+                start!(self, header, Full, |operations| operations.fallocate(by, node, fh, offset, length, mode) => |()| Reply::empty());
+            }
+            Operation::Lseek { fh, offset, whence } => {
+                start!(self, header, Some, |operations| operations.lseek(by, node, fh, offset, whence) => |at| Reply::offset(at.cast_unsigned()));
+            }
+            Operation::CopyFileRange { mut range, wide } => {
+                if !wide {
+                    // The answer has 32 bits; the caller comes back for the rest.
+                    range.length = range.length.min(u64::from(u32::MAX));
+                }
+                start!(self, header, Full, |operations| operations.copy_file_range(by, node, range) => |copied| {
+                    if wide {
+                        Reply::offset(copied)
+                    } else {
+                        Reply::size(u32::try_from(copied).unwrap_or(u32::MAX))
+                    }
+                });
+            }
+            Operation::Getlk(request) => {
+                start!(self, header, Some, |operations| operations.getlk(by, request) => |held| Reply::lock(&held));
+            }
+            Operation::Setlk(request) if request.wait => {
+                start!(self, header, None, |operations| operations.setlk(by, request) => |()| Reply::empty());
+            }
+            Operation::Setlk(request) => {
+                start!(self, header, Full, |operations| operations.setlk(by, request) => |()| Reply::empty());
+            }
+            _ => self.answer(header, Reply::error(Errno::NOSYS)),
+        }
+    }
+
+    fn answer(&self, header: Header, reply: Reply) {
+        self.channel.answer(header.unique, reply);
+    }
+
+    /// Runs an operation: here and now as far as it goes without waiting, and then in the runtime.
+    fn start(
+        &self,
+        header: Header,
+        patience: Patience,
+        operation: impl Future<Output = Answer<Done>> + Send + 'static,
+    ) {
+        let Header { unique, by, .. } = header;
+        let waiting = match catch_unwind(AssertUnwindSafe(|| run_here(operation))) {
+            Ok(Ok(done)) => return self.shared.settle(done, |reply| self.channel.answer(unique, reply)),
+            Ok(Err(waiting)) => waiting,
+            // The panic hook has said where.
+            Err(_) => return self.answer(header, Reply::error(Errno::IO)),
+        };
+        let pending = &self.shared.pending;
+        let was_interrupted = pending.add(unique, by.pid, patience, &self.channel);
+        let (shared, channel) = (Arc::clone(&self.shared), Arc::clone(&self.channel));
+        let task = self.shared.runtime.spawn(async move {
+            let unanswered = Unanswered {
+                shared,
+                channel,
+                unique,
+            };
+            let done = waiting.await;
+            unanswered.settle(done);
+        });
+        pending.runs_as(unique, task.abort_handle());
+        if was_interrupted && let Some(watch) = pending.interrupt(unique) {
+            self.shared.runtime.spawn(watch);
+        }
+    }
+}
+
+fn new(parent: Node, name: &[u8], mode: u32, umask: u32) -> NewName<'_> {
+    NewName {
+        parent,
+        name,
+        mode,
+        umask,
+    }
+}
+
+impl<O: Operations> Shared<O> {
+    /// Answers, and takes back what an answer gave that nobody took.
+    fn settle(self: &Arc<Self>, done: Answer<Done>, answer: impl FnOnce(Reply) -> bool) {
+        let Done { reply, given } = done.unwrap_or_else(|errno| Reply::error(errno).into());
+        if answer(reply) {
+            return;
+        }
+        if let Some(node) = given.entry {
+            self.operations.forget(node, 1);
+        }
+        if let Some(fh) = given.dir {
+            self.operations.releasedir(fh);
+        }
+        if let Some((node, fh)) = given.file {
+            let shared = Arc::clone(self);
+            self.runtime.spawn(async move {
+                if let Err(error) = shared.operations.release(node, fh, None).await {
+                    tracing::info!(?error, "close what was opened for a process that is gone");
+                }
+            });
+        }
+    }
+}
+
+/// A request in the runtime. Dropped without an answer (it panicked), it answers EIO.
+struct Unanswered<O: Operations> {
+    shared: Arc<Shared<O>>,
+    channel: Arc<super::channel::Channel>,
+    unique: u64,
+}
+
+impl<O: Operations> Unanswered<O> {
+    fn settle(self, done: Answer<Done>) {
+        let is_ours = self.shared.pending.take(self.unique);
+        self.shared
+            .settle(done, |reply| is_ours && self.channel.answer(self.unique, reply));
+    }
+}
+
+impl<O: Operations> Drop for Unanswered<O> {
+    fn drop(&mut self) {
+        if self.shared.pending.take(self.unique) {
+            self.channel.answer(self.unique, Reply::error(Errno::IO));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Master, worker and any number of mounts, each a process of its own.
+
+use crate::cluster::START_LIMIT;
+use crate::mounts::{self, MountPoint};
+use crate::{Process, ports, tools, wait};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// How long a role may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// A cluster on ports and folders of its own, over a local folder.
+#[derive(Debug)]
+pub struct Separate {
+    dir: tempfile::TempDir,
+    rpc_port: u16,
+    master: Process,
+    _worker: Process,
+}
+
+impl Separate {
+    /// Starts master and worker.
+    #[track_caller]
+    pub fn start(options: &[(&str, &str)]) -> Separate {
+        let dir = tools::scratch("separate-");
+        let (rpc_port, worker_port) = (ports::free(), ports::free());
+        let (root, work) = (dir.path().join("ufs"), dir.path().join("work"));
+        std::fs::create_dir(&root).expect("make the root folder");
+        let mut properties: BTreeMap<String, String> = BTreeMap::new();
+        let mut set = |key: &str, value: String| properties.insert(key.to_owned(), value);
+        set("alluxio.work.dir", tools::text(&work).to_owned());
+        set(
+            "alluxio.master.mount.table.root.ufs",
+            format!("file://{}", root.display()),
+        );
+        set("alluxio.master.rpc.port", rpc_port.to_string());
+        set("alluxio.worker.rpc.port", worker_port.to_string());
+        set("alluxio.master.web.port", ports::free().to_string());
+        set("alluxio.worker.web.port", ports::free().to_string());
+        for (key, value) in options {
+            set(key, (*value).to_owned());
+        }
+        let lines: String = properties
+            .iter()
+            .map(|(key, value)| format!("{key}={value}\n"))
+            .collect();
+        std::fs::write(dir.path().join("alluxio-site.properties"), lines).expect("write the configuration");
+        let master = start_role(dir.path(), "master", rpc_port);
+        let worker = start_role(dir.path(), "worker", worker_port);
+        Separate {
+            dir,
+            rpc_port,
+            master,
+            _worker: worker,
+        }
+    }
+
+    /// Mounts the namespace and waits until it is there.
+    #[track_caller]
+    pub fn mount(&self, name: &str) -> Mount {
+        self.mount_with(name, "")
+    }
+
+    /// The same with mount options.
+    #[track_caller]
+    pub fn mount_with(&self, name: &str, options: &str) -> Mount {
+        let point = MountPoint::new(self.dir.path().join(name));
+        let mut command = role(self.dir.path());
+        command.args(["fuse", "mount"]);
+        if !options.is_empty() {
+            command.args(["-o", options]);
+        }
+        command.arg(format!("alluxio://localhost:{}/", self.rpc_port));
+        command.arg(point.path());
+        let mut process = Process::spawn(name, &mut command);
+        process.wait_ready("the mount", START_LIMIT, || mounts::is_mounted(point.path()));
+        Mount { process, point }
+    }
+
+    /// kill -9 of the master, and another one over its folders.
+    #[track_caller]
+    pub fn restart_master(&mut self) {
+        self.master.kill();
+        self.master = start_role(self.dir.path(), "master", self.rpc_port);
+    }
+
+    /// The master.
+    pub fn master(&mut self) -> &mut Process {
+        &mut self.master
+    }
+}
+
+fn role(dir: &Path) -> Command {
+    let mut command = Command::new(tools::alluxio());
+    command.env("ALLUXIO_CONF_DIR", dir);
+    command
+}
+
+#[track_caller]
+fn start_role(dir: &Path, name: &str, port: u16) -> Process {
+    let mut process = Process::spawn(name, role(dir).arg(name));
+    process.wait_ready("its port", START_LIMIT, || wait::listens(port));
+    process
+}
+
+/// A mount with its daemon.
+#[derive(Debug)]
+pub struct Mount {
+    process: Process,
+    point: MountPoint,
+}
+
+impl Mount {
+    /// Mount point.
+    pub fn path(&self) -> &Path {
+        self.point.path()
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.point.path().join(name)
+    }
+
+    /// The daemon.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// kill -9 of the daemon; the dead mount is detached.
+    pub fn kill(&mut self) {
+        self.process.kill();
+        self.point.detach();
+    }
+
+    /// SIGTERM, and waits for the clean end.
+    #[track_caller]
+    pub fn stop(mut self) {
+        self.process.signal(nix::sys::signal::Signal::SIGTERM);
+        let status = self.process.wait(STOP_LIMIT);
+        assert!(status.success(), "{status}: {}", self.process.log());
+    }
+}
