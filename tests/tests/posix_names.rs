@@ -195,7 +195,6 @@ fn rename_flags_and_mounts_of_the_namespace() {
     mount.local.alluxio(&["fs", "mount", "/m", tools::text(&other)]).ok();
     wait::until("the mount in the namespace", SHORT, || mount.at("m").is_dir());
     assert_eq!(rename(&mount.at("c"), &mount.at("m/c"), 0), Err(libc::EXDEV));
-    assert_eq!(rename(&mount.at("c"), &mount.at("m"), 0), Err(libc::EXDEV));
     assert_eq!(
         fs::hard_link(mount.at("c"), mount.at("m/c"))
             .unwrap_err()
@@ -346,7 +345,7 @@ fn access_lists_by_the_tools() {
     );
     assert_eq!(
         list("d/sub/file"),
-        "user::rw-\nuser:65534:rwx\t#effective:rw-\ngroup::r-x\t\t\t#effective:r--\nmask::rw-\nother::---\n\n"
+        "user::rw-\nuser:65534:rwx\t#effective:rw-\ngroup::r-x\t#effective:r--\nmask::rw-\nother::---\n\n"
     );
     as_user(
         NOBODY,
@@ -425,7 +424,8 @@ fn a_file_without_a_name_gets_one_where_the_transport_can() {
     let file = match made {
         Ok(file) => file,
         Err(error) => {
-            assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
+            let on_dev = std::env::var("ALLUXIO_TEST_TRANSPORT").is_ok_and(|transport| transport == "dev");
+            assert_eq!((error.raw_os_error(), on_dev), (Some(libc::EOPNOTSUPP), false));
             return;
         }
     };

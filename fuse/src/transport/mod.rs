@@ -16,7 +16,9 @@ use alluxio_proto::{ErrorKind, FsError, FsResult};
 use operations::{Caches, Node, Notify, Operations, ServedVfs};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
 
 /// Fewest threads that read requests. More on two cores was slower when measured.
@@ -83,7 +85,7 @@ pub enum TransportKind {
 impl TransportKind {
     /// As `-o transport=` and `alluxio.fuse.transport` say it.
     pub fn from_word(word: &str) -> Option<TransportKind> {
-        match word {
+        match word.to_ascii_lowercase().as_str() {
             "fuser" => Some(TransportKind::Fuser),
             "dev" => Some(TransportKind::Dev),
             _ => None,
@@ -205,5 +207,18 @@ impl Notify for Notifier {
             Notifier::Fuser(notifier) => notifier.delete(parent, child, name),
             Notifier::Dev(notifier) => notifier.delete(parent, child, name),
         }
+    }
+}
+
+/// A future that waits.
+type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Runs a request as far as it goes without waiting: here and now, in the runtime's context. The waker wakes nobody: who
+/// gets the future back has it polled again by the runtime, with its own.
+fn run_here<T>(request: impl Future<Output = T> + Send + 'static) -> Result<T, Waiting<T>> {
+    let mut request: Waiting<T> = Box::pin(request);
+    match request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Ok(done),
+        Poll::Pending => Err(request),
     }
 }

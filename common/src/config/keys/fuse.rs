@@ -81,10 +81,10 @@ keys! {
     /// `alluxio.fuse.transport`.
     pub const FUSE_TRANSPORT: Key = Key {
         name: "alluxio.fuse.transport",
-        default: "fuser",
-        kind: Kind::Enum(&["fuser", "dev"]),
+        default: "FUSER",
+        kind: Kind::Enum(&["FUSER", "DEV"]),
         scope: Scope::Client,
-        doc: "Who talks to the kernel: `fuser`, the crate of that name, or `dev`, our own session over /dev/fuse, which \
+        doc: "Who talks to the kernel: FUSER, the crate of that name, or DEV, our own session over /dev/fuse, which \
               hands on what the crate does not. Ours.",
     };
 

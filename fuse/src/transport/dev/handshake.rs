@@ -42,9 +42,8 @@ impl InitOut {
         if offered.major < wire::MAJOR || offered.minor < wire::MINOR_MIN {
             return Err(Refused::Older);
         }
-        // Not wanted: FUSE_HANDLE_KILLPRIV_V2, since the kernel then leaves setuid bits alone when it writes to a backing
-        // file by itself; FUSE_WRITEBACK_CACHE, which excludes passthrough; FUSE_NO_OPEN and FUSE_NO_OPENDIR, since we
-        // need both requests; FUSE_AUTO_INVAL_DATA, since we tell what is stale.
+        // Not wanted: FUSE_WRITEBACK_CACHE, which excludes passthrough; FUSE_NO_OPEN and FUSE_NO_OPENDIR, since we need both
+        // requests; FUSE_AUTO_INVAL_DATA, since we tell what is stale.
         let wanted = [
             (init::ASYNC_READ, true),
             (init::ATOMIC_O_TRUNC, true),
@@ -60,6 +59,7 @@ impl InitOut {
             (init::POSIX_LOCKS | init::FLOCK_LOCKS, features.locks),
             (init::POSIX_ACL, features.acl),
             (init::DONT_MASK, features.umask),
+            (init::HANDLE_KILLPRIV_V2, features.kill_privileges),
             (init::PASSTHROUGH, features.passthrough),
         ];
         let wanted = wanted

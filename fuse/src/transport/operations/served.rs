@@ -547,6 +547,7 @@ fn told(operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
             | libc::ENOTEMPTY
             | libc::EACCES
             | libc::EPERM
+            | libc::EAGAIN
             | libc::ENODATA
             | libc::EAGAIN
             | libc::EOPNOTSUPP => {

@@ -220,7 +220,7 @@ impl Core {
             &error,
         );
         self.queue
-            .set_permanent(id, is_permanent(intent, &error).then(|| error.clone()));
+            .set_permanent(id, self.is_permanent(intent, &error)?.then(|| error.clone()));
         let failed = IntentFailed {
             intent: id.get(),
             error: Some(error.to_wire()),
@@ -317,27 +317,33 @@ impl Core {
         }
         Ok(ufs.mkdir(&at.path, &attributes(Some(&inode))).await?)
     }
+
+    /// Whether trying again without anybody doing something is futile. It is tried all the same, but who waits is told.
+    fn is_permanent(&self, intent: &Intent, error: &FsError) -> FsResult<bool> {
+        let is_upload = intent.kind() == IntentKind::Persist && error.kind == ErrorKind::VersionMismatch;
+        // Somebody replaced the object that a change was made of: only a person can say which of the two is to stay. One
+        // that was put where there was none is replaced by the next try.
+        let base_is_gone = is_upload && self.inode_of(intent)?.is_some_and(|inode| inode.ufs.is_some());
+        Ok(base_is_gone || is_futile(error))
+    }
 }
 
-/// Whether trying again without anybody doing something is futile. It is tried all the same, but who waits is told.
-fn is_permanent(intent: &Intent, error: &FsError) -> bool {
-    // Somebody replaced the object that a change was made of: only a person can say which of the two is to stay.
-    let base_is_gone = intent.kind() == IntentKind::Persist && error.kind == ErrorKind::VersionMismatch;
-    base_is_gone
-        || matches!(
-            error.kind,
-            ErrorKind::UfsDenied
-                | ErrorKind::AccessDenied
-                | ErrorKind::NotPermitted
-                | ErrorKind::ReadOnly
-                | ErrorKind::NotSupported
-                | ErrorKind::InvalidArgument
-                | ErrorKind::NameTooLong
-                | ErrorKind::FileTooLarge
-                | ErrorKind::NoSpace
-                | ErrorKind::QuotaExceeded
-                | ErrorKind::IsADirectory
-                | ErrorKind::NotADirectory
-                | ErrorKind::DataLost
-        )
+/// Whether an error stays until somebody does something about it.
+fn is_futile(error: &FsError) -> bool {
+    matches!(
+        error.kind,
+        ErrorKind::UfsDenied
+            | ErrorKind::AccessDenied
+            | ErrorKind::NotPermitted
+            | ErrorKind::ReadOnly
+            | ErrorKind::NotSupported
+            | ErrorKind::InvalidArgument
+            | ErrorKind::NameTooLong
+            | ErrorKind::FileTooLarge
+            | ErrorKind::NoSpace
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::IsADirectory
+            | ErrorKind::NotADirectory
+            | ErrorKind::DataLost
+    )
 }

@@ -132,6 +132,75 @@ async fn links_and_special_files() {
 }
 
 #[tokio::test]
+async fn a_tree_with_many_hard_links_goes_name_by_name() {
+    let harness = Harness::start().await;
+    let client = harness.client().await;
+    let _worker = harness.worker().await;
+    let dir = client.mkdir(ROOT, "d").await.unwrap().inode;
+    let sub = client.mkdir(dir, "s").await.unwrap().inode;
+    let file = client.create(dir, "f", WriteType::MustCache).await.unwrap();
+    let file = file.attr.unwrap().inode;
+    let link = |parent, name: String| {
+        Op::Link(Link {
+            inode: file,
+            parent,
+            name: name.into(),
+        })
+    };
+    let _: Attr = client.ask(link(ROOT, "kept".into())).await.unwrap();
+    for n in 0..101 {
+        let linked: Attr = client
+            .ask(link(if n % 2 == 0 { dir } else { sub }, format!("n{n}")))
+            .await
+            .unwrap();
+        assert_eq!(linked.nlink, n + 3);
+    }
+    let delete = Delete {
+        path: "/d".into(),
+        recursive: true,
+        alluxio_only: false,
+    };
+    let counted: Counted = client.ask(Op::Delete(delete)).await.unwrap();
+    assert_eq!(counted.files, 104);
+    assert_eq!(client.names(ROOT).await.unwrap(), ["kept"]);
+    let attr: Attr = client.ask(Op::GetAttr(GetAttr { inode: file })).await.unwrap();
+    assert_eq!((attr.nlink, attr.parent), (1, ROOT));
+}
+
+#[tokio::test]
+async fn attributes_are_shown_to_whom_they_concern() {
+    let harness = Harness::start().await;
+    let client = harness.client().await;
+    let dir = client.mkdir(ROOT, "d").await.unwrap().inode;
+    for name in ["user.a", "trusted.b"] {
+        let set = SetXattr {
+            inode: dir,
+            name: name.into(),
+            value: name.into(),
+            flags: 0,
+        };
+        let attr: Attr = client.ask(Op::SetXattr(set)).await.unwrap();
+        assert_eq!(attr.xattr_flags, alluxio_proto::types::XATTRS);
+    }
+    let get = |name: &'static str| {
+        Op::GetXattr(GetXattr {
+            inode: dir,
+            name: name.into(),
+        })
+    };
+    let value: XattrValue = client.ask(get("trusted.b")).await.unwrap();
+    assert_eq!(value.value, "trusted.b");
+    let names: XattrNames = client.ask(Op::ListXattrs(ListXattrs { inode: dir })).await.unwrap();
+    assert_eq!(names.names, ["trusted.b", "user.a"]);
+    for name in ["user.none", "trusted.none"] {
+        let missing: Result<XattrValue, _> = client.ask(get(name)).await;
+        assert_eq!(missing.unwrap_err().kind, ErrorKind::NoAttribute, "{name}");
+    }
+    let acls: Acls = client.ask(Op::GetAcl(GetAcl { inode: dir })).await.unwrap();
+    assert_eq!(acls, Acls::default());
+}
+
+#[tokio::test]
 async fn names_that_the_store_cannot_hold_are_refused_at_once() {
     let harness = Harness::start().await;
     let client = harness.client().await;
