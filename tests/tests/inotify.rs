@@ -1,5 +1,7 @@
 //! inotify: on the mount where something changes, all of it; on another mount, what FUSE can tell a kernel.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use alluxio_tests::{Agent, Mount, Separate, process, tools};
 use std::path::Path;
 use std::time::Duration;
