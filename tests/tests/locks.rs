@@ -1,6 +1,8 @@
 //! Locks as programs take them: on two mounts with daemons of their own, by flock(2) and fcntl(2), interrupted, killed, and over a restart
 //! of the master.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use alluxio_tests::{Agent, Mount, Separate, process, tools, wait};
 use nix::sys::signal::Signal;
 use std::process::Command;

@@ -1,6 +1,8 @@
 //! Locks of several mounts at one master, in one process and without a kernel: the master restarts, answers are lost, those who wait
 //! lose patience, and never do two hold what only one may.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use alluxio_client::MasterClient;
 use alluxio_client::workers::DirectWorkers;
 use alluxio_common::config::{Configuration, keys};
