@@ -14,6 +14,7 @@ use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId, WorkerRe
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Rounds of an open that finds the entry removed under its hands.
 const ROUNDS_MAX: usize = 16;
@@ -93,15 +94,18 @@ impl Core {
             }
             match Plan::of(&view, lease, truncate) {
                 Plan::Join if truncate => {
+                    entry.joined.fetch_add(1, Ordering::Relaxed);
                     on_file(&entry, "empty", |entry| entry.truncate_local()).await?;
                     drop(turn);
                     return Ok(entry);
                 }
                 Plan::Join => {
+                    entry.joined.fetch_add(1, Ordering::Relaxed);
                     drop(turn);
                     return Ok(entry);
                 }
                 Plan::Relabel => {
+                    entry.joined.store(0, Ordering::Relaxed);
                     let lease = lease.clone();
                     on_file(&entry, "open", move |entry| entry.open_in_place(&lease, truncate)).await?;
                     drop(turn);
@@ -293,6 +297,7 @@ impl Core {
             mtime_ns: stat.mtime_ns,
             changed,
             ctime_ns: stat.ctime_ns,
+            version: entry.view().header.version,
         })
     }
 }
