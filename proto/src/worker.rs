@@ -185,6 +185,9 @@ pub struct OpenStat {
     /// Last change of data or length; 0: not known any more.
     #[prost(int64, tag = "4")]
     pub ctime_ns: i64,
+    /// The open version, which another mount's commit may have moved on; 0: not told.
+    #[prost(uint64, tag = "5")]
+    pub version: u64,
 }
 
 /// fsync of the open version's local file.

@@ -209,16 +209,3 @@ impl Notify for Notifier {
         }
     }
 }
-
-/// A future that waits.
-type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// Runs a request as far as it goes without waiting: here and now, in the runtime's context. The waker wakes nobody: who
-/// gets the future back has it polled again by the runtime, with its own.
-fn run_here<T>(request: impl Future<Output = T> + Send + 'static) -> Result<T, Waiting<T>> {
-    let mut request: Waiting<T> = Box::pin(request);
-    match request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(done) => Ok(done),
-        Poll::Pending => Err(request),
-    }
-}

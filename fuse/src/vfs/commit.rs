@@ -13,6 +13,9 @@ use alluxio_proto::{ErrorKind, FsError, FsResult};
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// Commits that may find the version moved on by other mounts, each of which has then committed once: a stall of theirs.
+const COMMIT_ROUNDS_MAX: usize = 64;
+
 impl Vfs {
     /// What close(2) waits for: what was written so far is committed.
     ///
@@ -120,8 +123,34 @@ impl Vfs {
         }
     }
 
-    /// Seals and commits what changed since the last commit; the file stays open as the next version.
+    /// Seals and commits what changed since the last commit; the file stays open as the next version. Another mount that
+    /// writes it too may have moved it on meanwhile: then once more, as the version that it is now.
     pub(super) async fn commit(&self, open: &Arc<OpenInode>, state: &mut OpenState) -> FsResult<()> {
+        for _ in 0..COMMIT_ROUNDS_MAX {
+            match self.try_commit(open, state).await {
+                Err(error) if error.kind == ErrorKind::Stale => {
+                    let Some(write) = &mut state.write else {
+                        return Err(error);
+                    };
+                    let (inode, version) = (open.id, write.version);
+                    let now = open_stat(write, StatOpen { inode, version }.into()).await?.version;
+                    if now <= version {
+                        return Err(error);
+                    }
+                    write.version = now;
+                    write.dirty = true;
+                    if let Some(live) = open.live.lock().as_mut() {
+                        live.version = now;
+                    }
+                }
+                other => return other,
+            }
+        }
+        let why = format!("commit inode {}: other mounts commit it all the time", open.id);
+        Err(FsError::new(ErrorKind::Stale, why))
+    }
+
+    async fn try_commit(&self, open: &Arc<OpenInode>, state: &mut OpenState) -> FsResult<()> {
         let local = state.local.clone();
         let Some(write) = &mut state.write else { return Ok(()) };
         // Taken before the seal: what is written between the two is found changed next time.

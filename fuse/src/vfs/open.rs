@@ -384,10 +384,15 @@ impl Vfs {
             return Ok(self.shared_path(state, true));
         }
         let keep_cache = self.closed.lock().get(&open.id) == Some(&source.version);
-        let local = self.complete_local_file(open.id, &source).await?;
+        // An empty file is not worth a descriptor, unless the inode's other opens have one.
+        let worth = source.length > 0 || state.local.is_some();
+        let local = match worth {
+            true => self.complete_local_file(open.id, &source).await?,
+            false => None,
+        };
         let is_same = same_file(state.local.as_ref(), local.as_ref())?;
         match (&state.local, local) {
-            (None, Some(file)) if state.opens == 0 => state.local = Some(file),
+            (_, local) if state.opens == 0 => state.local = local,
             // The local file was evicted and fetched again, or is another version: the kernel cannot have both at once.
             (Some(_), _) if !is_same => {
                 let why = format!(
@@ -419,7 +424,7 @@ impl Vfs {
 
     /// A descriptor of the committed version, if a worker on this host has all of it.
     async fn complete_local_file(&self, inode: u64, source: &ReadSource) -> FsResult<Option<Arc<LocalFile>>> {
-        let usable = self.is_passthrough() && !self.options.verify && source.length > 0;
+        let usable = self.is_passthrough() && !self.options.verify;
         let Some(address) = source
             .workers
             .iter()

@@ -7,6 +7,7 @@ use alluxio_proto::master::{CachedFile, RecoverTask, Recovered};
 use alluxio_proto::worker::{Drop, OpenStat, Seal};
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Rounds of checksums while others write on; then what was read is what is sealed, and bytes written meanwhile belong
 /// to the next version.
@@ -46,6 +47,7 @@ impl Core {
                 mtime_ns: header.mtime_ns,
                 changed: false,
                 ctime_ns: 0,
+                version: 0,
             });
         }
         if let Some(sealed) = header
@@ -63,7 +65,15 @@ impl Core {
                 mtime_ns,
                 changed,
                 ctime_ns: 0,
+                version: 0,
             });
+        }
+        if request.release && view.open_as(request.version) && entry.joined.load(Ordering::Relaxed) > 0 {
+            // Others write on: what this one wrote is sealed with theirs.
+            entry.joined.fetch_sub(1, Ordering::Relaxed);
+            let mut stat = self.stat_reply(&entry).await?;
+            stat.changed = false;
+            return Ok(stat);
         }
         if request.release && !header.open && header.version < request.version {
             // Given back before, and the answer got lost.
@@ -107,6 +117,7 @@ impl Core {
             mtime_ns: header.mtime_ns,
             changed: false,
             ctime_ns: 0,
+            version: 0,
         }
     }
 
@@ -157,6 +168,7 @@ impl Core {
             mtime_ns: stat.mtime_ns,
             changed: false,
             ctime_ns: stat.ctime_ns,
+            version: 0,
         })
     }
 

@@ -14,6 +14,7 @@ use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId, WorkerRe
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Rounds of an open that finds the entry removed under its hands.
 const ROUNDS_MAX: usize = 16;
@@ -101,15 +102,18 @@ impl Core {
             }
             match Plan::of(&view, lease, truncate) {
                 Plan::Join if truncate => {
+                    entry.joined.fetch_add(1, Ordering::Relaxed);
                     on_file(&entry, "empty", |entry| entry.truncate_local()).await?;
                     drop(turn);
                     return Ok(entry);
                 }
                 Plan::Join => {
+                    entry.joined.fetch_add(1, Ordering::Relaxed);
                     drop(turn);
                     return Ok(entry);
                 }
                 Plan::Relabel => {
+                    entry.joined.store(0, Ordering::Relaxed);
                     if let Some(base) = lease.base.as_ref().filter(|base| base.version == view.header.version) {
                         self.note_place(&entry, base)?;
                     }
@@ -327,6 +331,7 @@ impl Core {
             mtime_ns: stat.mtime_ns,
             changed,
             ctime_ns: stat.ctime_ns,
+            version: entry.view().header.version,
         })
     }
 }

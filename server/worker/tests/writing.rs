@@ -5,7 +5,9 @@ mod harness;
 
 use alluxio_proto::ErrorKind;
 use alluxio_proto::master::{CachedFile, RecoverTask, WorkerTasks};
-use alluxio_proto::worker::{Allocate, Drop, Seal, SetLength, SetTimes, StatOpen, SyncOpen, WorkerReplyBody, Write};
+use alluxio_proto::worker::{
+    Allocate, Drop, OpenStat, Seal, SetLength, SetTimes, StatOpen, SyncOpen, WorkerReplyBody, Write,
+};
 use alluxio_ufs::UfsErrorKind;
 use alluxio_ufs::fault::Call;
 use bytes::Bytes;

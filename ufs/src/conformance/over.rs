@@ -1,4 +1,5 @@
 //! Writes over an object that the store has.
+#![allow(clippy::single_range_in_vec_init, reason = "a list of one range is meant")]
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -549,7 +549,6 @@ fn told(operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
             | libc::EPERM
             | libc::EAGAIN
             | libc::ENODATA
-            | libc::EAGAIN
             | libc::EOPNOTSUPP => {
                 tracing::debug!(operation, inode, %error);
             }

@@ -18,7 +18,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Result as IoResult;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// One file held.
 #[derive(Debug)]
@@ -31,6 +31,9 @@ pub(crate) struct Entry {
     pub(super) content: Mutex<()>,
     /// One writer, sealer or relabeller at a time.
     pub turn: tokio::sync::Mutex<()>,
+    /// Mounts that write the open version beside the first: each lets go of it once, and the last one seals. Changed by who
+    /// has the turn. Forgotten at a restart, after which the master recovers what was open.
+    pub joined: AtomicU32,
     /// Fetches under way and readers' sequences.
     pub fills: Fills,
     /// Bytes accounted to it.
@@ -216,6 +219,7 @@ impl Entry {
             }),
             content: Mutex::new(()),
             turn: tokio::sync::Mutex::new(()),
+            joined: AtomicU32::new(0),
             fills: Fills::default(),
             charged: AtomicU64::new(0),
             names_synced: AtomicBool::new(false),
