@@ -1,5 +1,6 @@
 //! Overwriting a part of an object: the rest stays in the store. Counted at the store's proxy, compared by another client,
 //! killed in the middle, and with the object replaced behind our back.
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 use alluxio_tests::process::{Process, sh};
 use alluxio_tests::proxy::{Fault, Proxy};

@@ -1,5 +1,6 @@
 //! Single system calls and promises of `docs/posix.md`, each by itself: what the random sequences of the reference test do not
 //! reach, or reach only by luck.
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 use alluxio_tests::cluster::Mount;
 use alluxio_tests::modes::Mode;

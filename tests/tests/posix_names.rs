@@ -1,6 +1,7 @@
 //! Names and attributes on a real mount: hard links, special files, rename flags, extended attributes, access lists, setuid.
 //!
 //! As root, since other users' rights are what is tested.
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 use alluxio_tests::process::{Output, run};
 use alluxio_tests::{Local, LocalBuilder, tools, wait};

@@ -2,6 +2,7 @@
 //!
 //! `ALLUXIO_TEST_SEED=N` replays one seed, `ALLUXIO_TEST_SEQUENCES=N` runs more than the few that fit into a test run, and
 //! `ALLUXIO_TEST_WITHOUT=Link,Mkfifo` leaves operations out, to look past a difference that is known.
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 use alluxio_tests::cluster::Mount;
 use alluxio_tests::modes::Mode;

@@ -16,9 +16,7 @@ use alluxio_proto::{ErrorKind, FsError, FsResult};
 use operations::{Caches, Node, Notify, Operations, ServedVfs};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
 
 /// Fewest threads that read requests. More on two cores was slower when measured.

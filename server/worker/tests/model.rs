@@ -152,7 +152,8 @@ impl Model {
                 }
             }
             Op::Zero(at, n) if self.open => {
-                if self.allocate(libc::FALLOC_FL_ZERO_RANGE, at, n).await {
+                let is_done = self.allocate(libc::FALLOC_FL_ZERO_RANGE, at, n).await;
+                if is_done {
                     self.put(at, &vec![0; n as usize]);
                 }
             }

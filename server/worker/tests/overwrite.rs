@@ -177,9 +177,9 @@ async fn a_base_that_somebody_replaced_or_removed_is_never_mixed_with() {
         // What is here is right; what is not cannot be had, and says so.
         assert_eq!(node.read_open(INODE, 2, 8 * MB, 3 * CHUNK).await.unwrap(), data);
         let lost = node.read_open(INODE, 2, 2 * MB, 10).await.unwrap_err();
-        assert_eq!(lost.kind, ErrorKind::VersionMismatch);
+        assert_eq!(lost.kind, ErrorKind::DataLost);
         let edge = node.write(INODE, 2, 2 * MB + 1, &b"edge"[..]).await.unwrap_err();
-        assert_eq!(edge.kind, ErrorKind::VersionMismatch);
+        assert_eq!(edge.kind, ErrorKind::DataLost);
         node.seal(INODE, 2, 0).await.unwrap();
         for (intent, attempts_seen) in [(1, false), (2, true)] {
             let mut upload = over(intent, 2, LENGTH, &base, 1);
@@ -232,7 +232,7 @@ async fn a_base_that_was_renamed_is_found() {
     (now.older, now.older_version) = (Some(new.clone()), 9);
     *node.master.opened.lock() = Some(now.clone());
     let lost = node.read(INODE, &local(2, LENGTH), 2 * MB, 10).await.unwrap_err();
-    assert_eq!(lost.kind, ErrorKind::VersionMismatch);
+    assert_eq!(lost.kind, ErrorKind::DataLost);
     now.older_version = 1;
     *node.master.opened.lock() = Some(now);
     assert_eq!(

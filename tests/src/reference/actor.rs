@@ -382,7 +382,7 @@ fn readlink(dir: RawFd, path: &str) -> Outcome<String> {
 }
 
 fn by_name(dir: RawFd, op: &Op) -> Found {
-    // SAFETY of all calls: paths are NUL-terminated and live until the end of their statement.
+    // SAFETY: for all calls: paths are NUL-terminated and live until the end of their statement.
     let done = unsafe {
         match op {
             Op::Truncate { path, length } => libc::truncate(sys::proc_path(dir, path).as_ptr(), *length),

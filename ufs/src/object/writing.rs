@@ -13,6 +13,9 @@ use super::client::{Metadata, ObjectClient, ObjectMeta, now_ns};
 use super::plan::{self, Part, Sizes};
 use crate::{BaseObject, Expect, UfsAttributes, UfsErrorKind, UfsMetrics, UfsResult, UfsStatus, UploadSource};
 
+/// A base that parts are copied from, and its object.
+type Beneath<'a> = (&'a BaseObject, ObjectMeta);
+
 /// Aborts an upload unless it was completed, also if the task is dropped in the middle.
 struct UploadGuard {
     client: Arc<dyn ObjectClient>,
@@ -128,11 +131,7 @@ impl ObjectUfs {
     }
 
     /// Parts of an upload, and the base if something is worth copying from it.
-    fn parts_of<'a>(
-        &self,
-        length: u64,
-        base: Option<&'a BaseObject>,
-    ) -> UfsResult<(Vec<Part>, Option<(&'a BaseObject, ObjectMeta)>)> {
+    fn parts_of<'a>(&self, length: u64, base: Option<&'a BaseObject>) -> UfsResult<(Vec<Part>, Option<Beneath<'a>>)> {
         let sizes = Sizes {
             part_min: self.limits.part_bytes_min,
             part: self.limits.part_bytes,

@@ -53,7 +53,11 @@ impl Core {
         let best = live.max_by_key(|at| at.bytes).map(|at| WorkerId(at.worker));
         // The home of what is open has every version that was committed from there.
         let home = inode.open.as_ref().map(|open| WorkerId(open.home_worker));
-        Ok(best.or(home.filter(|home| self.workers.is_live(*home))))
+        let home = home.filter(|home| self.workers.is_live(*home));
+        // What was written over it since: whoever has that says that this version is overtaken, and the intent ends.
+        let newer = inode.locations.iter().filter(|at| at.version > intent.version);
+        let newer = newer.map(|at| WorkerId(at.worker)).find(|at| self.workers.is_live(*at));
+        Ok(best.or(home).or(newer))
     }
 
     pub(super) async fn register_worker(self: &Arc<Self>, op: RegisterWorker) -> FsResult<Registered> {

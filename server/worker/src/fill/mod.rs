@@ -198,7 +198,7 @@ impl Filler {
                         _ => error.is_retryable() && backoff.pause().await,
                     };
                     if !again {
-                        return Err(Failure::Source(error));
+                        return Err(Failure::Source(base_lost(entry, error)));
                     }
                 }
                 Err(not_kept) => return Err(not_kept),
@@ -396,6 +396,19 @@ impl Filler {
 /// Where a batch that begins at `at` ends.
 fn batch_end(at: u64, bytes: u64, end: u64) -> u64 {
     ((at / bytes + 1) * bytes).min(end)
+}
+
+/// Of a version that is in no under-storage yet nothing is to be looked up anew: what its base alone had is gone.
+fn base_lost(entry: &Entry, error: FsError) -> FsError {
+    let view = entry.view();
+    if error.kind != ErrorKind::VersionMismatch || !view.pinned() || view.dead {
+        return error;
+    }
+    let why = format!(
+        "the object that inode {} was made of was replaced or removed by somebody else before the change was uploaded",
+        entry.inode
+    );
+    FsError::new(ErrorKind::DataLost, format!("{why}: {}", error.message))
 }
 
 fn moved(entry: &Entry, from: &UfsSource, to: UfsSource) -> bool {
