@@ -1,6 +1,8 @@
 //! Extended attributes and access control lists: what the caller may see of them, and changes.
 
-use alluxio_proto::master::{Acls, GetAcl, GetXattr, ListXattrs, RemoveXattr, SetAcl, SetXattr, XattrNames, XattrValue};
+use alluxio_proto::master::{
+    Acls, GetAcl, GetXattr, ListXattrs, RemoveXattr, SetAcl, SetXattr, XattrNames, XattrValue,
+};
 use alluxio_proto::types::{Attr, FileKind};
 use alluxio_proto::{ErrorKind, FsResult, InodeId};
 use std::sync::Arc;

@@ -133,7 +133,10 @@ mod tests {
         assert!(!inode.grants(&caller("joe", &["ops"]), READ));
         assert!(inode.grants(&caller("eve", &["ops"]), READ));
         assert!(inode.grants(&caller("eve", &["dev"]), WRITE));
-        assert!(!inode.grants(&caller("eve", &["ops", "dev"]), READ | WRITE), "permissions do not add up");
+        assert!(
+            !inode.grants(&caller("eve", &["ops", "dev"]), READ | WRITE),
+            "permissions do not add up"
+        );
         // In some group: what others may does not matter.
         assert!(!inode.grants(&caller("eve", &["staff"]), READ));
         assert!(inode.grants(&caller("eve", &[]), READ));

@@ -149,7 +149,10 @@ async fn a_tree_with_many_hard_links_goes_name_by_name() {
     };
     let _: Attr = client.ask(link(ROOT, "kept".into())).await.unwrap();
     for n in 0..101 {
-        let linked: Attr = client.ask(link(if n % 2 == 0 { dir } else { sub }, format!("n{n}"))).await.unwrap();
+        let linked: Attr = client
+            .ask(link(if n % 2 == 0 { dir } else { sub }, format!("n{n}")))
+            .await
+            .unwrap();
         assert_eq!(linked.nlink, n + 3);
     }
     let delete = Delete {

@@ -39,7 +39,10 @@ impl Work<'_, '_> {
         if c.value.len() > XATTR_VALUE_BYTES_MAX {
             return refuse(
                 ErrorKind::TooLarge,
-                format!("a value of {} bytes; {XATTR_VALUE_BYTES_MAX} are allowed", c.value.len()),
+                format!(
+                    "a value of {} bytes; {XATTR_VALUE_BYTES_MAX} are allowed",
+                    c.value.len()
+                ),
             );
         }
         if c.flags & !(XATTR_CREATE | XATTR_REPLACE) != 0 {
@@ -202,7 +205,10 @@ fn check_xattr_name(name: &[u8]) -> Outcomes<()> {
             format!("a name of {} bytes; {XATTR_NAME_BYTES_MAX} are allowed", name.len()),
         );
     }
-    let Some(prefix) = [USER, TRUSTED, SECURITY].into_iter().find(|prefix| name.starts_with(prefix)) else {
+    let Some(prefix) = [USER, TRUSTED, SECURITY]
+        .into_iter()
+        .find(|prefix| name.starts_with(prefix))
+    else {
         return refuse(
             ErrorKind::NotSupported,
             format!("{:?} is not in a namespace that we keep", show(name)),

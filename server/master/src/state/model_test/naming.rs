@@ -172,10 +172,20 @@ impl World {
             let found = self.state.xattr(id, name).unwrap().unwrap();
             assert_eq!(found, vec![*value; usize::from(*value)]);
         }
-        let bytes = expected.iter().map(|(name, value)| name.len() + 1 + usize::from(*value)).sum::<usize>();
-        assert_eq!((inode.xattrs as usize, inode.xattr_bytes), (expected.len(), bytes as u64));
+        let bytes = expected
+            .iter()
+            .map(|(name, value)| name.len() + 1 + usize::from(*value))
+            .sum::<usize>();
+        assert_eq!(
+            (inode.xattrs as usize, inode.xattr_bytes),
+            (expected.len(), bytes as u64)
+        );
         let acls = [inode.acl_access.is_some(), inode.acl_default.is_some()];
-        assert_eq!(acls, [0, 1].map(|kind| self.acls[kind].contains(&inode.id)), "lists of {inode:?}");
+        assert_eq!(
+            acls,
+            [0, 1].map(|kind| self.acls[kind].contains(&inode.id)),
+            "lists of {inode:?}"
+        );
     }
 }
 

@@ -73,14 +73,21 @@ fn privileges_go_with_chown_and_with_writing() {
     assert_eq!(mode_of(&state, marked), 0o2644);
     // Who may write takes them away by writing, in the kernel's words either way.
     let shared = file(&state, "s", 0o6777);
-    run(&state, Command::system(9, set(shared, "security.capability", b"caps", 0))).unwrap();
+    run(
+        &state,
+        Command::system(9, set(shared, "security.capability", b"caps", 0)),
+    )
+    .unwrap();
     let kill = |inode| SetAttr {
         inode,
         kill_priv: true,
         ..Default::default()
     };
     run(&state, as_user("bob", 0, 0, kill(shared))).unwrap();
-    assert_eq!((mode_of(&state, shared), state.inode(shared.into()).unwrap().xattrs), (0o777, 0));
+    assert_eq!(
+        (mode_of(&state, shared), state.inode(shared.into()).unwrap().xattrs),
+        (0o777, 0)
+    );
     run(&state, Command::system(9, chmod(shared, 0o6777))).unwrap();
     run(&state, as_user("bob", 0, 0, chmod(shared, 0o777))).unwrap();
     assert_eq!(mode_of(&state, shared), 0o777);
@@ -96,7 +103,10 @@ fn privileges_go_with_chown_and_with_writing() {
     both.mode = Some(0o700);
     assert_eq!(kind(run(&state, as_user("bob", 0, 0, both))), ErrorKind::NotPermitted);
     let private = file(&state, "q", 0o4755);
-    assert_eq!(kind(run(&state, as_user("bob", 0, 0, kill(private)))), ErrorKind::AccessDenied);
+    assert_eq!(
+        kind(run(&state, as_user("bob", 0, 0, kill(private)))),
+        ErrorKind::AccessDenied
+    );
 }
 
 #[test]
@@ -110,16 +120,25 @@ fn a_setgid_directory_gives_its_group() {
         ..Default::default()
     };
     run(&state, Command::system(9, regroup)).unwrap();
-    let sub = run(&state, as_user("bob", 0, 0, mkdir(shared, "sub", 0o755))).unwrap().attr.unwrap();
+    let sub = run(&state, as_user("bob", 0, 0, mkdir(shared, "sub", 0o755)))
+        .unwrap()
+        .attr
+        .unwrap();
     assert_eq!((&sub.group[..], sub.mode), ("staff", 0o2755));
     let create = |name: &str, mode| CreateFile {
         mode,
         ..create(shared, name, false)
     };
-    let made = run(&state, as_user("bob", 0, 0, create("f", 0o2775))).unwrap().attr.unwrap();
+    let made = run(&state, as_user("bob", 0, 0, create("f", 0o2775)))
+        .unwrap()
+        .attr
+        .unwrap();
     // He is not in that group, so he makes no program that acts for it.
     assert_eq!((&made.owner[..], &made.group[..], made.mode), ("bob", "staff", 0o775));
-    let made = run(&state, as_user("bob", 0, 0, create("g", 0o2765))).unwrap().attr.unwrap();
+    let made = run(&state, as_user("bob", 0, 0, create("g", 0o2765)))
+        .unwrap()
+        .attr
+        .unwrap();
     assert_eq!(made.mode, 0o2765);
 }
 
@@ -134,13 +153,22 @@ fn times_are_set_by_the_owner_and_touched_by_writers() {
         times_now: now,
         ..Default::default()
     };
-    assert_eq!(kind(run(&state, as_user("bob", 0, 0, times(false)))), ErrorKind::NotPermitted);
+    assert_eq!(
+        kind(run(&state, as_user("bob", 0, 0, times(false)))),
+        ErrorKind::NotPermitted
+    );
     run(&state, as_user("bob", 0, 0, times(true))).unwrap();
     run(&state, as_user("ann", 0, 0, chmod(inode, 0o644))).unwrap();
-    assert_eq!(kind(run(&state, as_user("bob", 0, 0, times(true)))), ErrorKind::AccessDenied);
+    assert_eq!(
+        kind(run(&state, as_user("bob", 0, 0, times(true)))),
+        ErrorKind::AccessDenied
+    );
     run(&state, as_user("ann", 0, 0, times(false))).unwrap();
     let attr = state.attr(inode.into()).unwrap();
-    assert_eq!((attr.atime_ns, attr.mtime_ns, attr.ctime_ns, attr.btime_ns), (1, 2, 5, 5));
+    assert_eq!(
+        (attr.atime_ns, attr.mtime_ns, attr.ctime_ns, attr.btime_ns),
+        (1, 2, 5, 5)
+    );
 }
 
 #[test]
@@ -169,7 +197,18 @@ fn special_files_keep_their_device_through_a_snapshot() {
         run(&state, Command::system(2, mknod(&format!("{kind:?}"), kind, rdev))).unwrap();
     }
     let link = state.lookup(InodeId::ROOT, b"Fifo").unwrap().unwrap().id;
-    run(&state, Command::system(2, Link { inode: link, parent: 1, name: "again".into() })).unwrap();
+    run(
+        &state,
+        Command::system(
+            2,
+            Link {
+                inode: link,
+                parent: 1,
+                name: "again".into(),
+            },
+        ),
+    )
+    .unwrap();
     run(&state, Command::system(2, set(link, "trusted.t", b"v", 0))).unwrap();
     assert_eq!(state.pending_intents(), 0, "they live in the namespace only");
     let mut bytes = Vec::new();
@@ -177,7 +216,10 @@ fn special_files_keep_their_device_through_a_snapshot() {
     let other = State::open(store(), StateOptions::default()).unwrap();
     other.restore(b"p", &mut &bytes[..]).unwrap();
     for (kind, rdev) in kinds {
-        let found = other.lookup(InodeId::ROOT, format!("{kind:?}").as_bytes()).unwrap().unwrap();
+        let found = other
+            .lookup(InodeId::ROOT, format!("{kind:?}").as_bytes())
+            .unwrap()
+            .unwrap();
         assert_eq!((found.kind(), found.rdev, found.mode), (kind, rdev, 0o644));
     }
     let again = other.lookup(InodeId::ROOT, b"again").unwrap().unwrap();
@@ -205,24 +247,47 @@ fn attributes_have_rules_by_namespace() {
     run(&state, Command::system(77, set(mine, "user.a", b"2", XATTR_REPLACE))).unwrap();
     assert_eq!(state.attr(mine.into()).unwrap().ctime_ns, 77);
     run(&state, as_user("ann", 0, 0, chmod(mine, 0o644))).unwrap();
-    assert_eq!(by("bob", set(mine, "user.a", b"1", 0)).unwrap_err(), ErrorKind::AccessDenied);
+    assert_eq!(
+        by("bob", set(mine, "user.a", b"1", 0)).unwrap_err(),
+        ErrorKind::AccessDenied
+    );
     // A sticky directory's attributes are its owner's, and other inodes have none for users.
-    assert_eq!(by("bob", set(folder, "user.a", b"1", 0)).unwrap_err(), ErrorKind::NotPermitted);
+    assert_eq!(
+        by("bob", set(folder, "user.a", b"1", 0)).unwrap_err(),
+        ErrorKind::NotPermitted
+    );
     assert!(by("ann", set(folder, "user.a", b"1", 0)).is_ok());
-    assert_eq!(by("ann", set(fifo, "user.a", b"1", 0)).unwrap_err(), ErrorKind::NotPermitted);
+    assert_eq!(
+        by("ann", set(fifo, "user.a", b"1", 0)).unwrap_err(),
+        ErrorKind::NotPermitted
+    );
     for name in ["trusted.a", "security.a", "security.capability"] {
-        assert_eq!(by("ann", set(mine, name, b"1", 0)).unwrap_err(), ErrorKind::NotPermitted, "{name}");
+        assert_eq!(
+            by("ann", set(mine, name, b"1", 0)).unwrap_err(),
+            ErrorKind::NotPermitted,
+            "{name}"
+        );
         run(&state, Command::system(9, set(mine, name, b"1", 0))).unwrap();
     }
     let taken = |user: &str, name: &str| run(&state, as_user(user, 0, 0, remove(mine, name))).map_err(|e| e.kind);
     assert_eq!(taken("ann", "security.a").unwrap_err(), ErrorKind::NotPermitted);
-    assert_eq!(taken("bob", "security.capability").unwrap_err(), ErrorKind::AccessDenied);
+    assert_eq!(
+        taken("bob", "security.capability").unwrap_err(),
+        ErrorKind::AccessDenied
+    );
     assert!(taken("ann", "security.capability").is_ok());
     assert_eq!(taken("ann", "user.b").unwrap_err(), ErrorKind::NoAttribute);
     for name in ["system.posix_acl_access", "other.a", "user"] {
-        assert_eq!(by("ann", set(mine, name, b"1", 0)).unwrap_err(), ErrorKind::NotSupported, "{name}");
+        assert_eq!(
+            by("ann", set(mine, name, b"1", 0)).unwrap_err(),
+            ErrorKind::NotSupported,
+            "{name}"
+        );
     }
-    assert_eq!(by("ann", set(mine, "user.", b"1", 0)).unwrap_err(), ErrorKind::InvalidArgument);
+    assert_eq!(
+        by("ann", set(mine, "user.", b"1", 0)).unwrap_err(),
+        ErrorKind::InvalidArgument
+    );
     assert_eq!(
         by("ann", set(mine, "user.a", b"1", XATTR_CREATE)).unwrap_err(),
         ErrorKind::AlreadyExists
@@ -240,10 +305,16 @@ fn attributes_have_bounds() {
     let by_ann = |body: SetXattr| run(&state, as_user("ann", 0, 0, body)).map_err(|error| error.kind);
     let name = |length: usize| format!("user.{}", "n".repeat(length - 5));
     assert!(by_ann(set(inode, &name(255), b"", 0)).is_ok());
-    assert_eq!(by_ann(set(inode, &name(256), b"", 0)).unwrap_err(), ErrorKind::OutOfRange);
+    assert_eq!(
+        by_ann(set(inode, &name(256), b"", 0)).unwrap_err(),
+        ErrorKind::OutOfRange
+    );
     let large = vec![7; 65_536];
     assert!(by_ann(set(inode, "user.0", &large, 0)).is_ok());
-    assert!(by_ann(set(inode, "user.0", &large, 0)).is_ok(), "replacing frees what was there");
+    assert!(
+        by_ann(set(inode, "user.0", &large, 0)).is_ok(),
+        "replacing frees what was there"
+    );
     assert_eq!(
         by_ann(set(inode, "user.1", &vec![7; 65_537], 0)).unwrap_err(),
         ErrorKind::TooLarge
@@ -290,7 +361,10 @@ fn a_list_shows_in_the_mode_and_chmod_changes_its_mask() {
     let folder = dir(&state, "d", 0o755);
     let list = acl(Some(7), &[("bob", 7)]);
     assert_eq!(
-        kind(run(&state, as_user("bob", 0, 0, set_acl(folder, false, Some(list.clone()))))),
+        kind(run(
+            &state,
+            as_user("bob", 0, 0, set_acl(folder, false, Some(list.clone())))
+        )),
         ErrorKind::NotPermitted
     );
     run(&state, as_user("ann", 0, 0, set_acl(folder, false, Some(list.clone())))).unwrap();
@@ -304,18 +378,28 @@ fn a_list_shows_in_the_mode_and_chmod_changes_its_mask() {
         ErrorKind::AccessDenied
     );
     // A list that says no more than the mode becomes the mode.
-    run(&state, as_user("ann", 0, 0, set_acl(folder, false, Some(acl(None, &[]))))).unwrap();
+    run(
+        &state,
+        as_user("ann", 0, 0, set_acl(folder, false, Some(acl(None, &[])))),
+    )
+    .unwrap();
     let attr = state.attr(folder.into()).unwrap();
     assert_eq!((attr.mode, attr.xattr_flags), (0o750, 0));
     let senseless = acl(None, &[("bob", 7)]);
     assert_eq!(
-        kind(run(&state, as_user("ann", 0, 0, set_acl(folder, false, Some(senseless))))),
+        kind(run(
+            &state,
+            as_user("ann", 0, 0, set_acl(folder, false, Some(senseless)))
+        )),
         ErrorKind::InvalidArgument
     );
     let many: Vec<_> = (0..257).map(|n| format!("u{n}")).collect();
     let many: Vec<_> = many.iter().map(|name| (&name[..], 7)).collect();
     assert_eq!(
-        kind(run(&state, as_user("ann", 0, 0, set_acl(folder, false, Some(acl(Some(7), &many)))))),
+        kind(run(
+            &state,
+            as_user("ann", 0, 0, set_acl(folder, false, Some(acl(Some(7), &many))))
+        )),
         ErrorKind::NoSpace
     );
     let plain = file(&state, "f", 0o644);
@@ -334,12 +418,22 @@ fn a_default_list_takes_the_place_of_the_umask() {
         umask: 0o077,
         ..create(parent, name, false)
     };
-    let made = run(&state, as_user("ann", 0, 0, create(folder, "before"))).unwrap().attr.unwrap();
+    let made = run(&state, as_user("ann", 0, 0, create(folder, "before")))
+        .unwrap()
+        .attr
+        .unwrap();
     assert_eq!((made.mode, made.xattr_flags), (0o600, 0));
     let list = acl(Some(7), &[("bob", 7)]);
     run(&state, as_user("ann", 0, 0, set_acl(folder, true, Some(list)))).unwrap();
-    assert_eq!(mode_of(&state, folder), 0o755, "a default list is not about the directory itself");
-    let made = run(&state, as_user("ann", 0, 0, create(folder, "f"))).unwrap().attr.unwrap();
+    assert_eq!(
+        mode_of(&state, folder),
+        0o755,
+        "a default list is not about the directory itself"
+    );
+    let made = run(&state, as_user("ann", 0, 0, create(folder, "f")))
+        .unwrap()
+        .attr
+        .unwrap();
     assert_eq!((made.mode, made.xattr_flags), (0o660, ACL_ACCESS));
     let sub = Mkdir {
         umask: 0o077,
@@ -348,7 +442,10 @@ fn a_default_list_takes_the_place_of_the_umask() {
     let sub = run(&state, as_user("ann", 0, 0, sub)).unwrap().attr.unwrap();
     assert_eq!((sub.mode, sub.xattr_flags), (0o770, ACL_ACCESS | ACL_DEFAULT));
     // By the inherited list bob may write there, and what he makes inherits it in turn.
-    let made = run(&state, as_user("bob", 0, 0, create(sub.inode, "g"))).unwrap().attr.unwrap();
+    let made = run(&state, as_user("bob", 0, 0, create(sub.inode, "g")))
+        .unwrap()
+        .attr
+        .unwrap();
     assert_eq!((&made.owner[..], made.mode), ("bob", 0o660));
     let link = Symlink {
         parent: folder,

@@ -105,7 +105,10 @@ fn a_rename_over_one_name_leaves_the_others() {
     };
     do_all(&state, vec![link(file, 1, "g").into()]);
     // Two names of one inode: nothing happens, and both stay.
-    do_all(&state, vec![rename("f", "g", 0).into(), rename("f", "g", RENAME_EXCHANGE).into()]);
+    do_all(
+        &state,
+        vec![rename("f", "g", 0).into(), rename("f", "g", RENAME_EXCHANGE).into()],
+    );
     assert_eq!(
         kind(run(&state, Command::system(4, rename("f", "g", RENAME_NOREPLACE)))),
         ErrorKind::AlreadyExists
@@ -116,7 +119,10 @@ fn a_rename_over_one_name_leaves_the_others() {
     assert_eq!(state.lookup(InodeId::ROOT, b"f").unwrap().unwrap().id, other);
     assert_eq!(state.lookup(InodeId::ROOT, b"g").unwrap().unwrap().id, file);
     let moved = (IntentKind::Rename, "f".to_owned(), "g".to_owned());
-    assert!(intents(&state).contains(&moved), "the replaced object is kept for its other name");
+    assert!(
+        intents(&state).contains(&moved),
+        "the replaced object is kept for its other name"
+    );
     assert!(!intents(&state).iter().any(|intent| intent.0 == IntentKind::Delete));
 }
 
@@ -136,7 +142,16 @@ fn a_deleted_tree_leaves_what_has_a_name_elsewhere() {
     do_all(&state, vec![delete(false).into()]);
     assert_eq!(state.path_of(file.into()).unwrap().unwrap(), "/out");
     // What hangs in a deleted tree by its stored name alone cannot be given another name.
-    do_all(&state, vec![ReclaimSlice { limit: 10, ..Default::default() }.into()]);
+    do_all(
+        &state,
+        vec![
+            ReclaimSlice {
+                limit: 10,
+                ..Default::default()
+            }
+            .into(),
+        ],
+    );
     for (inode, name) in [(file, "out"), (kept, "k")] {
         let attr = state.attr(inode.into()).unwrap();
         assert_eq!((attr.nlink, attr.parent), (1, 1), "{name}");
@@ -246,7 +261,10 @@ fn a_file_without_a_name_lives_while_it_is_open_or_gets_one() {
         keep_open: true,
     };
     let make = |op, never| id_of(run(&state, as_user("ann", id, op, tmpfile(never))).unwrap());
-    assert_eq!(kind(run(&state, as_user("ann", 0, 0, tmpfile(false)))), ErrorKind::InvalidArgument);
+    assert_eq!(
+        kind(run(&state, as_user("ann", 0, 0, tmpfile(false)))),
+        ErrorKind::InvalidArgument
+    );
     let (named, nameless, never) = (make(1, false), make(2, false), make(3, true));
     assert_eq!(state.attr(named.into()).unwrap().mode, 0o644);
     for inode in [named, nameless, never] {
