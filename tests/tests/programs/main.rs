@@ -2,6 +2,7 @@
 //! cannot hold what they write.
 //!
 //! Each test ends by persisting all and holding the under-storage against the mount, file by file.
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 mod build;
 mod copy;
