@@ -7,6 +7,7 @@ use alluxio_client::MasterClient;
 use alluxio_client::workers::DirectWorkers;
 use alluxio_common::config::{Configuration, keys};
 use alluxio_common::lock_ranges::ByteRange;
+use alluxio_common::retry::RetryPolicy;
 use alluxio_fuse::vfs::{KernelCache, LockWanted};
 use alluxio_fuse::{Vfs, VfsOptions};
 use alluxio_master::service::{Master, MasterOptions, MasterService, MetastoreKind};
@@ -115,7 +116,13 @@ impl World {
             verify: false,
             read_only: false,
             write_type: WriteType::AsyncThrough,
-            cache_max: Duration::from_secs(1),
+            attr_cache_max: Duration::from_secs(1),
+            entry_cache_max: Duration::from_secs(1),
+            retry: RetryPolicy {
+                base: Duration::from_millis(10),
+                max: Duration::from_millis(500),
+                total: Duration::from_secs(60),
+            },
         };
         let master = MasterClient::new(self.link.clone());
         let vfs = Vfs::start(options, master, Arc::new(DirectWorkers::default()))

@@ -212,7 +212,13 @@ fn every_way_to_change_a_part_is_right() {
     // Changed, and renamed before it is uploaded.
     stage.proxy.reset();
     stage.patch(&local, 30_000_000, b"then renamed");
-    std::fs::rename(&path, local.mount().join("renamed")).unwrap();
+    nix::fcntl::renameat(
+        nix::fcntl::AT_FDCWD,
+        &path,
+        nix::fcntl::AT_FDCWD,
+        &local.mount().join("renamed"),
+    )
+    .unwrap();
     persist(&local);
     stage.assert_moved_little("rename");
     stage.assert_object("renamed");

@@ -320,6 +320,7 @@ fn what_is_removed_stays_for_those_who_have_it() {
     let name = CString::new("new").unwrap();
     // SAFETY: the name is NUL-terminated, the descriptor is open.
     assert_eq!(
+        // SAFETY: the name is NUL-terminated.
         unsafe { errno(libc::mkdirat(inside.as_raw_fd(), name.as_ptr(), 0o755)) },
         libc::ENOENT
     );
@@ -424,6 +425,7 @@ fn inotify_on_the_same_mount() {
     let wanted = libc::IN_CREATE | libc::IN_CLOSE_WRITE | libc::IN_MOVED_TO | libc::IN_DELETE;
     // SAFETY: the path is NUL-terminated.
     assert_eq!(
+        // SAFETY: the path is NUL-terminated.
         unsafe { errno(libc::inotify_add_watch(events.as_raw_fd(), path.as_ptr(), wanted)) },
         0
     );

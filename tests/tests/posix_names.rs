@@ -2,6 +2,7 @@
 //!
 //! As root, since other users' rights are what is tested.
 #![allow(clippy::unwrap_used, reason = "a test ends there")]
+#![allow(clippy::disallowed_methods, reason = "the system call is what is tested")]
 
 use alluxio_tests::process::{Output, run};
 use alluxio_tests::{Local, LocalBuilder, tools, wait};
