@@ -4,7 +4,7 @@
 //! answer: two system calls. What waits goes to the runtime and is answered from there, on the descriptor that it came from.
 //!
 //! **Promises:** every length is checked, and garbage ends the request with an error; every request that wants an answer
-//! gets exactly one, also if its operation panics; an interrupt ends what waits, as [`pending`] says; what was opened for a
+//! gets exactly one, also if its operation panics; an interrupt ends what waits, as `pending` says; what was opened for a
 //! process that is gone is closed again.
 //!
 //! **Left out:** poll, bmap and mapping into the device, which the kernel does without; ioctls, of which we have none;
