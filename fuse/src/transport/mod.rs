@@ -74,9 +74,9 @@ impl Default for KernelOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TransportKind {
     /// The crate `fuser`.
-    #[default]
     Fuser,
     /// Our own session over `/dev/fuse`.
+    #[default]
     Dev,
 }
 

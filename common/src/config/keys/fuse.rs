@@ -81,11 +81,11 @@ keys! {
     /// `alluxio.fuse.transport`.
     pub const FUSE_TRANSPORT: Key = Key {
         name: "alluxio.fuse.transport",
-        default: "FUSER",
+        default: "DEV",
         kind: Kind::Enum(&["FUSER", "DEV"]),
         scope: Scope::Client,
-        doc: "Who talks to the kernel: FUSER, the crate of that name, or DEV, our own session over /dev/fuse, which \
-              hands on what the crate does not. Ours.",
+        doc: "Who talks to the kernel: DEV, our own session over /dev/fuse, or FUSER, the crate of that name, which \
+              knows no interrupts, birth times, flock locks and files without a name. Ours.",
     };
 
     /// `alluxio.fuse.umount.timeout`.
