@@ -87,6 +87,7 @@ pub enum Operation<'a> {
     },
     Tmpfile {
         mode: u32,
+        umask: u32,
         flags: i32,
     },
     Read {
@@ -429,7 +430,7 @@ impl<'a> Fields<'a> {
     fn create(&mut self, code: u32) -> Option<Operation<'a>> {
         let (flags, mode, umask, _open_flags) = (self.i32()?, self.u32()?, self.u32()?, self.u32()?);
         if code == opcode::TMPFILE {
-            return Some(Operation::Tmpfile { mode, flags });
+            return Some(Operation::Tmpfile { mode, umask, flags });
         }
         let name = self.name()?;
         Some(Operation::Create {

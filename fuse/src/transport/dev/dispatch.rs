@@ -232,8 +232,8 @@ impl<O: Operations> Reader<O> {
                 let name = Box::<[u8]>::from(name);
                 start!(self, header, Full, |operations| operations.create(by, new(node, &name, mode, umask), flags, register) => |made| created(&made));
             }
-            Operation::Tmpfile { mode, flags } => {
-                start!(self, header, Full, |operations| operations.tmpfile(by, node, mode, flags, register) => |made| created(&made));
+            Operation::Tmpfile { mode, umask, flags } => {
+                start!(self, header, Full, |operations| operations.tmpfile(by, new(node, &[], mode, umask), flags, register) => |made| created(&made));
             }
             Operation::Flush { fh, owner } => {
                 start!(self, header, Full, |operations| operations.flush(by, node, fh, owner) => |()| Reply::empty());
