@@ -33,11 +33,7 @@ impl Mount {
         fs::create_dir(&ufs).unwrap();
         let local = LocalBuilder::at(dir.path()).ufs(tools::text(&ufs)).start();
         fs::set_permissions(local.mount(), fs::Permissions::from_mode(0o1777)).unwrap();
-        Mount {
-            local,
-            ufs,
-            _dir: dir,
-        }
+        Mount { local, ufs, _dir: dir }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -120,7 +116,10 @@ fn several_names_share_one_file_and_one_object() {
     fs::write(&b, "three").unwrap();
     fs::write(mount.at("new"), "four").unwrap();
     fs::rename(mount.at("new"), &b).unwrap();
-    assert_eq!((fs::read(&b).unwrap(), fs::read(&c).unwrap()), (b"four".to_vec(), b"three".to_vec()));
+    assert_eq!(
+        (fs::read(&b).unwrap(), fs::read(&c).unwrap()),
+        (b"four".to_vec(), b"three".to_vec())
+    );
     assert_eq!((names(&b), names(&c)), (1, 1));
     mount.wait_stored("b", b"four");
     mount.wait_stored("d/c", b"three");
@@ -133,12 +132,16 @@ fn several_names_share_one_file_and_one_object() {
     let removed = mount.local.alluxio(&["fs", "rm", "-R", "/d"]);
     removed.ok();
     let mount = mount.restart();
-    wait::until("the removed tree to be reclaimed", SHORT, || names(&mount.at("kept")) == 1);
+    wait::until("the removed tree to be reclaimed", SHORT, || {
+        names(&mount.at("kept")) == 1
+    });
     assert_eq!(fs::read(mount.at("kept")).unwrap(), b"three");
     mount.wait_stored("kept", b"three");
     assert_eq!(names(&mount.at("e")), 2);
     assert_eq!(
-        fs::hard_link(mount.local.mount(), mount.at("x")).unwrap_err().raw_os_error(),
+        fs::hard_link(mount.local.mount(), mount.at("x"))
+            .unwrap_err()
+            .raw_os_error(),
         Some(libc::EPERM)
     );
     assert_eq!(
@@ -174,10 +177,16 @@ fn rename_flags_and_mounts_of_the_namespace() {
     fs::write(b.join("in"), "in").unwrap();
     assert_eq!(rename(&a, &b, libc::RENAME_NOREPLACE), Err(libc::EEXIST));
     assert_eq!(rename(&a, &mount.at("none"), libc::RENAME_EXCHANGE), Err(libc::ENOENT));
-    assert_eq!(rename(&a, &b.join("in"), libc::RENAME_EXCHANGE | libc::RENAME_NOREPLACE), Err(libc::EINVAL));
+    assert_eq!(
+        rename(&a, &b.join("in"), libc::RENAME_EXCHANGE | libc::RENAME_NOREPLACE),
+        Err(libc::EINVAL)
+    );
     assert_eq!(rename(&b, &b.join("in"), libc::RENAME_EXCHANGE), Err(libc::EINVAL));
     rename(&a, &b, libc::RENAME_EXCHANGE).unwrap();
-    assert_eq!((fs::read(&b).unwrap(), fs::read(a.join("in")).unwrap()), (b"a".to_vec(), b"in".to_vec()));
+    assert_eq!(
+        (fs::read(&b).unwrap(), fs::read(a.join("in")).unwrap()),
+        (b"a".to_vec(), b"in".to_vec())
+    );
     rename(&b, &mount.at("c"), libc::RENAME_NOREPLACE).unwrap();
     mount.wait_stored("a/in", b"in");
     mount.wait_stored("c", b"a");
@@ -188,7 +197,9 @@ fn rename_flags_and_mounts_of_the_namespace() {
     assert_eq!(rename(&mount.at("c"), &mount.at("m/c"), 0), Err(libc::EXDEV));
     assert_eq!(rename(&mount.at("c"), &mount.at("m"), 0), Err(libc::EXDEV));
     assert_eq!(
-        fs::hard_link(mount.at("c"), mount.at("m/c")).unwrap_err().raw_os_error(),
+        fs::hard_link(mount.at("c"), mount.at("m/c"))
+            .unwrap_err()
+            .raw_os_error(),
         Some(libc::EXDEV)
     );
     assert_eq!(rename(&mount.at("m"), &mount.at("n"), 0), Err(libc::EBUSY));
@@ -212,9 +223,16 @@ fn special_files_survive_a_crash() {
     assert_eq!(meta("blk").rdev(), libc::makedev(7, 200));
     assert_eq!(fs::read_link(mount.at("link")).unwrap(), Path::new("nowhere"));
     // A FIFO is one: what goes in comes out.
-    let printed = sh(format!("cd {} && (echo hello > fifo &) && cat again", mount.local.mount().display()));
+    let printed = sh(format!(
+        "cd {} && (echo hello > fifo &) && cat again",
+        mount.local.mount().display()
+    ));
     assert_eq!(printed, "hello\n");
-    assert_eq!(fs::read_dir(&mount.ufs).unwrap().count(), 1, "only the link is in the folder");
+    assert_eq!(
+        fs::read_dir(&mount.ufs).unwrap().count(),
+        1,
+        "only the link is in the folder"
+    );
 }
 
 #[test]
@@ -223,9 +241,14 @@ fn extended_attributes_by_the_tools() {
     let (file, at) = (mount.at("f"), mount.local.mount().display().to_string());
     fs::write(&file, "x").unwrap();
     sh(format!("cd {at} && ln f g && mkfifo p && mkdir -m 1777 d && ln -s f l"));
-    sh(format!("cd {at} && setfattr -n user.a -v 1 f && setfattr -n user.b f && setfattr -n trusted.t -v t f && setfattr -n security.s -v s f"));
+    sh(format!(
+        "cd {at} && setfattr -n user.a -v 1 f && setfattr -n user.b f && setfattr -n trusted.t -v t f && setfattr -n security.s -v s f"
+    ));
     let listed = sh(format!("cd {at} && getfattr -d -m - g"));
-    assert_eq!(listed, "# file: g\nsecurity.s=\"s\"\ntrusted.t=\"t\"\nuser.a=\"1\"\nuser.b=\"\"\n\n");
+    assert_eq!(
+        listed,
+        "# file: g\nsecurity.s=\"s\"\ntrusted.t=\"t\"\nuser.a=\"1\"\nuser.b=\"\"\n\n"
+    );
     // Others see neither trusted attributes nor what they may not read; and change nothing.
     let fail = |id, line: &str| as_user(id, &format!("cd {at} && {line}")).fail_with();
     let shown = as_user(NOBODY, &format!("cd {at} && getfattr -d -m - f")).ok();
@@ -241,7 +264,11 @@ fn extended_attributes_by_the_tools() {
         let (path, name) = (c_path(&file), CString::new(name).unwrap());
         // SAFETY: path and name end with a NUL, and the value has the length that is given.
         let failed = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags) };
-        if failed == 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap() }
+        if failed == 0 {
+            0
+        } else {
+            std::io::Error::last_os_error().raw_os_error().unwrap()
+        }
     };
     assert_eq!(set("user.a", b"2", libc::XATTR_CREATE), libc::EEXIST);
     assert_eq!(set("user.none", b"2", libc::XATTR_REPLACE), libc::ENODATA);
@@ -255,7 +282,10 @@ fn extended_attributes_by_the_tools() {
     let after = fs::metadata(&file).unwrap();
     assert!((changed.ctime(), changed.ctime_nsec()) < (after.ctime(), after.ctime_nsec()));
     let mount = mount.restart();
-    let value = sh(format!("getfattr --only-values -n user.large {} | wc -c", mount.at("g").display()));
+    let value = sh(format!(
+        "getfattr --only-values -n user.large {} | wc -c",
+        mount.at("g").display()
+    ));
     assert_eq!(value.trim(), "65536");
     fs::remove_file(mount.at("f")).unwrap();
     let listed = sh(format!("cd {at} && getfattr -m - g"));
@@ -281,28 +311,53 @@ fn access_lists_by_the_tools() {
     let at = mount.local.mount().display().to_string();
     let list = |name: &str| sh(format!("cd {at} && getfacl -cn {name}"));
     fs::write(mount.at("f"), "secret").unwrap();
-    sh(format!("cd {at} && chmod 600 f && mkdir d && setfacl -m u:nobody:r,g:daemon:rw f"));
-    assert_eq!(list("f"), "user::rw-\nuser:65534:r--\ngroup::---\ngroup:1:rw-\nmask::rw-\nother::---\n\n");
+    sh(format!(
+        "cd {at} && chmod 600 f && mkdir d && setfacl -m u:nobody:r,g:daemon:rw f"
+    ));
+    assert_eq!(
+        list("f"),
+        "user::rw-\nuser:65534:r--\ngroup::---\ngroup:1:rw-\nmask::rw-\nother::---\n\n"
+    );
     assert_eq!(fs::metadata(mount.at("f")).unwrap().mode() & 0o777, 0o660);
     let read = |id| as_user(id, &format!("cat {at}/f")).code == 0;
     let write = |id| as_user(id, &format!("echo x >> {at}/f")).code == 0;
-    assert_eq!((read(NOBODY), write(NOBODY), write(DAEMON), read(2)), (true, false, true, false));
+    assert_eq!(
+        (read(NOBODY), write(NOBODY), write(DAEMON), read(2)),
+        (true, false, true, false)
+    );
     // chmod changes the mask.
     sh(format!("cd {at} && chmod g-w f"));
     assert_eq!((read(DAEMON), write(DAEMON)), (true, false));
     assert!(list("f").contains("mask::r--"));
     // Only the owner sets lists.
-    assert!(as_user(NOBODY, &format!("setfacl -m u:nobody:rw {at}/f")).fail_with().contains("not permitted"));
+    assert!(
+        as_user(NOBODY, &format!("setfacl -m u:nobody:rw {at}/f"))
+            .fail_with()
+            .contains("not permitted")
+    );
     // A default list takes the place of the umask, and goes down.
-    sh(format!("cd {at} && setfacl -d -m u:nobody:rwx,o::- d && (umask 077; mkdir d/sub; : > d/sub/file)"));
+    sh(format!(
+        "cd {at} && setfacl -d -m u:nobody:rwx,o::- d && (umask 077; mkdir d/sub; : > d/sub/file)"
+    ));
     assert_eq!(
         list("d/sub"),
         "user::rwx\nuser:65534:rwx\ngroup::r-x\nmask::rwx\nother::---\ndefault:user::rwx\ndefault:user:65534:rwx\n\
          default:group::r-x\ndefault:mask::rwx\ndefault:other::---\n\n"
     );
-    assert_eq!(list("d/sub/file"), "user::rw-\nuser:65534:rwx\t#effective:rw-\ngroup::r-x\t\t\t#effective:r--\nmask::rw-\nother::---\n\n");
-    as_user(NOBODY, &format!("echo mine > {at}/d/sub/new && echo more >> {at}/d/sub/file")).ok();
-    assert!(as_user(DAEMON, &format!("ls {at}/d/sub")).fail_with().contains("Permission denied"));
+    assert_eq!(
+        list("d/sub/file"),
+        "user::rw-\nuser:65534:rwx\t#effective:rw-\ngroup::r-x\t\t\t#effective:r--\nmask::rw-\nother::---\n\n"
+    );
+    as_user(
+        NOBODY,
+        &format!("echo mine > {at}/d/sub/new && echo more >> {at}/d/sub/file"),
+    )
+    .ok();
+    assert!(
+        as_user(DAEMON, &format!("ls {at}/d/sub"))
+            .fail_with()
+            .contains("Permission denied")
+    );
     // Without a default list the umask counts.
     sh(format!("cd {at} && (umask 027; mkdir plain; : > plain/f)"));
     assert_eq!(fs::metadata(mount.at("plain/f")).unwrap().mode() & 0o777, 0o640);
@@ -311,7 +366,9 @@ fn access_lists_by_the_tools() {
     let mount = mount.restart();
     assert_eq!(list("d/sub/file"), before);
     // cp -a and a dump and restore keep them.
-    sh(format!("cd {at} && cp -a d e && getfacl -R d | sed 's/^# file: d/# file: e/' | setfacl --restore=- && setfacl -b f"));
+    sh(format!(
+        "cd {at} && cp -a d e && getfacl -R d | sed 's/^# file: d/# file: e/' | setfacl --restore=- && setfacl -b f"
+    ));
     assert_eq!(list("e/sub"), list("d/sub"));
     assert_eq!(list("f"), "user::rw-\ngroup::---\nother::---\n\n");
     drop(mount);
@@ -329,7 +386,10 @@ fn writing_takes_setuid_away() {
     };
     for (name, line) in [
         ("append", "echo x >> append"),
-        ("direct", "dd if=/dev/zero of=direct bs=4096 count=1 conv=notrunc oflag=direct 2>/dev/null"),
+        (
+            "direct",
+            "dd if=/dev/zero of=direct bs=4096 count=1 conv=notrunc oflag=direct 2>/dev/null",
+        ),
         ("cut", "truncate -s 1 cut"),
         ("shell", ": > shell"),
     ] {
@@ -345,7 +405,9 @@ fn writing_takes_setuid_away() {
     assert_eq!(mode("root"), 0o777);
     make("caps");
     fs::set_permissions(mount.at("caps"), fs::Permissions::from_mode(0o777)).unwrap();
-    sh(format!("setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 {at}/caps"));
+    sh(format!(
+        "setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 {at}/caps"
+    ));
     as_user(NOBODY, &format!("echo x >> {at}/caps")).ok();
     assert_eq!(sh(format!("getfattr -m - {at}/caps")), "");
 }
@@ -374,7 +436,13 @@ fn a_file_without_a_name_gets_one_where_the_transport_can() {
     let to = c_path(&mount.at("named"));
     // SAFETY: both paths end with a NUL and live until the call returns.
     let linked = unsafe {
-        libc::linkat(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), libc::AT_SYMLINK_FOLLOW)
+        libc::linkat(
+            libc::AT_FDCWD,
+            from.as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            libc::AT_SYMLINK_FOLLOW,
+        )
     };
     assert_eq!(linked, 0, "{}", std::io::Error::last_os_error());
     drop(file);

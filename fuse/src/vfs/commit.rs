@@ -129,7 +129,9 @@ impl Vfs {
         for _ in 0..COMMIT_ROUNDS_MAX {
             match self.try_commit(open, state).await {
                 Err(error) if error.kind == ErrorKind::Stale => {
-                    let Some(write) = &mut state.write else { return Err(error) };
+                    let Some(write) = &mut state.write else {
+                        return Err(error);
+                    };
                     let (inode, version) = (open.id, write.version);
                     let now = open_stat(write, StatOpen { inode, version }.into()).await?.version;
                     if now <= version {

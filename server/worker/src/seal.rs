@@ -117,7 +117,7 @@ impl Core {
             mtime_ns: header.mtime_ns,
             changed: false,
             ctime_ns: 0,
-                version: 0,
+            version: 0,
         }
     }
 
