@@ -1,6 +1,9 @@
 //! Bad input by system calls: what is too long, too large, unknown, denied or full gets the errno that ext4 or NFS would
 //! give, and what was there before is intact.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "system calls, with memory of the test alone")]
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "system calls, with memory of the test alone"
+)]
 #![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 use alluxio_tests::disk::Disk;

@@ -9,11 +9,21 @@ const VERSITYGW: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
 const PYTHON_PACKAGES: [&str; 2] = ["moto[server]==5.2.5", "boto3==1.44.5"];
 const PJDFSTEST: &str = "0.2.2";
 /// Program that shows that a Debian package is installed, and the package.
-const DEBIAN: [(&str, &str); 4] = [
+const DEBIAN: [(&str, &str); 7] = [
     ("fusermount3", "fuse3"),
     ("mkfs.ext4", "e2fsprogs"),
     ("git", "git"),
     ("fio", "fio"),
+    ("setfacl", "acl"),
+    ("setfattr", "attr"),
+    ("flock", "util-linux"),
+];
+/// Programs whose work on a mount is a proof of POSIX.
+const DEBIAN_POSIX: [(&str, &str); 4] = [
+    ("rsync", "rsync"),
+    ("vim", "vim"),
+    ("pg_ctlcluster", "postgresql"),
+    ("sqlite3", "sqlite3"),
 ];
 
 /// Where the installed tools are.
@@ -46,7 +56,7 @@ pub fn tools() -> anyhow::Result<Tools> {
         Path::new("/dev/fuse").exists(),
         "/dev/fuse is missing: load the fuse module (modprobe fuse)"
     );
-    debian()?;
+    debian(&DEBIAN)?;
     let dir = target().join("tools");
     Ok(Tools {
         versitygw: versitygw(&dir)?,
@@ -61,8 +71,13 @@ fn on_path(name: &str) -> bool {
         .any(|dir| dir.join(name).is_file())
 }
 
-fn debian() -> anyhow::Result<()> {
-    let missing: Vec<&str> = DEBIAN
+/// Installs the programs that the proofs of POSIX run.
+pub fn posix_programs() -> anyhow::Result<()> {
+    debian(&DEBIAN_POSIX)
+}
+
+fn debian(wanted: &[(&str, &'static str)]) -> anyhow::Result<()> {
+    let missing: Vec<&str> = wanted
         .iter()
         .filter(|(program, _)| !on_path(program))
         .map(|(_, package)| *package)

@@ -5,8 +5,10 @@ use crate::setup::{self, cargo, step};
 
 /// The filter that stands for all proofs of POSIX behaviour.
 const POSIX: &str = "posix";
-/// Test binaries that belong to it, beside the public suite.
-const POSIX_TESTS: [&str; 3] = ["reference", "programs", "bad_posix"];
+/// Test binaries that belong to it, beside the public suite. Not all of them pass yet (docs/posix.md says what does not),
+/// so they are built with a feature of their own and only run when they are asked for.
+const POSIX_TESTS: [&str; 4] = ["reference", "programs", "bad_posix", "posix_calls"];
+const POSIX_FEATURE: &str = "posix-proofs";
 
 /// Installs, builds, and runs the tests.
 pub fn run(filter: Option<&str>, transport: Option<&str>) -> anyhow::Result<()> {
@@ -27,7 +29,9 @@ pub fn run(filter: Option<&str>, transport: Option<&str>) -> anyhow::Result<()> 
     let mut command = cargo();
     match filter {
         Some(POSIX) => {
+            setup::posix_programs()?;
             command.args(["test", "--package", "alluxio-tests", "--no-fail-fast"]);
+            command.args(["--features", POSIX_FEATURE]);
             for name in POSIX_TESTS {
                 command.args(["--test", name]);
             }
