@@ -332,6 +332,37 @@ async fn what_is_cut_after_the_seal_does_not_change_what_was_sealed() {
     }
 }
 
+/// A file that was only cut has no byte of its own, and must be known to be held all the same.
+#[tokio::test]
+async fn a_version_that_is_all_its_base_is_reported_and_uploaded() {
+    let node = Node::new().await;
+    let content = pattern(15, LENGTH);
+    let base = node.put("f", content.clone()).await;
+    node.open_write(INODE, 2, Some(source(1, &base)), false, false)
+        .await
+        .unwrap();
+    let cut = SetLength {
+        inode: INODE,
+        version: 2,
+        length: 10 * MB + 1,
+    };
+    node.stat_call(cut).await.unwrap();
+    node.seal(INODE, 2, 0).await.unwrap();
+    until("it is reported", || {
+        node.master
+            .held
+            .lock()
+            .get(&INODE)
+            .is_some_and(|held| held.0 == 2 && held.1 > 0)
+            .then_some(())
+    })
+    .await;
+    let (sent, _) = node.sent_and_copied();
+    assert_eq!(node.persist(over(1, 2, 10 * MB + 1, &base, 1)).await.error, None);
+    assert!(node.sent_and_copied().0 - sent <= 2 * CHUNK);
+    assert!(node.object("f").await == content[..10 * MB as usize + 1]);
+}
+
 /// A version is committed while the one before it is being uploaded; the news of that upload arrives, or gets lost.
 #[tokio::test]
 async fn an_upload_that_was_overtaken_becomes_the_base_of_the_next() {

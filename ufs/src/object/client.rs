@@ -149,11 +149,13 @@ pub(crate) trait ObjectClient: Send + Sync + std::fmt::Debug + 'static {
         from: &ObjectMeta,
         range: Range<u64>,
     ) -> UfsResult<String>;
+    /// `length` of the whole object: some servers put it together before they answer.
     async fn complete_upload(
         &self,
         key: &str,
         upload: &str,
         parts: Vec<String>,
+        length: u64,
         expect: &Expect,
     ) -> UfsResult<Option<String>>;
     async fn abort_upload(&self, key: &str, upload: &str) -> UfsResult<()>;

@@ -380,6 +380,7 @@ impl ObjectClient for GenericClient {
         key: &str,
         upload: &str,
         parts: Vec<String>,
+        _length: u64,
         // It was looked at just before; no more can be had here.
         _expect: &Expect,
     ) -> UfsResult<Option<String>> {

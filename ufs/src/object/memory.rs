@@ -202,6 +202,7 @@ impl ObjectClient for MemoryObjects {
         key: &str,
         upload: &str,
         parts: Vec<String>,
+        _length: u64,
         expect: &Expect,
     ) -> UfsResult<Option<String>> {
         self.count();

@@ -193,7 +193,8 @@ impl ObjectUfs {
                 self.check_base(base, meta, "it changed while it was copied").await?;
             }
             self.check_expected(path, key, expect).await?;
-            self.client.complete_upload(key, &id, parts, expect).await
+            let length = upload.source.length();
+            self.client.complete_upload(key, &id, parts, length, expect).await
         }
         .await;
         match result {
@@ -323,7 +324,9 @@ impl ObjectUfs {
                 .buffered(self.limits.parts_in_flight)
                 .try_collect()
                 .await?;
-            self.client.complete_upload(to, &upload, parts, &Expect::Any).await
+            self.client
+                .complete_upload(to, &upload, parts, from.length, &Expect::Any)
+                .await
         }
         .await;
         match result {

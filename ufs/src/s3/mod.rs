@@ -252,6 +252,7 @@ impl ObjectClient for S3Client {
         key: &str,
         upload: &str,
         parts: Vec<String>,
+        length: u64,
         expect: &Expect,
     ) -> UfsResult<Option<String>> {
         let mut body = String::from("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
@@ -265,6 +266,7 @@ impl ObjectClient for S3Client {
         let request = Request::new(Method::POST, Some(key))
             .query("uploadId", upload)
             .header("content-type", "application/xml")?
+            .copies(length)
             .body(body);
         let request = conditional(request, expect)?;
         let answer = self.transport.send_xml(&request).await;

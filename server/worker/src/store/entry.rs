@@ -368,13 +368,17 @@ impl Entry {
         }
     }
 
-    /// Bytes of the committed version that are local, as told to the master.
+    /// Bytes of the committed version that are local, as told to the master. Of a version that is in no under-storage yet at
+    /// least one, if it has any: all of it may be its base's (a file that was only cut), and who holds nothing is asked for
+    /// nothing, not for its upload either.
     pub fn present_bytes(&self) -> u64 {
         let inner = self.inner.lock();
-        match inner.header.open {
-            true => 0,
-            false => (inner.present.count() * CHUNK_BYTES).min(inner.header.length),
+        let header = &inner.header;
+        if header.open {
+            return 0;
         }
+        let bytes_min = u64::from(header.ufs.is_none() && header.length > 0);
+        (inner.present.count() * CHUNK_BYTES).min(header.length).max(bytes_min)
     }
 
     /// Whether it is an open version that knows what of it changed, over a base of `bytes_min` at least: a descriptor that
