@@ -229,11 +229,13 @@ fn special_files_survive_a_crash() {
         mount.local.mount().display()
     ));
     assert_eq!(printed, "hello\n");
-    assert_eq!(
-        fs::read_dir(&mount.ufs).unwrap().count(),
-        1,
-        "only the link is in the folder"
-    );
+    let names = || {
+        fs::read_dir(&mount.ufs)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+    };
+    wait::until("the link in the folder", SHORT, || names().next().is_some());
+    assert_eq!(names().collect::<Vec<_>>(), ["link"], "only the link is in the folder");
 }
 
 #[test]

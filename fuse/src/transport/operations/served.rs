@@ -7,7 +7,7 @@ use alluxio_common::lock_ranges::ByteRange;
 use alluxio_common::users::{self, Cache};
 use alluxio_proto::master::{self, LockMode};
 use alluxio_proto::types::{Attr, Caller, FileKind};
-use alluxio_proto::{FsError, FsResult};
+use alluxio_proto::{ErrorKind, FsError, FsResult};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -534,10 +534,12 @@ fn lock_wanted(inode: u64, request: &LockRequest) -> Answer<LockWanted> {
 /// The errno of an error; logged once, here where it leaves us: what the kernel will not tell the user.
 fn told(operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
     move |error| {
-        let code = match error.errno() {
+        let code = match (error.kind, error.errno()) {
+            // Of a lock that somebody else holds.
+            (ErrorKind::WouldBlock, code) => code,
             // Not what programs expect of files: we have tried as long as we were told to.
-            libc::ETIMEDOUT | libc::EAGAIN => libc::EIO,
-            code => code,
+            (_, libc::ETIMEDOUT | libc::EAGAIN) => libc::EIO,
+            (_, code) => code,
         };
         match code {
             // Everyday answers.
