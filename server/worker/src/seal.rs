@@ -273,6 +273,8 @@ impl Core {
             self.abandon(&entry).await?;
             return Ok(recovered);
         }
+        // Whoever had joined is gone with the others.
+        entry.joined.store(0, Ordering::Relaxed);
         let in_place = header.sealed.is_some();
         let size = self.open_stat(&entry, task.version)?.size;
         if size < task.keep_bytes {
