@@ -1,6 +1,6 @@
 //! `cargo xtask test posix`: the public suite `pjdfstest` on real mounts, held against a native ext4 in the same run.
 //!
-//! It passes when nothing fails and no more is skipped than on ext4, in every mode of the mount.
+//! It passes when nothing fails and nothing is skipped that ext4 runs, in every mode of the mount, but [`NOT_ON_FUSE`].
 
 use crate::setup;
 use alluxio_tests::disk::Disk;
@@ -13,6 +13,10 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+
+/// Tests that no FUSE mount can be given. The one asks pathconf(3) how many links a file may have; glibc answers that by the
+/// type of the file system, without asking it, and does not know FUSE. Tests of the master's state look at EMLINK.
+const NOT_ON_FUSE: [&str; 1] = ["link::link_count_max"];
 
 /// Three users that every Debian has; the suite acts as each of them in turn.
 const USERS: [(&str, &str); 3] = [("nobody", "nogroup"), ("daemon", "daemon"), ("bin", "bin")];
@@ -69,10 +73,13 @@ pub fn run_suite() -> anyhow::Result<()> {
         let outcome = suite(&program, &configuration, mode.name(), local.mount())?;
         println!("{}", outcome.summary());
         print!("{}", outcome.table());
-        for name in outcome.skipped.iter().filter(|name| !native.skipped.contains(name)) {
+        let mut lacking: Vec<&String> = outcome.skipped.iter().collect();
+        lacking.retain(|name| !native.skipped.contains(name));
+        for name in &lacking {
             println!("  skipped here and run on ext4: {name}");
         }
-        if !outcome.failed.is_empty() || outcome.skipped.len() > native.skipped.len() {
+        lacking.retain(|name| !NOT_ON_FUSE.contains(&name.as_str()));
+        if !outcome.failed.is_empty() || !lacking.is_empty() {
             bad.push(outcome.summary());
         }
     }
