@@ -177,7 +177,9 @@ impl Vfs {
             mtime_ns: stat.mtime_ns,
             keep_open,
         };
-        self.change(&self.own_caller(), Op::Commit(commit)).await
+        let attr = self.change(&self.own_caller(), Op::Commit(commit)).await?;
+        self.extras.lock().written_at(inode, stat.mtime_ns);
+        Ok(attr)
     }
 
     /// An unlinked file has no path and reaches no under-storage.

@@ -70,7 +70,9 @@ impl Vfs {
                     result
                 }
             };
-            handle.note_read();
+            if handle.note_read() {
+                self.note_access(handle.inode.id);
+            }
             return result;
         }
         Err(FsError::new(

@@ -10,6 +10,7 @@
 //! **Left out:** permission (the kernel checks mode bits and access lists, the master everything).
 
 mod acl;
+mod atimes;
 mod commit;
 mod data;
 mod dir;
@@ -82,6 +83,8 @@ pub struct Vfs {
     closed: Mutex<LruCache<u64, u64>>,
     listed: Mutex<LruCache<u64, dir::DirStamp>>,
     extras: Mutex<xattrs::Extras>,
+    /// Read, and the master does not know; bounded by [`alluxio_proto::master::ACCESSED_MAX`].
+    accessed: Mutex<HashMap<u64, i64>>,
     lingering: linger::Lingering,
     next_handle: AtomicU64,
     locks: locks::Locks,
@@ -109,6 +112,7 @@ impl Vfs {
             closed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             listed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             extras: Mutex::default(),
+            accessed: Mutex::default(),
             lingering: linger::Lingering::default(),
             next_handle: AtomicU64::new(1),
             locks: locks::Locks::default(),
@@ -172,6 +176,7 @@ impl Vfs {
         if let Some(open) = open {
             open.patch(&mut attr).await?;
         }
+        self.patch_atime(&mut attr);
         Ok(attr)
     }
 

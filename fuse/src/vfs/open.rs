@@ -197,7 +197,13 @@ impl Vfs {
             self.open_for_reading(caller, &open, &mut state).await
         };
         match result {
-            Ok(data) => Ok(self.add_handle(&open, &mut state, wants_write, flags, data)),
+            Ok(data) => {
+                // Its reads will not be seen.
+                if !wants_write && matches!(data, DataPath::Local(_)) {
+                    self.note_access(inode);
+                }
+                Ok(self.add_handle(&open, &mut state, wants_write, flags, data))
+            }
             Err(error) => {
                 self.forget_if_unused(&open, &state);
                 Err(error)
@@ -640,9 +646,9 @@ fn written(attr: &mut Attr, length: u64, mtime_ns: i64) {
 }
 
 impl Handle {
-    /// Remembers that data was handed out, which ties the handle to its version.
-    pub fn note_read(&self) {
-        self.has_read.store(true, Ordering::Relaxed);
+    /// Remembers that data was handed out, which ties the handle to its version. True: it is the first time.
+    pub fn note_read(&self) -> bool {
+        !self.has_read.swap(true, Ordering::Relaxed)
     }
 }
 

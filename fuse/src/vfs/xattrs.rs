@@ -15,6 +15,8 @@ use std::time::Instant;
 
 /// Inodes of which it is remembered what they have beside their attributes; about 100 bytes each.
 const EXTRAS_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
+/// As the master has it.
+const ATIME_KEPT_NS: i64 = 24 * 3600 * 1_000_000_000;
 /// Setuid and setgid.
 const PRIVILEGES: u32 = 0o6000;
 
@@ -23,6 +25,9 @@ const PRIVILEGES: u32 = 0o6000;
 struct Extra {
     xattr_flags: u32,
     mode: u32,
+    atime_ns: i64,
+    /// Of data or inode, whichever is later.
+    changed_ns: i64,
     until: Instant,
 }
 
@@ -54,6 +59,28 @@ impl Extras {
     }
 }
 
+impl Extras {
+    /// Whether a read of an inode now is to be told; if nothing is known of it, yes. The next one is not, unless something
+    /// changes.
+    pub fn read_at(&mut self, inode: u64, now_ns: i64) -> bool {
+        let Some(extra) = self.known.get_mut(&inode) else {
+            return true;
+        };
+        let is_due = extra.atime_ns <= extra.changed_ns || now_ns.saturating_sub(extra.atime_ns) >= ATIME_KEPT_NS;
+        if is_due {
+            extra.atime_ns = now_ns;
+        }
+        is_due
+    }
+
+    /// A file was written by this mount.
+    pub fn written_at(&mut self, inode: u64, mtime_ns: i64) {
+        if let Some(extra) = self.known.get_mut(&inode) {
+            extra.changed_ns = extra.changed_ns.max(mtime_ns);
+        }
+    }
+}
+
 impl Vfs {
     /// Taken before the master is asked, for [`Vfs::remember`].
     pub(super) fn changes_seen(&self) -> u64 {
@@ -68,6 +95,8 @@ impl Vfs {
             let extra = Extra {
                 xattr_flags: attr.xattr_flags,
                 mode: attr.mode,
+                atime_ns: attr.atime_ns,
+                changed_ns: attr.mtime_ns.max(attr.ctime_ns),
                 until,
             };
             extras.known.put(attr.inode, extra);

@@ -5,7 +5,7 @@
 
 use alluxio_proto::master::{
     Counted, Create, Delete, DirPage, Empty, GetAttr, Link, LinkTarget, Lookup, Mkdir, Mknod, Opened, ReadDir,
-    ReadLink, Rename, ResolvePath, Rmdir, SetAttr, Symlink, Tmpfile, Unlink,
+    ReadLink, Rename, ResolvePath, Rmdir, SetAttr, Symlink, Tmpfile, TouchAtimes, Unlink,
 };
 use alluxio_proto::types::{Attr, Caller, Entry, FileKind};
 use alluxio_proto::{ErrorKind, FsResult, InodeId, NAME_BYTES_MAX, PATH_BYTES_MAX};
@@ -518,6 +518,12 @@ impl Core {
         self.loader.forget(parent);
         self.metrics.paths_deleted.inc();
         Ok(counted(1))
+    }
+
+    pub(super) async fn touch_atimes(&self, ctx: &Ctx, op: TouchAtimes) -> FsResult<Empty> {
+        let body = command::TouchAtimes { files: op.files };
+        self.commit_in_background(ctx.command(body)).await?;
+        Ok(Empty {})
     }
 
     pub(super) async fn set_attr(self: &Arc<Self>, ctx: &Ctx, op: SetAttr) -> FsResult<Attr> {

@@ -7,7 +7,7 @@
 //! **Invariant:** journaled bytes are for ever. Tags are never reused, the meaning of a field never changes.
 
 use alluxio_proto::error::WireError;
-use alluxio_proto::master::CachedFile;
+use alluxio_proto::master::{Accessed, CachedFile};
 use alluxio_proto::types::{Acl, Caller, FileKind, Property, WorkerAddress, WriteType};
 use bytes::Bytes;
 
@@ -394,6 +394,14 @@ pub struct SetAcl {
     /// Absent: remove it.
     #[prost(message, optional, tag = "3")]
     pub acl: Option<Acl>,
+}
+
+/// Files were read: their atime is taken over where relatime wants it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TouchAtimes {
+    /// Which, and when.
+    #[prost(message, repeated, tag = "1")]
+    pub files: Vec<Accessed>,
 }
 
 /// Makes or joins the one open version of a file, in the command's session.
@@ -846,6 +854,9 @@ pub enum Body {
     /// See [`SetAcl`].
     #[prost(message, tag = "74")]
     SetAcl(SetAcl),
+    /// See [`TouchAtimes`].
+    #[prost(message, tag = "75")]
+    TouchAtimes(TouchAtimes),
 }
 
 /// One entry of the journal.
@@ -869,7 +880,7 @@ pub struct Command {
     /// What to do.
     #[prost(
         oneof = "Body",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 60, 70, 71, 72, 73, 74"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 60, 70, 71, 72, 73, 74, 75"
     )]
     pub body: Option<Body>,
 }
@@ -902,5 +913,5 @@ bodies! {
     Format OpenSession EndSession CreateFile Mkdir Symlink Mknod Unlink Rmdir Rename DeleteTree ReclaimSlice SetAttr
     OpenWrite Commit MarkDurable CloseWrite ReleaseOrphan Recovered LoadEntries ApplySync UfsChanged MountUfs UnmountUfs
     IntentStarted IntentDone IntentFailed SchedulePersist RegisterWorker ReportCached UseLocks
-    Tmpfile Link SetXattr RemoveXattr SetAcl
+    Tmpfile Link SetXattr RemoveXattr SetAcl TouchAtimes
 }

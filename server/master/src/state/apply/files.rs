@@ -1,17 +1,21 @@
 //! Data and attributes of files: opening for writing, committing, closing, recovering, setting attributes.
 
+use alluxio_proto::master::ACCESSED_MAX;
 use alluxio_proto::types::PersistState;
 use alluxio_proto::{ErrorKind, InodeId, SessionId};
 
 use super::Work;
 use super::access::{WRITE, Who};
 use super::xattrs::CAPABILITY;
-use crate::state::command::{CloseWrite, Commit, MarkDurable, OpenWrite, Recovered, SetAttr};
+use crate::state::command::{CloseWrite, Commit, MarkDurable, OpenWrite, Recovered, SetAttr, TouchAtimes};
 use crate::state::fault::{Outcomes, refuse};
 use crate::state::inode::{CachedAt, Inode, OpenVersion, Writer};
 use crate::state::records::{Freed, RecoverItem};
 use crate::state::tables::{self, HELD_WRITE};
 use crate::state::view::View;
+
+/// An atime that is so old is renewed by a read though nothing has changed.
+const ATIME_KEPT_NS: i64 = 24 * 3600 * 1_000_000_000;
 
 impl Work<'_, '_> {
     pub(super) fn open_write(&mut self, c: OpenWrite) -> Outcomes<()> {
@@ -336,6 +340,25 @@ impl Work<'_, '_> {
         self.schedule_attributes(&inode)?;
         self.inode_changed(inode.id, false);
         self.put_and_answer(inode);
+        Ok(())
+    }
+
+    /// Relatime: a read counts if it is the first since a change, or a day has passed. Nobody is told: it is not worth it.
+    pub(super) fn touch_atimes(&mut self, c: TouchAtimes) -> Outcomes<()> {
+        for file in c.files.into_iter().take(ACCESSED_MAX) {
+            let Some(inode) = self.tx.inode_opt(InodeId(file.inode))? else {
+                continue;
+            };
+            let read_ns = file.atime_ns.min(self.now_ns);
+            let changed_ns = inode.mtime_ns.max(inode.ctime_ns);
+            let is_due = inode.atime_ns <= changed_ns || read_ns.saturating_sub(inode.atime_ns) >= ATIME_KEPT_NS;
+            let is_read_only = self.tx.mount_opt(inode.mount()).is_none_or(|mount| mount.read_only());
+            if is_due && read_ns > inode.atime_ns && !is_read_only {
+                let mut inode = (*inode).clone();
+                inode.atime_ns = read_ns;
+                self.tx.put_inode(inode);
+            }
+        }
         Ok(())
     }
 

@@ -224,6 +224,7 @@ impl<'w, 'a> Work<'w, 'a> {
             Body::SetXattr(c) => self.set_xattr(c),
             Body::RemoveXattr(c) => self.remove_xattr(c),
             Body::SetAcl(c) => self.set_acl(c),
+            Body::TouchAtimes(c) => self.touch_atimes(c),
         }
     }
 
