@@ -183,7 +183,6 @@ impl Operations for ServedVfs {
             // Over fuser nobody who waits could be interrupted, and flock could not be told from fcntl.
             locks: self.options.transport == TransportKind::Dev,
             max_background: self.options.max_background,
-            ..Features::default()
         })
     }
 
