@@ -209,8 +209,11 @@ impl Vfs {
             mtime_ns: stat.mtime_ns,
             keep_open,
             ctime_ns: stat.ctime_ns,
+            hole_bytes: stat.hole_bytes,
         };
-        self.change(&self.own_caller(), Op::Commit(commit)).await
+        let attr = self.change(&self.own_caller(), Op::Commit(commit)).await?;
+        self.extras.lock().written_at(inode, stat.mtime_ns);
+        Ok(attr)
     }
 
     /// An unlinked file has no path and reaches no under-storage.

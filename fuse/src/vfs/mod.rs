@@ -10,6 +10,7 @@
 //! **Left out:** permission (the kernel checks mode bits and access lists, the master everything).
 
 mod acl;
+mod atimes;
 mod commit;
 mod data;
 mod dir;
@@ -17,6 +18,7 @@ mod linger;
 mod locks;
 mod names;
 mod open;
+mod ranges;
 mod session;
 mod xattrs;
 
@@ -62,6 +64,8 @@ pub struct VfsOptions {
     pub verify: bool,
     /// Refuse changes.
     pub read_only: bool,
+    /// Reads do not move atime.
+    pub noatime: bool,
     /// Write type of new data.
     pub write_type: WriteType,
     /// Longest time that the kernel may cache attributes, whatever the master allows.
@@ -87,6 +91,7 @@ pub struct Vfs {
     closed: Mutex<LruCache<u64, u64>>,
     listed: Mutex<LruCache<u64, dir::DirStamp>>,
     extras: Mutex<xattrs::Extras>,
+    accesses: atimes::Accesses,
     lingering: linger::Lingering,
     next_handle: AtomicU64,
     locks: locks::Locks,
@@ -114,6 +119,7 @@ impl Vfs {
             closed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             listed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             extras: Mutex::default(),
+            accesses: atimes::Accesses::default(),
             lingering: linger::Lingering::default(),
             next_handle: AtomicU64::new(1),
             locks: locks::Locks::default(),
@@ -197,6 +203,7 @@ impl Vfs {
         if let Some(open) = open {
             open.patch(&mut attr).await?;
         }
+        self.patch_atime(&mut attr);
         Ok(attr)
     }
 

@@ -4,10 +4,11 @@
 //! all opens pass through to one local file, or all go through the daemon. The first open decides, later ones follow until
 //! the last is closed.
 
+use super::atimes::reads_unseen;
 use super::{NewNode, Vfs};
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::{Close, Create, Empty, Op, Open, Opened, ReadSource, Tmpfile, WriteLease};
-use alluxio_proto::types::{Attr, Caller, WriteType};
+use alluxio_proto::types::{Attr, Caller, WorkerAddress, WriteType};
 use alluxio_proto::worker::{OpenRead, OpenWrite, OpenedFile, WorkerReplyBody, WorkerRequest};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi, WorkerResponse};
 use bytes::Bytes;
@@ -39,11 +40,11 @@ impl LocalFile {
 
     /// Length and mtime now.
     pub(super) fn stamp(&self) -> FsResult<Stamp> {
-        Ok(self.stamp_and_ctime()?.0)
+        Ok(self.look()?.stamp)
     }
 
-    /// Length, mtime and ctime now.
-    fn stamp_and_ctime(&self) -> FsResult<(Stamp, i64)> {
+    /// What fstat says of it now.
+    fn look(&self) -> FsResult<Seen> {
         let meta = self
             .file
             .metadata()
@@ -52,7 +53,11 @@ impl LocalFile {
             length: meta.len(),
             mtime_ns: meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
         };
-        Ok((stamp, meta.ctime() * 1_000_000_000 + meta.ctime_nsec()))
+        Ok(Seen {
+            stamp,
+            ctime_ns: meta.ctime() * 1_000_000_000 + meta.ctime_nsec(),
+            hole_bytes: meta.len().saturating_sub(meta.blocks() * 512),
+        })
     }
 }
 
@@ -95,10 +100,19 @@ pub(super) struct Stamp {
     pub mtime_ns: i64,
 }
 
+/// What the home's file says of itself.
+struct Seen {
+    stamp: Stamp,
+    ctime_ns: i64,
+    /// How much of the length is holes.
+    hole_bytes: u64,
+}
+
 /// The open version, from the first writer of this mount to the last.
 pub(super) struct WriteState {
     pub version: u64,
     pub home: Arc<dyn WorkerApi>,
+    pub address: WorkerAddress,
     pub home_is_local: bool,
     pub write_type: WriteType,
     pub writers: u32,
@@ -142,10 +156,11 @@ pub(super) struct Live {
 impl Live {
     /// Attributes with what the local file knows better. While it is as it was when it was opened or committed, that is
     /// nothing: its own times are those of the download, or of the opening.
-    fn overlay(&self, attr: &mut Attr, now: Stamp, ctime_ns: i64) {
-        if self.committed != Some(now) {
-            (attr.size, attr.mtime_ns) = (now.length, now.mtime_ns);
-            attr.ctime_ns = attr.ctime_ns.max(ctime_ns);
+    fn overlay(&self, attr: &mut Attr, now: &Seen) {
+        if self.committed != Some(now.stamp) {
+            (attr.size, attr.mtime_ns) = (now.stamp.length, now.stamp.mtime_ns);
+            attr.ctime_ns = attr.ctime_ns.max(now.ctime_ns);
+            attr.hole_bytes = now.hole_bytes;
         }
     }
 }
@@ -161,6 +176,8 @@ pub(super) struct Handle {
     pub inode: Arc<OpenInode>,
     pub writable: bool,
     pub append: bool,
+    /// Its reads do not move atime.
+    pub noatime: bool,
     /// Identifies the sequence of reads, for read-ahead.
     pub stream: u64,
     pub epoch: u64,
@@ -217,7 +234,12 @@ impl Vfs {
             self.open_for_reading(caller, &open, &mut state).await
         };
         match result {
-            Ok(data) => Ok(self.add_handle(&open, &mut state, wants_write, flags, data)),
+            Ok(data) => {
+                if reads_unseen(flags, &data) {
+                    self.note_access(inode);
+                }
+                Ok(self.add_handle(&open, &mut state, wants_write, flags, data))
+            }
             Err(error) => {
                 self.forget_if_unused(&open, &state);
                 Err(error)
@@ -332,6 +354,7 @@ impl Vfs {
             inode: Arc::clone(open),
             writable,
             append: flags & libc::O_APPEND != 0,
+            noatime: flags & libc::O_NOATIME != 0,
             stream: fh,
             epoch: state.epoch,
             length: state.source.length,
@@ -573,6 +596,7 @@ impl Vfs {
         state.write = Some(WriteState {
             version,
             home,
+            address,
             home_is_local,
             write_type,
             writers: 0,
@@ -635,8 +659,7 @@ impl OpenInode {
         let live = self.live.lock().clone();
         let Some(live) = live else { return Ok(()) };
         if let Some(local) = &live.local {
-            let (stamp, ctime_ns) = local.stamp_and_ctime()?;
-            live.overlay(attr, stamp, ctime_ns);
+            live.overlay(attr, &local.look()?);
             return Ok(());
         }
         let request = alluxio_proto::worker::StatOpen {
@@ -652,7 +675,12 @@ impl OpenInode {
                     length: stat.length,
                     mtime_ns: stat.mtime_ns,
                 };
-                live.overlay(attr, stamp, stat.ctime_ns);
+                let seen = Seen {
+                    stamp,
+                    ctime_ns: stat.ctime_ns,
+                    hole_bytes: stat.hole_bytes,
+                };
+                live.overlay(attr, &seen);
                 Ok(())
             }
             // Sealed meanwhile: the master's attributes are the right ones.
@@ -664,9 +692,9 @@ impl OpenInode {
 }
 
 impl Handle {
-    /// Remembers that data was handed out, which ties the handle to its version.
-    pub fn note_read(&self) {
-        self.has_read.store(true, Ordering::Relaxed);
+    /// Remembers that data was handed out, which ties the handle to its version. True: it is the first time.
+    pub fn note_read(&self) -> bool {
+        !self.has_read.swap(true, Ordering::Relaxed)
     }
 }
 

@@ -18,8 +18,8 @@ use std::sync::atomic::Ordering;
 
 /// Rounds of an open that finds the entry removed under its hands.
 const ROUNDS_MAX: usize = 16;
-/// Largest offset of a file: what the local file system can hold as well.
-const FILE_BYTES_MAX: u64 = 1 << 43;
+/// Longest file: what signed 64-bit offsets can say. The local file system may have less, and says so.
+const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 
 impl Core {
     /// See [`OpenWrite`].
@@ -193,11 +193,12 @@ impl Core {
         let stat = self.open_stat(&entry, request.version)?;
         let offset = if request.append { stat.size } else { request.offset };
         let end = checked_end(offset, length)?;
+        let mut done = 0;
         if length > 0 {
             self.bring_edges(&entry, offset..end, stat.size).await?;
             let store = Arc::clone(&self.store);
             let written = Arc::clone(&entry);
-            blocking(move || {
+            done = blocking(move || {
                 // Whatever the quota says, what a program writes has the disk's own limit; the cache gives way.
                 store.make_room(length);
                 let doing = || format!("write {length} bytes at {offset} of inode {}", written.inode);
@@ -206,13 +207,13 @@ impl Core {
                     .map_err(|error| FsError::from_io(doing(), &error))
             })
             .await?;
-            self.store.space.charge(&entry, length);
-            self.counters.bytes_written.add(length);
+            self.store.space.charge(&entry, done);
+            self.counters.bytes_written.add(done);
         }
         Ok(Written {
             offset,
-            length,
-            file_length: stat.size.max(if length > 0 { end } else { 0 }),
+            length: done,
+            file_length: stat.size.max(if done > 0 { offset + done } else { 0 }),
         })
     }
 
@@ -332,7 +333,17 @@ impl Core {
             changed,
             ctime_ns: stat.ctime_ns,
             version: entry.view().header.version,
+            hole_bytes: hole_bytes(entry, &stat)?,
         })
+    }
+}
+
+/// How much of a local file is holes. What is not here yet is none.
+pub(crate) fn hole_bytes(entry: &Entry, stat: &FileStat) -> FsResult<u64> {
+    let io = |error| FsError::from_io(format!("look at the local file of inode {}", entry.inode), &error);
+    match stat.disk_bytes < stat.size && entry.complete().map_err(io)? {
+        true => Ok(stat.size - stat.disk_bytes),
+        false => Ok(0),
     }
 }
 
@@ -378,7 +389,7 @@ impl Entry {
     fn open_in_place(&self, lease: &WriteLease, truncate: bool, track_bytes_min: u64) -> std::io::Result<()> {
         let view = self.view();
         let is_based = view.header.ufs.is_some() || view.header.base.is_some();
-        let is_tracked = !truncate && is_based && view.header.length >= track_bytes_min;
+        let is_tracked = !truncate && is_based && !view.header.holes && view.header.length >= track_bytes_min;
         let whole = !is_tracked && self.complete()?;
         if !whole && !view.header.open {
             self.rebase_marks()?;

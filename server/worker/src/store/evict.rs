@@ -121,7 +121,11 @@ impl Store {
         if fits(self) {
             return true;
         }
-        self.evict_until(|store| fits(store));
+        // What would not fit if all else were gone is not worth what it takes with it.
+        let free = self.layout.free_bytes().unwrap_or(u64::MAX);
+        if bytes <= free.saturating_add(self.space.used_bytes()) {
+            self.evict_until(|store| fits(store));
+        }
         fits(self)
     }
 

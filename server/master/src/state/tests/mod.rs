@@ -278,6 +278,7 @@ fn must_cache_is_persisted_on_request_only() {
         mtime_ns: 1,
         keep_open: false,
         ctime_ns: 0,
+        hole_bytes: 0,
     };
     run(&state, as_user("ann", id, 2, commit)).unwrap();
     assert_eq!(
@@ -406,6 +407,7 @@ fn sample() -> State {
         mtime_ns: 8,
         keep_open: true,
         ctime_ns: 0,
+        hole_bytes: 0,
     };
     run(&state, as_user("ann", id, 3, commit)).unwrap();
     run(
