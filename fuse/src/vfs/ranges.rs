@@ -102,10 +102,13 @@ impl Vfs {
                     if source.note_read() && !source.noatime {
                         self.note_access(source.inode.id);
                     }
-                    return match response.reply {
-                        WorkerReplyBody::Written(written) => Ok(written.length),
-                        _ => Err(unexpected("CopyRange")),
+                    let WorkerReplyBody::Written(written) = response.reply else {
+                        return Err(unexpected("CopyRange"));
                     };
+                    if let Some(write) = target.inode.state.lock().await.write.as_mut() {
+                        write.dirty |= written.length > 0;
+                    }
+                    return Ok(written.length);
                 }
                 // A commit between asking and copying gave one of them its next number.
                 Err(error) if error.kind == ErrorKind::Stale => {
@@ -141,10 +144,9 @@ impl Vfs {
 }
 
 async fn target_of(target: &Handle) -> FsResult<Target> {
-    let mut state = target.inode.state.lock().await;
-    let write = state.write.as_mut();
+    let state = target.inode.state.lock().await;
+    let write = state.write.as_ref();
     let write = write.ok_or_else(|| not_open_for_writing(target.inode.id))?;
-    write.dirty = true;
     Ok(Target {
         home: Arc::clone(&write.home),
         address: write.address.clone(),
