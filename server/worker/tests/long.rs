@@ -36,7 +36,10 @@ async fn holes_cost_nothing_and_data_between_them_is_checked() {
     assert!(read(6 * TB, 3 * CHUNK).await.unwrap() == first);
     assert!(read(length - 100, 200).await.unwrap() == second);
     assert!(read(3 * TB, MB).await.unwrap().iter().all(|byte| *byte == 0));
-    assert!(node.open_read(5, &version).await.unwrap().1.is_some(), "all of it is here");
+    assert!(
+        node.open_read(5, &version).await.unwrap().1.is_some(),
+        "all of it is here"
+    );
 
     // Another version in place: data becomes a hole, a hole data.
     node.open_write(5, 2, Some(version), false, false).await.unwrap();
