@@ -87,6 +87,9 @@ pub(crate) struct Header {
     /// nothing but holes, whose marks would take more than their data (format 3).
     #[prost(bool, tag = "14")]
     pub holes: bool,
+    /// Of a new file, open and never sealed: it was closed while it was empty.
+    #[prost(bool, tag = "15")]
+    pub closed_empty: bool,
 }
 
 /// An earlier version in the under-storage.
