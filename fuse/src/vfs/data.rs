@@ -71,6 +71,11 @@ impl Vfs {
                         self.adopt_change(&handle, source.version).await?;
                         continue;
                     }
+                    if let Err(error) = &result
+                        && is_nowhere(error)
+                    {
+                        self.ask_again(&handle, &source).await?;
+                    }
                     result
                 }
             };
@@ -173,7 +178,7 @@ impl Vfs {
                 Err(error) => Err(error),
             };
             match result {
-                Err(error) if error.is_retryable() || error.kind == ErrorKind::DataLost => last = error,
+                Err(error) if is_nowhere(&error) => last = error,
                 other => return other,
             }
         }
@@ -201,6 +206,20 @@ impl Vfs {
                 "read inode {inode}: it changed in the under-storage while it was read; read it again from the start"
             );
             return Err(FsError::new(ErrorKind::Stale, why));
+        }
+        Ok(())
+    }
+
+    /// No worker that the master named can serve the read: who holds the version may be known better by now, and the next
+    /// try goes by that.
+    async fn ask_again(&self, handle: &Handle, tried: &ReadSource) -> FsResult<()> {
+        let mut state = handle.inode.state.lock().await;
+        if state.write.is_some() || state.foreign_lease.is_some() || state.source.version != tried.version {
+            return Ok(());
+        }
+        self.refresh_source(handle.inode.id, &mut state).await?;
+        if state.foreign_lease.is_none() && state.source.version != tried.version {
+            state.epoch += 1;
         }
         Ok(())
     }
@@ -373,6 +392,11 @@ async fn set_open_length(inode: u64, state: &mut OpenState, length: u64) -> FsRe
     .await?;
     write.dirty = true;
     Ok(())
+}
+
+/// Whether a read failed because none of the workers has the data, or none can be reached.
+fn is_nowhere(error: &FsError) -> bool {
+    error.is_retryable() || error.kind == ErrorKind::DataLost
 }
 
 pub(super) fn not_open_for_writing(inode: u64) -> FsError {

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod links;
+mod reports;
 
 use super::command::*;
 use super::*;
