@@ -58,17 +58,17 @@ impl Vfs {
     /// `NotADirectory`, and those of the under-storage.
     pub async fn opendir(&self, caller: &Caller, inode: u64) -> FsResult<(u64, bool)> {
         // Makes the master look at the under-storage if it is time, before attributes are compared.
-        let _: DirPage = self
-            .read(
-                caller,
-                Op::ReadDir(ReadDir {
-                    inode,
-                    after: Bytes::new(),
-                    limit: 1,
-                    refresh: false,
-                }),
-            )
-            .await?;
+        let look = ReadDir {
+            inode,
+            after: Bytes::new(),
+            limit: 1,
+            refresh: false,
+        };
+        match self.read::<DirPage>(caller, Op::ReadDir(look)).await {
+            // Removed, and still somebody's: it can be opened. The kernel refuses to list it.
+            Err(error) if error.kind == ErrorKind::NotFound && self.removed_dir(inode).is_some() => {}
+            looked => drop(looked?),
+        }
         let attr = self.getattr(caller, inode).await?;
         let stamp = DirStamp {
             mtime_ns: attr.mtime_ns,

@@ -58,9 +58,14 @@ impl Vfs {
     /// `NotFound`.
     pub async fn getattr(&self, caller: &Caller, inode: u64) -> FsResult<Attr> {
         let seen = self.changes_seen();
-        let attr = self.read(caller, Op::GetAttr(GetAttr { inode })).await?;
-        self.remember(seen, &attr);
-        self.patched(attr).await
+        match self.read(caller, Op::GetAttr(GetAttr { inode })).await {
+            Ok(attr) => {
+                self.remember(seen, &attr);
+                self.patched(attr).await
+            }
+            Err(error) if error.kind == ErrorKind::NotFound => self.removed(inode).ok_or(error),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes an inode; its attributes are remembered.
@@ -201,15 +206,13 @@ impl Vfs {
     /// # Errors
     /// `NotFound`, `IsADirectory`, `AccessDenied`, …
     pub async fn unlink(&self, caller: &Caller, parent: u64, name: &[u8]) -> FsResult<()> {
-        let Empty {} = self
-            .change(
-                caller,
-                Op::Unlink(Unlink {
-                    parent,
-                    name: Bytes::copy_from_slice(name),
-                }),
-            )
-            .await?;
+        let op = Unlink {
+            parent,
+            name: Bytes::copy_from_slice(name),
+            tell_removed: true,
+        };
+        let removed: Removed = self.change(caller, Op::Unlink(op)).await?;
+        self.keep_removed(removed.attr);
         Ok(())
     }
 
@@ -218,15 +221,13 @@ impl Vfs {
     /// # Errors
     /// `NotEmpty`, `NotADirectory`, …
     pub async fn rmdir(&self, caller: &Caller, parent: u64, name: &[u8]) -> FsResult<()> {
-        let Empty {} = self
-            .change(
-                caller,
-                Op::Rmdir(Rmdir {
-                    parent,
-                    name: Bytes::copy_from_slice(name),
-                }),
-            )
-            .await?;
+        let op = Rmdir {
+            parent,
+            name: Bytes::copy_from_slice(name),
+            tell_removed: true,
+        };
+        let removed: Removed = self.change(caller, Op::Rmdir(op)).await?;
+        self.keep_removed(removed.attr);
         Ok(())
     }
 
@@ -248,8 +249,10 @@ impl Vfs {
             new_parent: to.0,
             new_name,
             flags,
+            tell_removed: true,
         };
-        let Empty {} = self.change(caller, Op::Rename(op)).await?;
+        let removed: Removed = self.change(caller, Op::Rename(op)).await?;
+        self.keep_removed(removed.attr);
         Ok(())
     }
 

@@ -209,7 +209,10 @@ impl Operations for ServedVfs {
     }
 
     fn forget(&self, node: Node, lookups: u64) {
-        self.known.forget(self.inode(node), lookups);
+        let inode = self.inode(node);
+        if self.known.forget(inode, lookups) {
+            self.vfs.forgotten(inode);
+        }
     }
 
     async fn readlink(&self, by: Asker, node: Node) -> Answer<Bytes> {
@@ -550,6 +553,7 @@ fn told(operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
             | libc::EPERM
             | libc::EAGAIN
             | libc::ENODATA
+            | libc::ENAMETOOLONG
             | libc::EOPNOTSUPP => {
                 tracing::debug!(operation, inode, %error);
             }

@@ -171,8 +171,12 @@ async fn a_retry_gets_the_same_answer() {
     let request = client.request(Op::Unlink(Unlink {
         parent: ROOT,
         name: "f".into(),
+        tell_removed: true,
     }));
-    assert!(harness.master.call(request.clone()).await.is_ok());
+    let Reply::Removed(removed) = harness.master.call(request.clone()).await.unwrap() else {
+        panic!("it was asked what was removed")
+    };
+    assert_eq!(removed.attr.map(|attr| attr.size), Some(1));
     assert!(harness.master.call(request).await.is_ok(), "done once, answered twice");
     let create = Create {
         parent: ROOT,
