@@ -112,37 +112,31 @@ fn open_reads_what_was_closed_on_another_mount() {
     }
 }
 
-/// A listing that goes on while the directory changes shows what was there all the time exactly once, and positions stay good.
+/// A listing that goes on while the directory changes shows what was there all the time exactly once, and positions stay good:
+/// also in a directory of which not all pages are kept.
 #[test]
 fn directory_positions_hold_while_the_directory_changes() {
-    const NAMES: usize = 2_500;
-    let local = LocalBuilder::new().start();
-    let dir = local.mount().join("d");
-    std::fs::create_dir(&dir).unwrap();
+    const NAMES: usize = 9_000;
+    let dir = tools::scratch("positions-");
+    let ufs = dir.path().join("ufs");
+    std::fs::create_dir_all(ufs.join("d")).unwrap();
     let name = |number: usize| format!("name-{number:05}");
     for number in 0..NAMES {
-        File::create(dir.join(name(number))).unwrap();
+        File::create(ufs.join("d").join(name(number))).unwrap();
     }
+    let local = LocalBuilder::at(dir.path()).ufs(tools::text(&ufs)).start();
+    let dir = local.mount().join("d");
     let mut listing = Listing::open(&dir);
-    let mut seen: Vec<String> = (0..NAMES / 3)
-        .filter_map(|_| listing.next())
-        .map(|(name, _)| name)
-        .collect();
-    let (_, middle) = listing.next().map(|(name, at)| (seen.push(name), at)).unwrap();
-    // Every tenth goes, some come: before and behind the position.
-    let gone: BTreeSet<String> = (0..NAMES).step_by(10).map(name).collect();
+    let mut seen: Vec<(String, i64)> = (0..NAMES / 3).filter_map(|_| listing.next()).collect();
+    // Some go, some come: before and behind the position.
+    let gone: BTreeSet<String> = (0..NAMES).step_by(60).map(name).collect();
+    let came: BTreeSet<String> = (0..150).map(|number| format!("{}-new", name(number * 58))).collect();
     gone.iter()
         .for_each(|name| std::fs::remove_file(dir.join(name)).unwrap());
-    for number in 0..200 {
-        File::create(dir.join(format!("name-{:05}-new", number * 12))).unwrap();
-    }
-    while let Some((name, _)) = listing.next() {
-        seen.push(name);
-    }
-    let stayed: Vec<&String> = seen
-        .iter()
-        .filter(|name| !gone.contains(*name) && !name.ends_with("-new") && !name.starts_with('.'))
-        .collect();
+    came.iter().for_each(|name| make_empty(&dir.join(name)));
+    seen.extend(std::iter::from_fn(|| listing.next()));
+    let stays = |name: &str| name.starts_with("name-") && !gone.contains(name) && !came.contains(name);
+    let stayed: Vec<&String> = seen.iter().map(|(name, _)| name).filter(|name| stays(name)).collect();
     let unique: BTreeSet<&&String> = stayed.iter().collect();
     assert_eq!(stayed.len(), unique.len(), "a name was shown twice");
     assert_eq!(
@@ -150,26 +144,39 @@ fn directory_positions_hold_while_the_directory_changes() {
         NAMES - gone.len(),
         "a name that was there all the time was not shown"
     );
-    // Back to a position: what follows is what followed.
-    listing.seek(middle);
-    let mut again = Vec::new();
-    while let Some((name, _)) = listing.next() {
-        again.push(name);
+    // Back to positions all over the directory: what follows is what followed.
+    for at in (5..seen.len() - 100).step_by(1_709) {
+        listing.seek(seen[at].1);
+        let again: Vec<String> = std::iter::from_fn(|| listing.next())
+            .map(|(name, _)| name)
+            .filter(|name| stays(name))
+            .take(50)
+            .collect();
+        let before: Vec<&String> = seen[at + 1..]
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| stays(name))
+            .collect();
+        assert!(
+            again.iter().eq(before.into_iter().take(50)),
+            "after position {at} follow {again:?}"
+        );
     }
-    let start = seen
-        .iter()
-        .position(|name| *name == again[0] || gone.contains(&again[0]));
-    assert!(start.is_some(), "{:?} was not there before", again[0]);
-    let before: BTreeSet<&String> = seen[..=NAMES / 3].iter().collect();
-    assert!(!again.iter().any(|name| before.contains(name)), "a position went back");
     // From the start: as it is now.
     listing.rewind();
-    let mut now = BTreeSet::new();
-    while let Some((name, _)) = listing.next() {
-        now.insert(name);
-    }
-    assert_eq!(now.iter().filter(|name| name.ends_with("-new")).count(), 200);
-    assert!(gone.iter().all(|name| !now.contains(name)));
+    let now: BTreeSet<String> = std::iter::from_fn(|| listing.next()).map(|(name, _)| name).collect();
+    assert!(
+        came.is_subset(&now),
+        "{:?} came and are not shown",
+        came.difference(&now)
+    );
+    assert!(now.is_disjoint(&gone), "{:?} are gone", now.intersection(&gone));
+}
+
+/// A FIFO: what costs one change.
+fn make_empty(path: &Path) {
+    // SAFETY: the path is NUL-terminated.
+    assert_eq!(errno(unsafe { libc::mkfifo(c(path).as_ptr(), 0o644) }), 0);
 }
 
 /// A directory stream of the C library.
@@ -351,7 +358,11 @@ fn what_has_no_name_any_more_can_be_looked_at() {
         // By O_PATH, so that nobody is told of an open.
         let open = |name: &str| {
             let flags = libc::O_PATH | libc::O_NOFOLLOW;
-            File::options().read(true).custom_flags(flags).open(here.join(name)).unwrap()
+            File::options()
+                .read(true)
+                .custom_flags(flags)
+                .open(here.join(name))
+                .unwrap()
         };
         let held = ["fifo", "link", "dir", "replaced", "file"].map(|name| (name, open(name)));
         let before = held.each_ref().map(|(_, file)| file.metadata().unwrap());

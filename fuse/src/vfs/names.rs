@@ -23,7 +23,8 @@ pub struct Changes {
     pub mtime_ns: Option<i64>,
     /// The times are "now": write permission is enough.
     pub times_now: bool,
-    /// Take away what lets a program act as somebody else: the caller has written to it.
+    /// Take away what lets a program act as somebody else, and move ctime: the caller has written to it, or given it to whom it
+    /// belongs already, which the kernel does not tell apart.
     pub kill_priv: bool,
 }
 
@@ -84,7 +85,7 @@ impl Vfs {
         if let Some(mtime_ns) = changes.mtime_ns {
             self.set_open_mtime(inode, mtime_ns).await?;
         }
-        if changes.size.is_some() || changes.kill_priv {
+        if changes.size.is_some() {
             self.kill_privileges(caller, inode).await?;
         }
         let has_attributes = changes.mode.is_some()
@@ -93,6 +94,16 @@ impl Vfs {
             || changes.atime_ns.is_some()
             || changes.mtime_ns.is_some();
         let mut attr = None;
+        if changes.kill_priv {
+            let op = SetAttr {
+                inode,
+                kill_priv: true,
+                ..Default::default()
+            };
+            self.extras.lock().forget(Some(inode));
+            // Not in the caller's name: who has the file open may write to it, whatever its mode is now.
+            attr = Some(self.make(&self.own_caller(), Op::SetAttr(op)).await?);
+        }
         if has_attributes {
             let op = SetAttr {
                 inode,

@@ -4,11 +4,12 @@
 //! all opens pass through to one local file, or all go through the daemon. The first open decides, later ones follow until
 //! the last is closed.
 
+use super::commit::open_stat;
 use super::{NewNode, Vfs};
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::{Close, Create, Empty, Op, Open, Opened, ReadSource, Tmpfile, WriteLease};
 use alluxio_proto::types::{Attr, Caller, WriteType};
-use alluxio_proto::worker::{OpenRead, OpenWrite, OpenedFile, WorkerReplyBody, WorkerRequest};
+use alluxio_proto::worker::{OpenRead, OpenWrite, OpenedFile, StatOpen, WorkerReplyBody, WorkerRequest};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi, WorkerResponse};
 use bytes::Bytes;
 use std::any::Any;
@@ -125,6 +126,8 @@ pub(super) struct OpenState {
     /// The version is being written by another mount: its home serves reads of it.
     pub foreign_lease: Option<WriteLease>,
     pub write: Option<WriteState>,
+    /// Another mount has written what is committed, so that what the kernel has cached is not true.
+    pub pages_are_old: bool,
     /// Grows when the data becomes another file's: what was read before must not be continued.
     pub epoch: u64,
 }
@@ -180,6 +183,20 @@ pub enum DataPath {
         /// Nothing may be cached: another host writes the file.
         direct: bool,
     },
+}
+
+impl DataPath {
+    /// Where bytes land that are appended through the daemon, only the home knows: other mounts append too. The kernel must not
+    /// keep them where it thinks that they are.
+    fn for_appending(self, appends: bool) -> DataPath {
+        match self {
+            DataPath::Daemon { keep_cache, direct } => DataPath::Daemon {
+                keep_cache,
+                direct: direct || appends,
+            },
+            local @ DataPath::Local(_) => local,
+        }
+    }
 }
 
 /// An open file.
@@ -327,11 +344,13 @@ impl Vfs {
         if let Some(write) = state.write.as_mut().filter(|_| writable) {
             write.writers += 1;
         }
+        let append = flags & libc::O_APPEND != 0;
+        let data = data.for_appending(writable && append);
         let fh = self.new_handle();
         let handle = Handle {
             inode: Arc::clone(open),
             writable,
-            append: flags & libc::O_APPEND != 0,
+            append,
             stream: fh,
             epoch: state.epoch,
             length: state.source.length,
@@ -368,7 +387,7 @@ impl Vfs {
 
     async fn read_path(&self, open: &Arc<OpenInode>, state: &mut OpenState, opened: Opened) -> FsResult<DataPath> {
         if state.write.is_some() {
-            return Ok(self.shared_path(state, true));
+            return self.writers_path(open.id, state).await;
         }
         if let Some(lease) = opened.write {
             // Read through its home, uncached. Joining by its local file would make this mount a writer that nobody closes.
@@ -407,6 +426,22 @@ impl Vfs {
             state.epoch += 1;
         }
         state.source = source;
+        Ok(self.shared_path(state, keep_cache))
+    }
+
+    /// The way of one more open of a file that this mount writes. What the kernel has cached of it is true only if no other
+    /// mount has committed it meanwhile, which the home knows.
+    async fn writers_path(&self, inode: u64, state: &mut OpenState) -> FsResult<DataPath> {
+        let alone = match &state.write {
+            Some(write) if state.local.is_none() => {
+                let version = write.version;
+                let stat = StatOpen { inode, version };
+                open_stat(write, stat.into()).await?.version == version
+            }
+            _ => true,
+        };
+        // Whoever opens without keeping has the kernel forget.
+        let keep_cache = alone && !std::mem::take(&mut state.pages_are_old);
         Ok(self.shared_path(state, keep_cache))
     }
 
@@ -485,7 +520,7 @@ impl Vfs {
                 write.home.call(request.into(), Bytes::new()).await?;
                 write.dirty = true;
             }
-            return Ok(self.shared_path(state, true));
+            return self.writers_path(open.id, state).await;
         }
         let request = Open {
             inode: open.id,
@@ -597,7 +632,9 @@ impl Vfs {
                 write.dirty = write.committed.is_none();
             }
         }
-        Ok(self.shared_path(&state, false))
+        Ok(self
+            .shared_path(&state, false)
+            .for_appending(handle.writable && handle.append))
     }
 
     /// Tells the master of a close. Failing is not the closer's concern: the session's end closes everything.
@@ -639,7 +676,7 @@ impl OpenInode {
             live.overlay(attr, stamp, ctime_ns);
             return Ok(());
         }
-        let request = alluxio_proto::worker::StatOpen {
+        let request = StatOpen {
             inode: self.id,
             version: live.version,
         };

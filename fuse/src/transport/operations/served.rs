@@ -565,7 +565,7 @@ fn told(operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
 }
 
 /// Whether a setattr changes nothing: so the kernel tells that it wrote to a local file by itself which has setuid, setgid or
-/// capabilities.
+/// capabilities, and of a chown to nobody else.
 fn is_nothing(set: &SetAttributes) -> bool {
     let times = set.atime.is_some() || set.mtime.is_some() || set.ctime_ns.is_some();
     set.mode.is_none() && set.uid.is_none() && set.gid.is_none() && set.size.is_none() && !times

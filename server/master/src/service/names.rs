@@ -4,8 +4,8 @@
 //! look is not the last word on a *retry* of a change that was done already: the retry cache in the state is asked first.
 
 use alluxio_proto::master::{
-    Counted, Create, Delete, DirPage, GetAttr, Link, LinkTarget, Lookup, Mkdir, Mknod, Opened, ReadDir,
-    ReadLink, Removed, Rename, ResolvePath, Rmdir, SetAttr, Symlink, Tmpfile, Unlink,
+    Counted, Create, Delete, DirPage, GetAttr, Link, LinkTarget, Lookup, Mkdir, Mknod, Opened, ReadDir, ReadLink,
+    Removed, Rename, ResolvePath, Rmdir, SetAttr, Symlink, Tmpfile, Unlink,
 };
 use alluxio_proto::types::{Attr, Caller, Entry, FileKind};
 use alluxio_proto::{ErrorKind, FsResult, InodeId, NAME_BYTES_MAX, PATH_BYTES_MAX};
@@ -200,6 +200,11 @@ impl Core {
         let Ok(at) = self.state.ufs_path_of_name(InodeId(parent), name) else {
             return Ok(());
         };
+        // Made step by step it could be longer; then no command and hardly a store could name it.
+        if at.path.len() + 1 >= PATH_BYTES_MAX {
+            let why = format!("a path of {} bytes in its under-storage", at.path.len() + 1);
+            return error(ErrorKind::NameTooLong, why);
+        }
         self.ufs.of(at.mount)?.check_path(&at.path).map_err(Into::into)
     }
 
