@@ -28,6 +28,9 @@ pub struct LocalFile {
     pub kernel: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
+/// `__FMODE_EXEC` of linux/fs.h: the file is opened to be executed. FUSE hands it on among the flags of open(2).
+const FMODE_EXEC: i32 = 0x20;
+
 impl LocalFile {
     fn new(fd: OwnedFd) -> FsResult<Arc<LocalFile>> {
         let (file, writable) = reopen_writable(File::from(fd));
@@ -105,6 +108,12 @@ pub(super) struct WriteState {
     pub writers: u32,
     /// As of the last commit, or of the opening of a file that keeps its content; `None`: never committed.
     pub committed: Option<Stamp>,
+    /// What it looked like when it was opened.
+    pub opened: Stamp,
+    /// Of a file that was made by this opening and never committed: what it looked like then.
+    pub fresh: Option<Stamp>,
+    /// Its home knows that it was closed while it was as `fresh` says.
+    pub closed_empty: bool,
     /// As of the last fsync.
     pub durable: Option<Stamp>,
     /// Something was written through the daemon since the last commit.
@@ -138,7 +147,7 @@ pub(super) struct Live {
     pub local: Option<Arc<LocalFile>>,
     pub home: Arc<dyn WorkerApi>,
     pub version: u64,
-    /// As [`WriteState::committed`].
+    /// As [`WriteState::committed`], or [`WriteState::fresh`]: the master's attributes are right.
     pub committed: Option<Stamp>,
 }
 
@@ -164,6 +173,8 @@ pub(super) struct Handle {
     pub inode: Arc<OpenInode>,
     pub writable: bool,
     pub append: bool,
+    /// A program runs from it.
+    pub executes: bool,
     /// Identifies the sequence of reads, for read-ahead.
     pub stream: u64,
     pub epoch: u64,
@@ -223,6 +234,7 @@ impl Vfs {
             ));
         }
         if flags & libc::O_TRUNC != 0 {
+            self.check_not_executed(inode)?;
             self.kill_privileges(caller, inode).await?;
         }
         let open = self.open_inode(inode);
@@ -290,15 +302,18 @@ impl Vfs {
 
     /// Opens what was just made.
     async fn created(&self, seen: u64, opened: Opened, flags: i32) -> FsResult<(Attr, OpenedHandle)> {
-        let mut attr = opened.attr.clone().ok_or_else(|| incomplete("Create"))?;
+        let attr = opened.attr.clone().ok_or_else(|| incomplete("Create"))?;
         self.remember(seen, &attr);
         let open = self.open_inode(attr.inode);
         let mut state = open.state.lock().await;
         match self.adopt_lease(&open, &mut state, opened, true).await {
             Ok(data) => {
-                // What a later fstat says, from the first answer on. Without it the file is created all the same.
-                if let Err(error) = open.patch(&mut attr).await {
-                    tracing::debug!(%error, inode = attr.inode, "ask the home for times of a new file");
+                if let Some(write) = &mut state.write {
+                    write.fresh = Some(write.opened);
+                    // Until something is written its times are those that the master gave it.
+                    if let Some(live) = open.live.lock().as_mut() {
+                        live.committed = write.fresh;
+                    }
                 }
                 Ok((attr, self.add_handle(&open, &mut state, true, flags, data)))
             }
@@ -306,6 +321,22 @@ impl Vfs {
                 self.forget_if_unused(&open, &state);
                 Err(error)
             }
+        }
+    }
+
+    /// The kernel refuses to open a running program for writing before it asks us, but O_TRUNC of an opening for reading it
+    /// refuses when we have done it already.
+    fn check_not_executed(&self, inode: u64) -> FsResult<()> {
+        let handles = self.handles.lock();
+        match handles
+            .values()
+            .any(|handle| handle.executes && handle.inode.id == inode)
+        {
+            true => Err(FsError::new(
+                ErrorKind::TextBusy,
+                format!("truncate inode {inode}: a program is running from it"),
+            )),
+            false => Ok(()),
         }
     }
 
@@ -351,6 +382,7 @@ impl Vfs {
             inode: Arc::clone(open),
             writable,
             append,
+            executes: flags & FMODE_EXEC != 0,
             stream: fh,
             epoch: state.epoch,
             length: state.source.length,
@@ -593,12 +625,12 @@ impl Vfs {
             (None, _) => {}
         }
         state.foreign_lease = None;
-        // Content that was there before and is kept needs no commit until it changes.
-        let committed = match (&state.local, truncate) {
-            (_, true) => None,
-            (Some(file), false) => Some(file.stamp()?),
-            (None, false) => Some(Stamp { length, mtime_ns }),
+        let as_opened = match &state.local {
+            Some(file) => file.stamp()?,
+            None => Stamp { length, mtime_ns },
         };
+        // Content that was there before and is kept needs no commit until it changes.
+        let committed = (!truncate).then_some(as_opened);
         *open.live.lock() = Some(Live {
             local: state.local.clone(),
             home: Arc::clone(&home),
@@ -612,6 +644,9 @@ impl Vfs {
             write_type,
             writers: 0,
             committed,
+            opened: as_opened,
+            fresh: None,
+            closed_empty: false,
             durable: None,
             dirty: false,
         });

@@ -213,7 +213,10 @@ impl Core {
         if op.write_type != alluxio_proto::types::WriteType::MustCache as i32 {
             self.check_storable(op.parent, &op.name)?;
         }
-        let home = if op.open { self.home_for(ctx)? } else { 0 };
+        let (home, home_boot) = match op.open {
+            true => self.home_for(ctx)?,
+            false => Default::default(),
+        };
         let created = self
             .propose(
                 ctx,
@@ -230,7 +233,8 @@ impl Core {
                     } else {
                         op.block_bytes
                     },
-                    home_worker: home,
+                    home_worker: home.get(),
+                    home_boot,
                 },
             )
             .await?;
@@ -331,7 +335,7 @@ impl Core {
             } else {
                 op.block_bytes
             },
-            home_worker: self.home_for(ctx)?,
+            home_worker: self.home_for(ctx)?.0.get(),
             never_linked: op.never_linked,
         };
         let made = self.propose(ctx, body).await?;

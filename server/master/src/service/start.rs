@@ -254,7 +254,7 @@ impl Core {
     /// Takes up what the last master left, then serves.
     async fn take_up(self: &Arc<Self>, options: &MasterOptions) -> FsResult<()> {
         for record in self.state.workers()? {
-            self.workers.insert(&record, Vec::new(), false);
+            self.workers.insert(&record, Vec::new(), 0, false);
         }
         // What follows from commands follows at once from here on; all before is read from the state.
         self.effects.on.store(true, Ordering::Release);

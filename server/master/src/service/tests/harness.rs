@@ -428,6 +428,7 @@ impl FakeWorker {
             }],
             version: "test".into(),
             cluster_id: String::new(),
+            boot: 0,
         };
         let registered: Registered = ask(&api, Op::RegisterWorker(register)).await.unwrap();
         let (hold, dropped) = (Arc::new(tokio::sync::RwLock::new(())), Arc::new(Mutex::new(Vec::new())));
@@ -515,7 +516,7 @@ impl Working {
             worker_id: self.id,
             inode: task.inode,
             version: task.version,
-            found: content.is_some() && !task.discard,
+            found: content.is_some() && !task.fresh,
             length: content.map_or(0, |content| content.len() as u64),
             mtime_ns: 2_000_000_000,
             ..Default::default()

@@ -294,6 +294,14 @@ fn an_abandoned_file_keeps_names_that_it_was_given() {
     let two = id_of(run(&state, as_user("ann", id, 2, create(1, "two", true))).unwrap());
     run(&state, as_user("ann", id, 3, link(two, 1, "too"))).unwrap();
     run(&state, Command::system(9, EndSession { id })).unwrap();
+    for inode in [one, two] {
+        let nothing = Recovered {
+            inode,
+            version: 1,
+            ..Default::default()
+        };
+        run(&state, Command::system(10, nothing)).unwrap();
+    }
     assert!(state.inode(one.into()).is_err());
     let kept = state.inode(two.into()).unwrap();
     assert_eq!((kept.nlink, kept.size, kept.open.is_none()), (2, 0, true));
