@@ -17,6 +17,7 @@ mod linger;
 mod locks;
 mod names;
 mod open;
+mod pages;
 mod removed;
 mod session;
 mod xattrs;

@@ -4,7 +4,6 @@
 //! all opens pass through to one local file, or all go through the daemon. The first open decides, later ones follow until
 //! the last is closed.
 
-use super::commit::open_stat;
 use super::{NewNode, Vfs};
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::{Close, Create, Empty, Op, Open, Opened, ReadSource, Tmpfile, WriteLease};
@@ -194,20 +193,6 @@ pub enum DataPath {
         /// Nothing may be cached: another host writes the file.
         direct: bool,
     },
-}
-
-impl DataPath {
-    /// Where bytes land that are appended through the daemon, only the home knows: other mounts append too. The kernel must not
-    /// keep them where it thinks that they are.
-    fn for_appending(self, appends: bool) -> DataPath {
-        match self {
-            DataPath::Daemon { keep_cache, direct } => DataPath::Daemon {
-                keep_cache,
-                direct: direct || appends,
-            },
-            local @ DataPath::Local(_) => local,
-        }
-    }
 }
 
 /// An open file.
@@ -461,24 +446,8 @@ impl Vfs {
         Ok(self.shared_path(state, keep_cache))
     }
 
-    /// The way of one more open of a file that this mount writes. What the kernel has cached of it is true only if no other
-    /// mount has committed it meanwhile, which the home knows.
-    async fn writers_path(&self, inode: u64, state: &mut OpenState) -> FsResult<DataPath> {
-        let alone = match &state.write {
-            Some(write) if state.local.is_none() => {
-                let version = write.version;
-                let stat = StatOpen { inode, version };
-                open_stat(write, stat.into()).await?.version == version
-            }
-            _ => true,
-        };
-        // Whoever opens without keeping has the kernel forget.
-        let keep_cache = alone && !std::mem::take(&mut state.pages_are_old);
-        Ok(self.shared_path(state, keep_cache))
-    }
-
     /// The way that the inode's opens share.
-    fn shared_path(&self, state: &OpenState, keep_cache: bool) -> DataPath {
+    pub(super) fn shared_path(&self, state: &OpenState, keep_cache: bool) -> DataPath {
         match &state.local {
             Some(file) => DataPath::Local(Arc::clone(file)),
             None => {
