@@ -508,6 +508,13 @@ fn inotify_on_the_same_mount() {
     alluxio_tests::process::sh(&format!("cd {}; mv a b; rm b", local.mount().display()), SHORT).ok();
     let (mut seen, mut buffer, start) = (0, [0u8; 4_096], Instant::now());
     while seen != wanted && start.elapsed() < SHORT {
+        let mut ready = libc::pollfd {
+            fd: events.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: it is one structure, which outlives the call.
+        unsafe { libc::poll(&raw mut ready, 1, 1_000) };
         let n = events.read(&mut buffer).unwrap_or(0);
         let mut at = 0;
         while at + 16 <= n {
