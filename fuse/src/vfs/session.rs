@@ -272,7 +272,7 @@ fn invalidate(changes: &std::sync::mpsc::Receiver<Stale>, kernel: &impl KernelCa
             WatchEvent::Inode(changed) => kernel.inode(changed.inode, changed.data),
             WatchEvent::Entry(changed) => {
                 if let Some(attr) = changed.removed.filter(|attr| kernel.knows(attr.inode)) {
-                    removed.keep(attr);
+                    removed.keep(*attr);
                 }
                 kernel.entry(changed.parent, &changed.name, changed.child);
             }

@@ -27,8 +27,8 @@ pub struct EntryChanged {
     #[prost(uint64, tag = "3")]
     pub child: u64,
     /// What `child` was, for those who still have it open.
-    #[prost(message, optional, tag = "4")]
-    pub removed: Option<crate::types::Attr>,
+    #[prost(message, optional, boxed, tag = "4")]
+    pub removed: Option<Box<crate::types::Attr>>,
 }
 
 /// One change that a client's caches must follow.

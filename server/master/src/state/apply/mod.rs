@@ -257,7 +257,7 @@ impl<'w, 'a> Work<'w, 'a> {
             parent: parent.get(),
             name: name.clone(),
             child: removed.map_or(0, |inode| inode.id),
-            removed: removed.map(Inode::to_attr),
+            removed: removed.map(|inode| Box::new(inode.to_attr())),
         };
         self.events.push(WatchEvent::Entry(event));
     }
