@@ -347,9 +347,11 @@ fn what_has_no_name_any_more_can_be_looked_at() {
         for name in ["fifo", "link", "dir", "replaced", "file", "over"] {
             let path = c(&here.join(name));
             let made = match name {
-                // SAFETY of all calls: paths are NUL-terminated and outlive them.
+                // SAFETY: the path is NUL-terminated.
                 "fifo" => unsafe { libc::mkfifo(path.as_ptr(), 0o640) },
+                // SAFETY: both paths are NUL-terminated.
                 "link" => unsafe { libc::symlink(c"target".as_ptr(), path.as_ptr()) },
+                // SAFETY: the path is NUL-terminated.
                 "dir" | "replaced" | "over" => unsafe { libc::mkdir(path.as_ptr(), 0o750) },
                 _ => std::fs::write(here.join(name), "x").map_or(-1, |()| 0),
             };
