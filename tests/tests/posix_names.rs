@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends there")]
 #![allow(clippy::disallowed_methods, reason = "the system call is what is tested")]
 
+use alluxio_tests::cluster::on_dev;
 use alluxio_tests::process::{Output, run};
 use alluxio_tests::{Local, LocalBuilder, tools, wait};
 use std::ffi::CString;
@@ -428,8 +429,7 @@ fn a_file_without_a_name_gets_one_where_the_transport_can() {
     let file = match made {
         Ok(file) => file,
         Err(error) => {
-            let on_dev = std::env::var("ALLUXIO_TEST_TRANSPORT").is_ok_and(|transport| transport == "dev");
-            assert_eq!((error.raw_os_error(), on_dev), (Some(libc::EOPNOTSUPP), false));
+            assert_eq!((error.raw_os_error(), on_dev()), (Some(libc::EOPNOTSUPP), false));
             return;
         }
     };

@@ -89,7 +89,11 @@ impl Vfs {
             if state.write.is_none() {
                 state.local = None;
             }
-            self.closed.lock().put(open.id, state.source.version);
+            let mut closed = self.closed.lock();
+            match state.pages_are_old {
+                true => drop(closed.pop(&open.id)),
+                false => drop(closed.put(open.id, state.source.version)),
+            }
         }
         self.forget_if_unused(&open, &state);
     }
@@ -170,6 +174,7 @@ impl Vfs {
                     }
                     write.version = now;
                     write.dirty = true;
+                    state.pages_are_old = true;
                     if let Some(live) = open.live.lock().as_mut() {
                         live.version = now;
                     }

@@ -67,6 +67,12 @@ impl Vfs {
                         self.adopt_change(&handle, source.version).await?;
                         continue;
                     }
+                    if let Err(error) = &result
+                        && (error.is_retryable() || error.kind == ErrorKind::DataLost)
+                    {
+                        // For the next try, which is the caller's: perhaps somebody else has it by now.
+                        self.look_again(&handle, &source).await?;
+                    }
                     result
                 }
             };
@@ -164,6 +170,20 @@ impl Vfs {
             }
         }
         Err(last)
+    }
+
+    /// Nobody could serve what is open: asks the master who has it now, or what has become of it.
+    async fn look_again(&self, handle: &Handle, source: &ReadSource) -> FsResult<()> {
+        let mut state = handle.inode.state.lock().await;
+        // Somebody else has looked, or writes it.
+        if state.source != *source || state.write.is_some() {
+            return Ok(());
+        }
+        self.refresh_source(handle.inode.id, &mut state).await?;
+        if state.foreign_lease.is_none() && state.source.version != source.version {
+            state.epoch += 1;
+        }
+        Ok(())
     }
 
     /// Tells the master that the object of `version` is another one now, and hears which.
