@@ -136,7 +136,9 @@ fn what_was_synced_survives_without_close() {
 #[test]
 fn empty_files_that_were_closed_survive_a_kill() {
     let dir = tools::scratch("empty-");
-    let mut local = LocalBuilder::at(dir.path()).start();
+    let ufs = dir.path().join("store");
+    std::fs::create_dir(&ufs).unwrap();
+    let mut local = LocalBuilder::at(dir.path()).ufs(tools::text(&ufs)).start();
     let (mount, log) = (local.mount(), dir.path().join("closed"));
     let code = format!(
         "import time\nlog = open('{}', 'w', buffering=1)\nheld = open('{}', 'wb')\nfor n in range(100000):\n    open('{}/%d' % n, 'wb').close()\n    log.write('%d\\n' % n)\n",
@@ -156,7 +158,6 @@ fn empty_files_that_were_closed_survive_a_kill() {
     wait::until("what was not closed is gone", Duration::from_secs(30), || {
         !mount.join("never closed").exists()
     });
-    let ufs = local.ufs_dir();
     let persisted = local.alluxio(&["fs", "persist", "/"]);
     assert_eq!(persisted.code, 0, "{}\n{}", persisted.stderr, local.log());
     for name in closed().lines() {
