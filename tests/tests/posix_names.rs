@@ -486,3 +486,26 @@ fn a_running_program_is_not_truncated() {
             .is_ok()
     });
 }
+
+/// As `tail -f` of a log that is still empty.
+#[test]
+fn a_reader_of_an_empty_new_file_does_not_stop_a_writer() {
+    use std::io::{Read, Write};
+    let mount = Mount::start();
+    let log = mount.local.mount().join("log");
+    let writer = fs::File::create(&log).unwrap();
+    let mut reader = fs::File::open(&log).unwrap();
+    drop(writer);
+    let persisted = mount.local.alluxio(&["fs", "persist", "/log"]);
+    assert_eq!(persisted.code, 0, "{}", persisted.stderr);
+    for line in ["one\n", "two\n"] {
+        let mut writer = fs::File::options().append(true).open(&log).unwrap();
+        writer.write_all(line.as_bytes()).unwrap();
+        drop(writer);
+        let mut read = String::new();
+        wait::until("the reader sees it", SHORT, || {
+            reader.read_to_string(&mut read).unwrap();
+            read == line
+        });
+    }
+}

@@ -104,7 +104,8 @@ impl Vfs {
         *open.live.lock() = None;
         // Readers that have it open read on.
         state.source_is_old = state.opens > 0;
-        if write.closed_empty && self.finish_empty(open.id, &write).await {
+        // Who still reads it has its local file.
+        if write.closed_empty && state.opens == 0 && self.finish_empty(open.id, &write).await {
             return;
         }
         let seal = Seal {
