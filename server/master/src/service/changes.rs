@@ -76,10 +76,6 @@ impl Core {
         }
         match self.state.blocked_by(id) {
             Ok(Some(blocker)) => {
-                // Who waits for this one waits for that one, too.
-                if self.queue.is_expedited(id) {
-                    self.queue.expedite([blocker]);
-                }
                 self.queue.again_after(id, blocker);
                 return Ok(());
             }
