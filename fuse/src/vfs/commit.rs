@@ -89,7 +89,11 @@ impl Vfs {
             if state.write.is_none() {
                 state.local = None;
             }
-            self.closed.lock().put(open.id, state.source.version);
+            let mut closed = self.closed.lock();
+            match state.pages_are_old {
+                true => drop(closed.pop(&open.id)),
+                false => drop(closed.put(open.id, state.source.version)),
+            }
         }
         self.forget_if_unused(&open, &state);
     }
@@ -100,7 +104,8 @@ impl Vfs {
         *open.live.lock() = None;
         // Readers that have it open read on.
         state.source_is_old = state.opens > 0;
-        if write.closed_empty && self.finish_empty(open.id, &write).await {
+        // Who still reads it has its local file.
+        if write.closed_empty && state.opens == 0 && self.finish_empty(open.id, &write).await {
             return;
         }
         let seal = Seal {
@@ -170,6 +175,7 @@ impl Vfs {
                     }
                     write.version = now;
                     write.dirty = true;
+                    state.pages_are_old = true;
                     if let Some(live) = open.live.lock().as_mut() {
                         live.version = now;
                     }

@@ -74,7 +74,8 @@ impl Vfs {
                     if let Err(error) = &result
                         && is_nowhere(error)
                     {
-                        self.ask_again(&handle, &source).await?;
+                        // For the next try, which is the caller's: perhaps somebody else has it by now.
+                        self.look_again(&handle, &source).await?;
                     }
                     result
                 }
@@ -185,6 +186,20 @@ impl Vfs {
         Err(last)
     }
 
+    /// Nobody could serve what is open: asks the master who has it now, or what has become of it.
+    async fn look_again(&self, handle: &Handle, source: &ReadSource) -> FsResult<()> {
+        let mut state = handle.inode.state.lock().await;
+        // Somebody else has looked, or writes it.
+        if state.source != *source || state.write.is_some() {
+            return Ok(());
+        }
+        self.refresh_source(handle.inode.id, &mut state).await?;
+        if state.foreign_lease.is_none() && state.source.version != source.version {
+            state.epoch += 1;
+        }
+        Ok(())
+    }
+
     /// Tells the master that the object of `version` is another one now, and hears which.
     pub(super) async fn report_change(&self, inode: u64, version: u64) -> FsResult<Opened> {
         let change = Op::UfsChanged(UfsChanged { inode, version });
@@ -206,20 +221,6 @@ impl Vfs {
                 "read inode {inode}: it changed in the under-storage while it was read; read it again from the start"
             );
             return Err(FsError::new(ErrorKind::Stale, why));
-        }
-        Ok(())
-    }
-
-    /// No worker that the master named can serve the read: who holds the version may be known better by now, and the next
-    /// try goes by that.
-    async fn ask_again(&self, handle: &Handle, tried: &ReadSource) -> FsResult<()> {
-        let mut state = handle.inode.state.lock().await;
-        if state.write.is_some() || state.foreign_lease.is_some() || state.source.version != tried.version {
-            return Ok(());
-        }
-        self.refresh_source(handle.inode.id, &mut state).await?;
-        if state.foreign_lease.is_none() && state.source.version != tried.version {
-            state.epoch += 1;
         }
         Ok(())
     }

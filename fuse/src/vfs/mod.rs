@@ -18,7 +18,9 @@ mod linger;
 mod locks;
 mod names;
 mod open;
+mod pages;
 mod ranges;
+mod removed;
 mod session;
 mod xattrs;
 
@@ -92,6 +94,7 @@ pub struct Vfs {
     listed: Mutex<LruCache<u64, dir::DirStamp>>,
     extras: Mutex<xattrs::Extras>,
     accesses: atimes::Accesses,
+    removed: removed::Removed,
     lingering: linger::Lingering,
     next_handle: AtomicU64,
     locks: locks::Locks,
@@ -120,6 +123,7 @@ impl Vfs {
             listed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             extras: Mutex::default(),
             accesses: atimes::Accesses::default(),
+            removed: removed::Removed::default(),
             lingering: linger::Lingering::default(),
             next_handle: AtomicU64::new(1),
             locks: locks::Locks::default(),

@@ -9,7 +9,7 @@ use super::{NewNode, Vfs};
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::{Close, Create, Empty, Op, Open, Opened, ReadSource, Tmpfile, WriteLease};
 use alluxio_proto::types::{Attr, Caller, WorkerAddress, WriteType};
-use alluxio_proto::worker::{OpenRead, OpenWrite, OpenedFile, WorkerReplyBody, WorkerRequest};
+use alluxio_proto::worker::{OpenRead, OpenWrite, OpenedFile, StatOpen, WorkerReplyBody, WorkerRequest};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi, WorkerResponse};
 use bytes::Bytes;
 use std::any::Any;
@@ -148,6 +148,8 @@ pub(super) struct OpenState {
     /// The version is being written by another mount: its home serves reads of it.
     pub foreign_lease: Option<WriteLease>,
     pub write: Option<WriteState>,
+    /// Another mount has written what is committed, so that what the kernel has cached is not true.
+    pub pages_are_old: bool,
     /// Grows when the data becomes another file's: what was read before must not be continued.
     pub epoch: u64,
 }
@@ -380,11 +382,13 @@ impl Vfs {
         if let Some(write) = state.write.as_mut().filter(|_| writable) {
             write.writers += 1;
         }
+        let append = flags & libc::O_APPEND != 0;
+        let data = data.for_appending(writable && append);
         let fh = self.new_handle();
         let handle = Handle {
             inode: Arc::clone(open),
             writable,
-            append: flags & libc::O_APPEND != 0,
+            append,
             noatime: flags & libc::O_NOATIME != 0,
             executes: flags & FMODE_EXEC != 0,
             stream: fh,
@@ -423,7 +427,7 @@ impl Vfs {
 
     async fn read_path(&self, open: &Arc<OpenInode>, state: &mut OpenState, opened: Opened) -> FsResult<DataPath> {
         if state.write.is_some() {
-            return Ok(self.shared_path(state, true));
+            return self.writers_path(open.id, state).await;
         }
         if let Some(lease) = opened.write {
             // Read through its home, uncached. Joining by its local file would make this mount a writer that nobody closes.
@@ -466,7 +470,7 @@ impl Vfs {
     }
 
     /// The way that the inode's opens share.
-    fn shared_path(&self, state: &OpenState, keep_cache: bool) -> DataPath {
+    pub(super) fn shared_path(&self, state: &OpenState, keep_cache: bool) -> DataPath {
         match &state.local {
             Some(file) => DataPath::Local(Arc::clone(file)),
             None => {
@@ -540,7 +544,7 @@ impl Vfs {
                 write.home.call(request.into(), Bytes::new()).await?;
                 write.dirty = true;
             }
-            return Ok(self.shared_path(state, true));
+            return self.writers_path(open.id, state).await;
         }
         let request = Open {
             inode: open.id,
@@ -656,7 +660,9 @@ impl Vfs {
                 write.dirty = write.committed.is_none();
             }
         }
-        Ok(self.shared_path(&state, false))
+        Ok(self
+            .shared_path(&state, false)
+            .for_appending(handle.writable && handle.append))
     }
 
     /// Tells the master of a close. Failing is not the closer's concern: the session's end closes everything.
@@ -697,7 +703,7 @@ impl OpenInode {
             live.overlay(attr, &local.look()?);
             return Ok(());
         }
-        let request = alluxio_proto::worker::StatOpen {
+        let request = StatOpen {
             inode: self.id,
             version: live.version,
         };

@@ -372,7 +372,11 @@ impl Plan {
             // Readers that have the file open see it emptied, as on a local file system.
             return Plan::Relabel;
         }
-        let Some(base) = &lease.base else { return Plan::Replace };
+        let Some(base) = &lease.base else {
+            // Readers may have the empty file open, and go on with it.
+            let is_empty = !header.open && header.length == 0;
+            return if is_empty { Plan::Relabel } else { Plan::Replace };
+        };
         match header.open {
             false if header.version == base.version => Plan::Relabel,
             // Abandoned without a commit. Its base is in the under-storage: what was written is as if never. Otherwise the

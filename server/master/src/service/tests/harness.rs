@@ -312,7 +312,13 @@ impl Client {
 
     pub async fn unlink(&self, parent: u64, name: &str) -> FsResult<Empty> {
         let name = Bytes::copy_from_slice(name.as_bytes());
-        self.ask(Op::Unlink(Unlink { parent, name })).await
+        let tell_removed = false;
+        self.ask(Op::Unlink(Unlink {
+            parent,
+            name,
+            tell_removed,
+        }))
+        .await
     }
 
     pub async fn rename(&self, parent: u64, name: &str, new_parent: u64, new_name: &str) -> FsResult<Empty> {
@@ -321,7 +327,7 @@ impl Client {
             name: Bytes::copy_from_slice(name.as_bytes()),
             new_parent,
             new_name: Bytes::copy_from_slice(new_name.as_bytes()),
-            flags: 0,
+            ..Default::default()
         }))
         .await
     }

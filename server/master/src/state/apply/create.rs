@@ -183,7 +183,7 @@ impl Work<'_, '_> {
         parent.nlink += u32::from(inode.is_dir());
         parent.mtime_ns = self.now_ns;
         parent.ctime_ns = self.now_ns;
-        self.entry_changed(parent.inode_id(), name, 0);
+        self.entry_changed(parent.inode_id(), name, None);
         self.inode_changed(parent.id, false);
     }
 

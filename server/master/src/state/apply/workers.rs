@@ -46,6 +46,11 @@ impl Work<'_, '_> {
                 self.free(file.inode, file.version, c.worker_id);
                 continue;
             }
+            // That it has the open version open is no news, and must not hide that it holds the committed one.
+            let held = |at: &CachedAt| at.worker == c.worker_id && at.version == inode.version;
+            if file.version > inode.version && file.bytes > 0 && inode.locations.iter().any(held) {
+                continue;
+            }
             let mut inode = (*inode).clone();
             // That an older version is gone, which a worker also says when it opens that for writing, is no news of what was
             // committed since: such a report may be slower than the commit.

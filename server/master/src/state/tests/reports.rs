@@ -15,7 +15,11 @@ fn a_report_that_is_slower_than_a_commit_takes_nothing_from_it() {
         home_worker: worker,
         ..create(1, "f", true)
     };
-    let file = run(&state, as_user("ann", session, 1, new)).unwrap().attr.unwrap().inode;
+    let file = run(&state, as_user("ann", session, 1, new))
+        .unwrap()
+        .attr
+        .unwrap()
+        .inode;
     let inode = || state.inode(file.into()).unwrap();
     let first = inode().open.as_ref().unwrap().version;
     for (version, keep_open) in [(first, true), (first + 1, false)] {
