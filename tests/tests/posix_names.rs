@@ -550,7 +550,18 @@ fn a_reader_of_an_empty_new_file_does_not_stop_a_writer() {
     let log = mount.local.mount().join("log");
     let writer = fs::File::create(&log).unwrap();
     let mut reader = fs::File::open(&log).unwrap();
+    let made = writer.metadata().unwrap();
     drop(writer);
+    wait::until("its close is complete", SHORT, || {
+        let said = mount.local.alluxio(&["fs", "persist", "/log"]);
+        said.code == 0 && mount.ufs.join("log").exists()
+    });
+    let closed = fs::metadata(&log).unwrap();
+    assert_eq!(
+        (closed.mtime(), closed.mtime_nsec(), closed.ctime_nsec()),
+        (made.mtime(), made.mtime_nsec(), made.ctime_nsec()),
+        "nothing was written, so its times stay"
+    );
     let persisted = mount.local.alluxio(&["fs", "persist", "/log"]);
     assert_eq!(persisted.code, 0, "{}", persisted.stderr);
     for line in ["one\n", "two\n"] {

@@ -125,6 +125,8 @@ pub(super) struct WriteState {
     pub opened: Stamp,
     /// Of a file that was made by this opening and never committed: what it looked like then.
     pub fresh: Option<Stamp>,
+    /// The master's mtime of a fresh file, which stays as long as nothing is written.
+    pub created_ns: i64,
     /// Its home knows that it was closed while it was as `fresh` says.
     pub closed_empty: bool,
     /// As of the last fsync.
@@ -317,6 +319,7 @@ impl Vfs {
             Ok(data) => {
                 if let Some(write) = &mut state.write {
                     write.fresh = Some(write.opened);
+                    write.created_ns = attr.mtime_ns;
                     // Until something is written its times are those that the master gave it.
                     if let Some(live) = open.live.lock().as_mut() {
                         live.committed = write.fresh;
@@ -639,6 +642,7 @@ impl Vfs {
             committed,
             opened: as_opened,
             fresh: None,
+            created_ns: 0,
             closed_empty: false,
             durable: None,
             dirty: false,
