@@ -446,11 +446,11 @@ impl Vfs {
             return Ok(self.shared_path(state, true));
         }
         let keep_cache = self.closed.lock().get(&open.id) == Some(&source.version);
-        // An empty file is not worth a descriptor, unless the inode's other opens have one.
-        let worth = source.length > 0 || state.local.is_some();
-        let local = match worth {
-            true => self.complete_local_file(open.id, &source).await?,
-            false => None,
+        let local = match (&state.local, source.length) {
+            (Some(file), 0) if state.opens > 0 && file.stamp()?.length == 0 => Some(Arc::clone(file)),
+            // An empty file is not worth a descriptor, and workers do not keep it.
+            (None, 0) => None,
+            _ => self.complete_local_file(open.id, &source).await?,
         };
         let is_same = same_file(state.local.as_ref(), local.as_ref())?;
         match (&state.local, local) {
