@@ -143,8 +143,11 @@ impl Vfs {
             release,
             closed_empty,
         };
+        if write.durable.is_some() {
+            return false;
+        }
         let still = open_stat(write, seal(false, true).into()).await;
-        if write.durable.is_some() || !still.is_ok_and(|stat| !stat.changed) {
+        if !still.is_ok_and(|stat| !stat.changed) {
             return false;
         }
         let close = Op::Close(Close {
