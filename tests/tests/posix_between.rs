@@ -4,9 +4,11 @@
 use alluxio_tests::LocalBuilder;
 use alluxio_tests::cluster::Mount;
 use alluxio_tests::modes::Mode;
+use alluxio_tests::separate::Separate;
 use alluxio_tests::{tools, tree};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::time::{Duration, Instant};
 
 /// What was closed on one mount is what open on the other reads, at once and always.
 #[test]
@@ -70,6 +72,38 @@ fn a_mount_that_closes_leaves_the_other_writer_alone() {
                     assert_eq!(found, b"aaaabbbbccccdddd", "{} {name}", mode.name());
                 }
             }
+        }
+    }
+}
+
+/// Without the stream of changes the kernel believes what it knows for a second at most: also what it was told to believe for
+/// an hour before the stream broke.
+#[test]
+fn caches_age_while_the_watch_stream_is_broken() {
+    const SEEN_WITHIN: Duration = Duration::from_secs(5);
+    let mut cluster = Separate::start(&[]);
+    let (a, b) = (cluster.mount("a"), cluster.mount("b"));
+    let (ours, theirs) = (a.file("f"), b.file("f"));
+    std::fs::write(&ours, "one").unwrap();
+    for turn in 0..3u32 {
+        let mode = 0o600 + turn;
+        std::fs::metadata(&theirs).unwrap();
+        assert!(!b.file(&format!("new-{turn}")).exists());
+        cluster.restart_master();
+        // At once, perhaps before either mount has its stream again.
+        std::fs::set_permissions(&ours, Permissions::from_mode(mode)).unwrap();
+        std::fs::write(a.file(&format!("new-{turn}")), "x").unwrap();
+        let since = Instant::now();
+        loop {
+            let seen = std::fs::metadata(&theirs).unwrap().mode() & 0o777;
+            if seen == mode && b.file(&format!("new-{turn}")).exists() {
+                break;
+            }
+            assert!(
+                since.elapsed() < SEEN_WITHIN,
+                "turn {turn}: {seen:o} is still seen instead of {mode:o}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
