@@ -76,13 +76,15 @@ pub(super) async fn copy(
         skipped: false,
         source_fingerprint: source.fingerprint.clone(),
     };
-    let Some(inode) = inode.filter(|inode| inode.nlink > 0) else {
-        // Removed meanwhile: nobody wants the copy.
+    let target = status_if_any(to, &intent.to_path).await?;
+    if target.is_none() && inode.is_none_or(|inode| inode.nlink == 0) {
+        // Removed meanwhile, and no earlier attempt has left a copy: nobody wants one.
         return Ok(deletable(String::new()));
-    };
-    let mut wanted = attributes(Some(inode));
-    if inode.ufs.as_ref().is_some_and(|ufs| ufs.version != inode.version) {
-        // It was written since; the upload that follows has the new time.
+    }
+    let mut wanted = attributes(inode);
+    let written_since = |inode: &Inode| inode.ufs.as_ref().is_some_and(|ufs| ufs.version != inode.version);
+    if inode.is_none_or(written_since) {
+        // The upload that follows has the new time.
         wanted.mtime_ns = Some(source.mtime_ns);
     }
     let write_id = source
@@ -90,7 +92,7 @@ pub(super) async fn copy(
         .clone()
         .unwrap_or_else(|| name_of(intent, &source.fingerprint));
     wanted.write_id = Some(write_id.clone());
-    let expect = match status_if_any(to, &intent.to_path).await? {
+    let expect = match target {
         Some(there) if there.write_id.as_ref() == Some(&write_id) && there.length == source.length => {
             return Ok(deletable(there.fingerprint));
         }

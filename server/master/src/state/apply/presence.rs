@@ -46,12 +46,12 @@ impl Presence {
         }
     }
 
-    /// Uploads (and mkdirs) of `inode` itself that have started.
+    /// Uploads (and mkdirs) of `inode` itself that have started. A cancelled one is about a place that it has left.
     fn in_flight(&self, inode: &Inode) -> impl Iterator<Item = &Intent> {
         let id = inode.id;
-        self.intents
-            .iter()
-            .filter(move |intent| intent.inode == id && intent.started && intent.kind().is_creating())
+        self.intents.iter().filter(move |intent| {
+            intent.inode == id && intent.started && !intent.cancelled && intent.kind().is_creating()
+        })
     }
 
     /// Changes to replaced inodes, whose name `inode` has, that are not done.
@@ -81,7 +81,8 @@ impl Work<'_, '_> {
     /// Whether an upload will come and replace what is at the path.
     pub(super) fn will_upload(&self, inode: &Inode, presence: &Presence) -> bool {
         let pending = presence.intents.iter().any(|intent| {
-            intent.inode == inode.id && matches!(intent.kind(), IntentKind::Persist | IntentKind::Symlink)
+            let uploads = matches!(intent.kind(), IntentKind::Persist | IntentKind::Symlink);
+            intent.inode == inode.id && uploads && !intent.cancelled
         });
         pending || inode.open.as_ref().is_some_and(|open| open.persists())
     }
@@ -254,7 +255,8 @@ impl Work<'_, '_> {
     /// `later` is told what the changes to the object of `inode` leave that are not done.
     fn tell_of_changes(&mut self, inode: &Inode, later: IntentId) -> Outcomes<()> {
         for mut intent in self.tx.intents_of(inode.inode_id())? {
-            let changes = intent.inode == inode.id && intent.order != 0 && intent.kind().leaves_an_object();
+            let leaves = intent.order != 0 && !intent.cancelled && intent.kind().leaves_an_object();
+            let changes = intent.inode == inode.id && leaves;
             if changes && intent.id != later.get() && !intent.tell.contains(&later.get()) {
                 intent.tell.push(later.get());
                 self.put_intent(&intent);

@@ -162,7 +162,7 @@ impl World {
         let ours = intent.expect.contains(&object.fingerprint()) || intent.expect_lengths.contains(&object.length());
         assert!(ours, "{from} holds {object:?}, which {intent:?} may not copy");
         let inode = self.state.inode(InodeId(intent.inode)).ok();
-        if inode.is_none_or(|inode| inode.nlink == 0) {
+        if inode.is_none_or(|inode| inode.nlink == 0) && !self.ufs.contains_key(&to) {
             return Some((object.fingerprint(), String::new()));
         }
         let dir = split(&to).0;
