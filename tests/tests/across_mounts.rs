@@ -5,6 +5,8 @@
 #![allow(clippy::disallowed_methods, reason = "the system call is what is tested")]
 
 use alluxio_tests::process::Output;
+use alluxio_tests::proxy::{Fault, Proxy};
+use alluxio_tests::s3::options_for;
 use alluxio_tests::{Local, LocalBuilder, S3Server, Versity, tools, tree, wait};
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,6 +24,8 @@ struct World {
     local: Local,
     folder: PathBuf,
     server: Versity,
+    /// Between master, workers and the bucket.
+    proxy: Proxy,
     _dir: tempfile::TempDir,
 }
 
@@ -31,15 +35,17 @@ impl World {
         let folder = dir.path().join("ufs");
         fs::create_dir(&folder).unwrap();
         let server = Versity::start();
+        let proxy = Proxy::start(&server.endpoint());
         let local = LocalBuilder::at(dir.path())
             .ufs(tools::text(&folder))
-            .options(server.options())
+            .options(options_for(&proxy.endpoint()))
             .option(PROPERTY, across.to_string())
             .start();
         let world = World {
             local,
             folder,
             server,
+            proxy,
             _dir: dir,
         };
         world.alluxio(&["fs", "mount", "/s3", "s3://bucket/"]).ok();
@@ -289,13 +295,11 @@ fn a_folder_moves_with_all_that_is_in_it() {
     check(&world.crash().at("s3/target"));
 }
 
-/// Killed at any moment of it, the move goes on, and nothing is lost or left behind.
-#[test]
-fn a_move_survives_kills() {
-    let mut world = World::start(true);
+/// A folder `tree` with files in it, stored.
+fn stored_tree(world: &World) -> Files {
     let mut expected = BTreeMap::new();
     for dir in 0..4u64 {
-        for file in 0..12u64 {
+        for file in 0..8u64 {
             let content = tree::contents(dir * 100 + file, 50_000 + file as usize);
             expected.insert(format!("{dir}/{file}"), content);
         }
@@ -305,29 +309,66 @@ fn a_move_survives_kills() {
         fs::create_dir_all(tree.join(name).parent().unwrap()).unwrap();
         fs::write(tree.join(name), content).unwrap();
     }
-    wait::until("the tree to be stored", LONG, || {
-        let stored = world.folder.join("tree");
-        has_just(&stored, &expected)
+    let stored = world.folder.join("tree");
+    wait::until("the tree to be stored", LONG, || has_just(&stored, &expected));
+    expected
+}
+
+/// Killed between the steps of it, the move goes on, and nothing is lost or left behind.
+#[test]
+fn a_move_survives_kills_between_its_steps() {
+    let world = World::start(true);
+    let expected = stored_tree(&world);
+    let (inside, bucket) = (world.folder.join("tree"), world.bucket("tree"));
+    // A part has been copied; of one copy nobody has heard.
+    world.proxy.fault("PUT", "/tree/1/", Fault::LoseAnswer, 1);
+    world.proxy.fault("PUT", "/tree/2/", Fault::Status(503), usize::MAX);
+    world.rename("tree", "s3/tree").unwrap();
+    wait::until("a part to have moved", LONG, || {
+        try_files(&inside).is_ok_and(|left| !left.is_empty() && left.keys().all(|name| name.starts_with("2/")))
     });
+    let world = world.crash();
+    assert_eq!(files(&world.at("s3/tree")), expected);
+    assert_eq!(files(&inside).len(), 8, "what is not copied stays");
+    world.proxy.heal();
+    wait::until("the copies to be whole", LONG, || has_just(&bucket, &expected));
+    world.wait_gone(&inside);
+    world.alluxio(&["fs", "free", "/s3/tree"]).ok();
+    assert_eq!(files(&world.at("s3/tree")), expected);
+    // All has been copied, and nothing deleted.
+    for method in ["DELETE", "POST"] {
+        world.proxy.fault(method, "", Fault::Status(503), usize::MAX);
+    }
+    world.rename("s3/tree", "tree").unwrap();
+    wait::until("the copies to be whole", LONG, || has_just(&inside, &expected));
+    let world = world.crash();
+    assert_eq!(files(&bucket), expected, "nothing could be deleted");
+    world.alluxio(&["fs", "free", "/tree"]).ok();
+    assert_eq!(files(&world.at("tree")), expected);
+    assert!(!world.at("s3/tree").exists());
+    world.proxy.heal();
+    world.wait_gone(&bucket);
+    assert_eq!(files(&world.at("tree")), expected);
+}
+
+#[test]
+fn a_move_survives_kills_at_any_moment() {
+    let mut world = World::start(true);
+    let expected = stored_tree(&world);
     for (round, delay_ms) in [0u64, 100, 300, 600].into_iter().enumerate() {
-        let (from, to) = if round.is_multiple_of(2) {
-            ("tree", "s3/tree")
-        } else {
-            ("s3/tree", "tree")
+        let (inside, bucket) = (world.folder.join("tree"), world.bucket("tree"));
+        let (from, to, old, new) = match round.is_multiple_of(2) {
+            true => ("tree", "s3/tree", inside, bucket),
+            false => ("s3/tree", "tree", bucket, inside),
         };
-        let [old, new] = [from, to].map(|name| match name {
-            "tree" => world.folder.join("tree"),
-            _ => world.bucket("tree"),
-        });
         world.rename(from, to).unwrap();
-        // The moment of the kill is what differs; whatever has happened by then is right.
+        // Which moment that is, is chance; whatever has happened by then is right.
         std::thread::sleep(Duration::from_millis(delay_ms));
         world = world.crash();
         assert_eq!(files(&world.at(to)), expected, "right after kill {round}");
         assert!(!world.at(from).exists());
-        wait::until(&format!("the move to be done after kill {round}"), LONG, || {
-            has_just(&new, &expected)
-        });
+        let moved = format!("the move to be done after kill {round}");
+        wait::until(&moved, LONG, || has_just(&new, &expected));
         world.wait_gone(&old);
         world.alluxio(&["fs", "free", &format!("/{to}")]).ok();
         assert_eq!(files(&world.at(to)), expected, "from the store after kill {round}");
