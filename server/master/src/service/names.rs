@@ -395,6 +395,7 @@ impl Core {
         if let Some(source) = &source {
             self.check_storable(op.new_parent, &op.new_name)?;
             if op.across_mounts
+                && op.flags & command::RENAME_EXCHANGE == 0
                 && source.is_dir()
                 && let Some(to) = self.moves_across(op.parent, op.new_parent, &op.new_name)?
             {
