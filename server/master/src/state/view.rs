@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::fault::{Outcomes, refuse};
 use super::inode::Inode;
+use super::read::UfsLocation;
 use super::records::{Counters, Edge, Intent, MountRecord};
 use super::tables::{self, PathRole};
 use crate::metastore::prefix_end;
@@ -173,44 +174,51 @@ pub(super) trait View {
 
     /// Where in the under-storage a path of the namespace is now: pending renames have not happened there yet, so they are
     /// undone, the latest first.
-    fn undo_renames(&self, mount: MountId, natural: Bytes) -> io::Result<Bytes> {
-        let levels = self.path_levels(mount, natural.clone())?;
-        Ok(levels.into_iter().last().map_or(natural, |(path, _)| path))
+    fn undo_renames(&self, natural: UfsLocation, is_dir: bool) -> io::Result<UfsLocation> {
+        let levels = self.path_levels(natural.clone(), is_dir)?;
+        Ok(levels.into_iter().last().map_or(natural, |(at, _)| at))
     }
 
-    /// The paths that a path of the namespace has had, from now back to where it is in the under-storage: each with the
-    /// order before which it was so (`u64::MAX` for the present one).
-    fn path_levels(&self, mount: MountId, natural: Bytes) -> io::Result<Vec<(Bytes, u64)>> {
+    /// The places that a path of the namespace has had, from now back to where it is in the under-storage: each with the
+    /// order before which it was so (`u64::MAX` for the present one). `is_dir`: it is that of a directory.
+    fn path_levels(&self, natural: UfsLocation, is_dir: bool) -> io::Result<Vec<(UfsLocation, u64)>> {
         let mut levels = vec![(natural, u64::MAX)];
         if self.counters().renames == 0 {
             return Ok(levels);
         }
-        while let Some((path, before)) = levels.last()
-            && let Some((rename, matched)) = self.last_rename_to(mount, path, *before)?
+        while let Some((at, before)) = levels.last()
+            && let Some((rename, matched)) = self.last_rename_to(at, is_dir, *before)?
         {
             let mut old = BytesMut::from(&rename.path[..]);
-            old.extend_from_slice(&path[matched..]);
-            levels.push((old.freeze(), rename.order));
+            old.extend_from_slice(&at.path[matched..]);
+            let old = UfsLocation {
+                mount: MountId(rename.mount_id),
+                path: old.freeze(),
+            };
+            levels.push((old, rename.order));
         }
         Ok(levels)
     }
 
-    /// The latest pending rename before `before` whose target is `path` or an ancestor, and the length of its target.
-    fn last_rename_to(&self, mount: MountId, path: &[u8], before: u64) -> io::Result<Option<(Intent, usize)>> {
-        let mut best: Option<(PathRole, usize)> = None;
+    /// The latest pending rename before `before` whose target is `at` or a folder above it, and the length of its target.
+    fn last_rename_to(&self, at: &UfsLocation, is_dir: bool, before: u64) -> io::Result<Option<(Intent, usize)>> {
+        let path = &at.path;
+        let mut best: Option<(Intent, usize)> = None;
         for length in prefix_lengths(path) {
-            self.each_intent(&tables::at_path(mount, &path[..length]), |key, value| {
+            // A directory that has the name of a file whose rename is not done has nothing to do with that file.
+            let wants_folder = is_dir || length < path.len();
+            self.each_intent(&tables::at_path(at.mount, &path[..length]), |key, value| {
                 let role = PathRole::decode(&key, &value)?;
-                if role.is_target && role.order < before && best.is_none_or(|(best, _)| role.order > best.order) {
-                    best = Some((role, length));
+                let is_later = best.as_ref().is_none_or(|(best, _)| role.order > best.order);
+                if role.is_target && role.order < before && is_later {
+                    let rename = self.intent_opt(role.id)?;
+                    let rename = rename.filter(|rename| !wants_folder || rename.is_folder());
+                    best = rename.map(|rename| (rename, length)).or(best.take());
                 }
                 Ok(true)
             })?;
         }
-        match best {
-            Some((role, length)) => Ok(self.intent_opt(role.id)?.map(|intent| (intent, length))),
-            None => Ok(None),
-        }
+        Ok(best)
     }
 
     /// An intent that touches `path`, an ancestor or a descendant, and comes before `order`.
@@ -276,7 +284,7 @@ pub(super) trait View {
             return Ok(Some(found));
         }
         match intent.kind() {
-            super::IntentKind::Rename => self.conflict_before(mount, &intent.to_path, order, id),
+            super::IntentKind::Rename => self.conflict_before(intent.to_mount(), &intent.to_path, order, id),
             _ => Ok(None),
         }
     }
