@@ -8,6 +8,7 @@ use alluxio_proto::types::Caller;
 use alluxio_proto::worker::{Allocate, Read, SetLength, StatOpen, TRANSFER_BYTES_MAX, WorkerReplyBody, Write};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi};
 use bytes::Bytes;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +47,9 @@ impl Vfs {
                         version,
                         ..Default::default()
                     };
-                    let result = read_from(&home, &handle, source, offset, length, true).await;
+                    let result = self
+                        .read_from(&home, &handle, source, offset..offset + length, true)
+                        .await;
                     if matches!(&result, Err(error) if error.kind == ErrorKind::Stale) {
                         // Its writer is gone, or committed: the home knew before the master.
                         tokio::time::sleep(ROUND_PAUSE * round).await;
@@ -65,6 +68,12 @@ impl Vfs {
                         && error.kind == ErrorKind::VersionMismatch
                     {
                         self.adopt_change(&handle, source.version).await?;
+                        continue;
+                    }
+                    if let Err(error) = &result
+                        && (error.is_retryable() || error.kind == ErrorKind::DataLost)
+                        && self.learn_source(&handle, &source).await
+                    {
                         continue;
                     }
                     result
@@ -86,6 +95,40 @@ impl Vfs {
             return Ok(());
         }
         self.refresh_source(handle.inode.id, &mut state).await
+    }
+
+    /// After a read of `tried` failed: asks the master once where the content is now. It may have been persisted and evicted, or
+    /// a worker may have come, since it was asked. True if the answer is another one.
+    async fn learn_source(&self, handle: &Handle, tried: &ReadSource) -> bool {
+        let inode = handle.inode.id;
+        let request = Op::Open(alluxio_proto::master::Open {
+            inode,
+            read: true,
+            ..Default::default()
+        });
+        let mut state = handle.inode.state.lock().await;
+        if state.write.is_some() || state.source != *tried {
+            return true;
+        }
+        let opened: Opened = match self.master.once(&self.own_caller(), request).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::debug!(%error, inode, "ask where a file is that could not be read");
+                return false;
+            }
+        };
+        // The opening that this handle stands for is there already.
+        self.close_at_master(inode, false).await;
+        match (opened.write, opened.read) {
+            (Some(lease), _) => state.foreign_lease = Some(lease),
+            (None, Some(source)) if source == *tried => return false,
+            (None, source) => {
+                let source = source.unwrap_or_default();
+                state.epoch += u64::from(source.version != tried.version);
+                state.source = source;
+            }
+        }
+        true
     }
 
     /// Asks the master anew what the content of an open file is.
@@ -155,7 +198,10 @@ impl Vfs {
         );
         for address in &source.workers {
             let result = match self.workers.worker(address).await {
-                Ok(worker) => read_from(&worker, handle, source.clone(), offset, length, false).await,
+                Ok(worker) => {
+                    self.read_from(&worker, handle, source.clone(), offset..offset + length, false)
+                        .await
+                }
                 Err(error) => Err(error),
             };
             match result {
@@ -164,6 +210,26 @@ impl Vfs {
             }
         }
         Err(last)
+    }
+
+    async fn read_from(
+        &self,
+        worker: &Arc<dyn WorkerApi>,
+        handle: &Handle,
+        source: ReadSource,
+        range: Range<u64>,
+        open_version: bool,
+    ) -> FsResult<Bytes> {
+        let request = Read {
+            inode: handle.inode.id,
+            source: Some(source),
+            offset: range.start,
+            length: range.end - range.start,
+            open_version,
+            stream: handle.stream,
+            verify: self.options.verify,
+        };
+        Ok(worker.call(request.into(), Bytes::new()).await?.data)
     }
 
     /// Tells the master that the object of `version` is another one now, and hears which.
@@ -324,25 +390,6 @@ impl Vfs {
         write.dirty = true;
         Ok(())
     }
-}
-
-async fn read_from(
-    worker: &Arc<dyn WorkerApi>,
-    handle: &Handle,
-    source: ReadSource,
-    offset: u64,
-    length: u64,
-    open_version: bool,
-) -> FsResult<Bytes> {
-    let request = Read {
-        inode: handle.inode.id,
-        source: Some(source),
-        offset,
-        length,
-        open_version,
-        stream: handle.stream,
-    };
-    Ok(worker.call(request.into(), Bytes::new()).await?.data)
 }
 
 async fn set_open_length(inode: u64, state: &mut OpenState, length: u64) -> FsResult<()> {

@@ -58,7 +58,7 @@ pub struct VfsOptions {
     pub host: String,
     /// Hand local files to the kernel where they are complete.
     pub passthrough: bool,
-    /// Read every byte through the checksum: no passthrough for reading.
+    /// Read every byte through its checksum. There is no passthrough then.
     pub verify: bool,
     /// Refuse changes.
     pub read_only: bool,
@@ -106,7 +106,7 @@ impl Vfs {
             master,
             workers,
             root: AtomicU64::new(0),
-            passthrough: AtomicBool::new(options.passthrough),
+            passthrough: AtomicBool::new(options.passthrough && !options.verify),
             watching: AtomicBool::new(false),
             inodes: Mutex::default(),
             handles: Mutex::default(),
@@ -146,7 +146,7 @@ impl Vfs {
     /// Stops handing out local files: the kernel cannot, or may not, take them.
     pub fn disable_passthrough(&self, why: &str) {
         if self.passthrough.swap(false, Ordering::Relaxed) {
-            tracing::info!("no passthrough on this mount ({why}): reads and writes go through the daemon");
+            tracing::warn!("no passthrough on this mount ({why}): reads and writes go through the daemon");
         }
     }
 

@@ -192,6 +192,9 @@ pub struct OpenedHandle {
     pub no_flush: bool,
 }
 
+/// Leases asked for in one open, each after the home had lost what the lease was based on.
+const LEASE_ROUNDS_MAX: u32 = 3;
+
 impl Vfs {
     /// Opens a file; `flags` as in open(2).
     ///
@@ -424,7 +427,7 @@ impl Vfs {
 
     /// A descriptor of the committed version, if a worker on this host has all of it.
     async fn complete_local_file(&self, inode: u64, source: &ReadSource) -> FsResult<Option<Arc<LocalFile>>> {
-        let usable = self.is_passthrough() && !self.options.verify;
+        let usable = self.is_passthrough();
         let Some(address) = source
             .workers
             .iter()
@@ -494,8 +497,17 @@ impl Vfs {
             truncate,
             write_type: self.options.write_type as i32,
         };
-        let opened: Opened = self.change(caller, Op::Open(request)).await?;
-        self.adopt_lease(open, state, opened, truncate).await
+        for round in 1.. {
+            let opened: Opened = self.change(caller, Op::Open(request.clone())).await?;
+            match self.adopt_lease(open, state, opened, truncate).await {
+                // Persisted and evicted since the master was asked: now it says where it is in the under-storage.
+                Err(error) if error.kind == ErrorKind::DataLost && round < LEASE_ROUNDS_MAX => {
+                    tracing::debug!(%error, inode = open.id, "the home has the file no more; asking again");
+                }
+                other => return other,
+            }
+        }
+        Err(incomplete("Open"))
     }
 
     /// Makes or joins the open version at its home.

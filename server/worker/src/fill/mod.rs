@@ -7,7 +7,7 @@
 mod flight;
 mod readahead;
 
-pub(crate) use flight::Fills;
+pub(crate) use flight::{Fills, Purpose};
 pub(crate) use readahead::Policy;
 
 use crate::core::quickly_on_file;
@@ -96,7 +96,12 @@ impl Filler {
     ///
     /// # Errors
     /// `NoSpace` if they cannot be kept; otherwise the under-storage's.
-    pub async fn ensure(self: &Arc<Self>, entry: &Arc<Entry>, chunks: Range<u64>) -> Result<(), Failed> {
+    pub async fn ensure(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        chunks: Range<u64>,
+        purpose: Purpose,
+    ) -> Result<(), Failed> {
         let mut joined: Vec<Arc<Flight>> = Vec::new();
         loop {
             let progress = entry.fills.progress.notified();
@@ -107,37 +112,46 @@ impl Filler {
             if missing.is_empty() {
                 return Ok(());
             }
+            if entry.is_dead() {
+                // Nothing is kept of it any more, however often it is fetched.
+                let why = "the file was evicted from the worker's store meanwhile";
+                return Err(Failed::NotKept(FsError::new(ErrorKind::NoSpace, why)));
+            }
             let failed = joined
                 .iter()
                 .filter(|flight| missing.iter().any(|run| flight.overlaps(run)));
-            if let Some(failure) = failed.filter_map(|flight| flight.failure()).next() {
-                return Err(match failure {
-                    Failure::Source(error) => Failed::Source(error.clone()),
-                    Failure::NotKept(error) => Failed::NotKept(error.clone()),
-                });
+            for flight in failed {
+                match flight.failure() {
+                    Some(Failure::Source(error)) => return Err(Failed::Source(error.clone())),
+                    // A lesser purpose had to respect the quota: there is another flight for this one.
+                    Some(Failure::NotKept(error)) if purpose != Purpose::Write || flight.purpose == Purpose::Write => {
+                        return Err(Failed::NotKept(error.clone()));
+                    }
+                    _ => {}
+                }
             }
-            if self.is_full() {
+            if purpose != Purpose::Write && self.is_full(entry) {
                 let why = "no room in the worker's store a moment ago";
                 return Err(Failed::NotKept(FsError::new(ErrorKind::NoSpace, why)));
             }
-            joined = self.start(entry, &missing, true);
+            joined = self.start(entry, &missing, purpose);
             progress.await;
         }
     }
 
     /// Fetches `range` in the background, as far as it is missing.
     pub fn read_ahead(self: &Arc<Self>, entry: &Arc<Entry>, range: Range<u64>) {
-        if self.is_full() {
+        if self.is_full(entry) {
             return;
         }
         let missing = entry.missing(range.start / CHUNK_BYTES..chunks_of(range.end));
         if !missing.is_empty() {
-            self.start(entry, &missing, false);
+            self.start(entry, &missing, Purpose::ReadAhead);
         }
     }
 
-    fn start(self: &Arc<Self>, entry: &Arc<Entry>, missing: &[Range<u64>], demanded: bool) -> Vec<Arc<Flight>> {
-        let (joined, new) = entry.fills.claim(missing, self.part_chunks, demanded);
+    fn start(self: &Arc<Self>, entry: &Arc<Entry>, missing: &[Range<u64>], purpose: Purpose) -> Vec<Arc<Flight>> {
+        let (joined, new) = entry.fills.claim(missing, self.part_chunks, purpose);
         for flight in new {
             let (filler, entry) = (Arc::clone(self), Arc::clone(entry));
             self.tasks.spawn(async move {
@@ -166,18 +180,19 @@ impl Filler {
             .places
             .get_or_init(|| Arc::new(Semaphore::new(self.places_per_file)));
         // What somebody waits for does not queue behind read-ahead of the same file.
-        let _file_place = match flight.demanded {
-            true => None,
-            false => Some(places.acquire().await.map_err(closed)?),
+        let _file_place = match flight.purpose {
+            Purpose::ReadAhead => Some(places.acquire().await.map_err(closed)?),
+            Purpose::Read | Purpose::Write => None,
         };
         let _place = self.places.acquire().await.map_err(closed)?;
         let bytes = (flight.chunks.end - flight.chunks.start) * CHUNK_BYTES;
-        let store = Arc::clone(&self.store);
-        let room = blocking(move || Ok(store.make_room(bytes)))
+        let (store, inode) = (Arc::clone(&self.store), entry.inode);
+        let room = blocking(move || Ok(store.make_room(bytes, inode)))
             .await
             .map_err(Failure::NotKept)?;
-        if !room {
-            return Err(self.not_kept(FsError::new(ErrorKind::NoSpace, "no room in the worker's store")));
+        if !room && flight.purpose != Purpose::Write {
+            let error = FsError::new(ErrorKind::NoSpace, "no room in the worker's store");
+            return Err(self.not_kept(entry, bytes, error));
         }
         let mut at = flight.chunks.start * CHUNK_BYTES;
         let mut backoff = RETRY.start();
@@ -255,7 +270,7 @@ impl Filler {
         let data = bytes.clone();
         let kept = quickly_on_file(entry, "keep bytes in", move |entry| entry.fill(epoch, offset, &data))
             .await
-            .map_err(|error| self.not_kept(error))?;
+            .map_err(|error| self.not_kept(entry, 0, error))?;
         let Some(kept) = kept else { return Ok(false) };
         if let Some(content) = content.filter(|content| entry.committed_content() == Some(*content)) {
             self.store.fresh.put(content, offset, bytes);
@@ -271,16 +286,25 @@ impl Filler {
         Ok(true)
     }
 
-    fn not_kept(&self, error: FsError) -> Failure {
+    /// Nothing more is kept for a moment: of this file, if it is itself what takes the room, and of no file otherwise.
+    fn not_kept(&self, entry: &Entry, bytes: u64, error: FsError) -> Failure {
         let until = (self.started.elapsed() + FULL_PAUSE).as_millis() as u64;
+        let by_itself = entry.charged.load(Ordering::Relaxed) > 0 || bytes > self.store.space.quota_bytes;
+        if error.kind == ErrorKind::NoSpace && by_itself {
+            entry.fills.full_until_ms.store(until, Ordering::Relaxed);
+            return Failure::NotKept(error);
+        }
         if self.full_until_ms.swap(until, Ordering::Relaxed) == 0 || error.kind != ErrorKind::NoSpace {
             tracing::warn!(%error, "fetched bytes cannot be kept; reading past the store");
         }
         Failure::NotKept(error)
     }
 
-    fn is_full(&self) -> bool {
-        (self.started.elapsed().as_millis() as u64) < self.full_until_ms.load(Ordering::Relaxed)
+    fn is_full(&self, entry: &Entry) -> bool {
+        let now = self.started.elapsed().as_millis() as u64;
+        [&self.full_until_ms, &entry.fills.full_until_ms]
+            .iter()
+            .any(|until| now < until.load(Ordering::Relaxed))
     }
 
     /// The object is another one. True: there is reason to try again.

@@ -1,10 +1,11 @@
 //! Space: what is used, what may be, and which files go first when it runs short.
 //!
 //! Order of eviction is least recently used, exact while the process runs and by the data files' times after a start.
-//! What may be the only copy ([`super::View::pinned`]) never goes. Whole files go, by unlinking: who has one open reads
-//! on from its descriptor.
+//! What may be the only copy ([`super::View::pinned`]) never goes, nor does a file whose descriptor somebody has: it would
+//! free nothing, and who opens it next would get another file than those who have it. Whole files go, by unlinking.
 
 use super::{Entry, Store};
+use crate::io;
 use alluxio_common::sync::Mutex;
 use alluxio_proto::InodeId;
 use lru::LruCache;
@@ -114,24 +115,36 @@ fn now_s() -> u64 {
 }
 
 impl Store {
-    /// Sees to it that `bytes` more may be kept, evicting if need be. False: they may not. Blocks.
-    pub fn make_room(&self, bytes: u64) -> bool {
+    /// Sees to it that `bytes` more may be kept of `of`, evicting others if need be. False: they may not. Blocks.
+    pub fn make_room(&self, bytes: u64, of: InodeId) -> bool {
         let fits =
             |store: &Store| store.space.used_bytes() + bytes <= store.space.quota_bytes && !store.disk_is_short(bytes);
         if fits(self) {
             return true;
         }
-        self.evict_until(|store| fits(store));
+        self.evict_until(|store| fits(store), Some(of));
         fits(self)
+    }
+
+    /// Whether there is a closed file that is in no under-storage yet, and can be evicted once it is. Blocks.
+    pub fn holds_unpersisted(&self) -> bool {
+        let is_unpersisted = |inode| match self.load(inode) {
+            Ok(Some(entry)) => {
+                let view = entry.view();
+                !view.dead && !view.header.open && view.pinned() && view.header.length > 0
+            }
+            Ok(None) | Err(_) => false,
+        };
+        self.space.coldest(CANDIDATES_MAX).into_iter().any(is_unpersisted)
     }
 
     /// Evicts down to the low watermark if the high one is passed or the disk is short. Blocks.
     pub fn evict_in_background(&self) {
         if self.space.used_bytes() > self.space.high_bytes {
-            self.evict_until(|store| store.space.used_bytes() <= store.space.low_bytes);
+            self.evict_until(|store| store.space.used_bytes() <= store.space.low_bytes, None);
         }
         if self.disk_is_short(0) {
-            self.evict_until(|store| !store.disk_is_short(0));
+            self.evict_until(|store| !store.disk_is_short(0), None);
         }
     }
 
@@ -145,12 +158,16 @@ impl Store {
         }
     }
 
-    fn evict_until(&self, enough: impl Fn(&Store) -> bool) {
+    /// A file never makes room for itself: what was just fetched would go for what comes behind it, for ever.
+    fn evict_until(&self, enough: impl Fn(&Store) -> bool, but: Option<InodeId>) {
         // One at a time, or several would evict for the same bytes.
         let _one = self.evicting.lock();
         for inode in self.space.coldest(CANDIDATES_MAX) {
             if enough(self) {
                 return;
+            }
+            if but == Some(inode) {
+                continue;
             }
             match self.load(inode) {
                 Ok(Some(entry)) => self.evict(&entry),
@@ -164,7 +181,8 @@ impl Store {
         // A writer that just begins has the turn, or finds it dead afterwards and begins anew.
         let Ok(_turn) = entry.turn.try_lock() else { return };
         let view = entry.view();
-        if view.pinned() || view.uploading || view.dead {
+        let is_only_copy = view.pinned() || view.uploading || entry.unconfirmed.load(Ordering::Relaxed) > 0;
+        if is_only_copy || view.dead || io::is_open_elsewhere(&entry.data) {
             return;
         }
         match self.remove(entry) {

@@ -15,7 +15,7 @@ mod scan;
 mod sealing;
 mod sidecar;
 
-pub(crate) use content::Local;
+pub(crate) use content::{Check, Local};
 pub(crate) use entry::{Entry, Stamp, View, chunks_of};
 pub(crate) use evict::Space;
 pub(crate) use layout::{Identity, Layout};
