@@ -17,7 +17,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes that is not stuck.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(300);
 /// An answer that nobody was asked for comes within this.
 const AT_ONCE: Duration = Duration::from_secs(2);
 /// What a soft mount is patient for.

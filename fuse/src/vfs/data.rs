@@ -38,6 +38,7 @@ impl Vfs {
         let handle = self.handle(fh)?;
         let length = length.min(TRANSFER_BYTES_MAX);
         // Another round after the master was told that the object changed, or that another mount's version has ended.
+        let mut kind = ErrorKind::Stale;
         for round in 0..ROUNDS_MAX {
             let server = self.server(&handle).await?;
             let result = match server {
@@ -51,7 +52,9 @@ impl Vfs {
                         .read_from(&home, &handle, source, offset..offset + length, true)
                         .await;
                     if matches!(&result, Err(error) if error.kind == ErrorKind::Stale) {
-                        // Its writer is gone, or committed: the home knew before the master.
+                        // Its writer is gone, or committed: the home knew before the master. Which of the two may take
+                        // the master longer to find out than this loop, after a restart; then it is to be tried again.
+                        kind = ErrorKind::Unavailable;
                         tokio::time::sleep(ROUND_PAUSE * round).await;
                         self.refresh_foreign(&handle).await?;
                         continue;
@@ -82,10 +85,8 @@ impl Vfs {
             handle.note_read();
             return result;
         }
-        Err(FsError::new(
-            ErrorKind::Stale,
-            format!("read inode {}: it changes all the time", handle.inode.id),
-        ))
+        let why = format!("read inode {}: it changes all the time", handle.inode.id);
+        Err(FsError::new(kind, why))
     }
 
     /// Asks the master anew who writes the file, if it is another mount.

@@ -151,7 +151,10 @@ async fn a_file_that_somebody_has_is_not_evicted() {
     read_others(10).await;
     let fetched = node.fetched();
     node.read(20, &file, 0, 100).await.unwrap();
-    assert!(fetched > before && node.fetched() > fetched, "it was evicted, and is fetched again");
+    assert!(
+        fetched > before && node.fetched() > fetched,
+        "it was evicted, and is fetched again"
+    );
 }
 
 fn is_same(one: &std::fs::File, other: &std::fs::File) -> bool {
@@ -187,7 +190,10 @@ async fn a_write_waits_for_what_is_being_persisted() {
         .await
         .expect("room comes");
     assert_eq!(done.error, None);
-    assert_eq!(node.read_open(2, 1, 9 * MB, 100).await.unwrap(), pattern(9, MB).slice(..100));
+    assert_eq!(
+        node.read_open(2, 1, 9 * MB, 100).await.unwrap(),
+        pattern(9, MB).slice(..100)
+    );
     assert_eq!(node.object("one").await.len() as u64, 10 * MB);
     node.stop().await;
 }
