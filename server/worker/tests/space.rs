@@ -126,6 +126,7 @@ async fn a_file_larger_than_the_quota_is_read_to_its_end() {
 async fn a_file_that_somebody_has_is_not_evicted() {
     let node = Node::with(&[("alluxio.worker.tieredstore.level0.dirs.quota", "4MB")]).await;
     let file = source(1, &node.put("f", pattern(1, 2 * MB)).await);
+    assert!(node.read_all(1, &file, MB, 0).await.unwrap() == pattern(1, 2 * MB));
     let (_, had) = node.open_read(1, &file).await.unwrap();
     let had = had.expect("a descriptor");
     let read_others = async |from: u64| {
@@ -145,6 +146,7 @@ async fn a_file_that_somebody_has_is_not_evicted() {
     // Once nobody has it, and it is in the under-storage, it goes.
     drop(had);
     let file = source(1, &node.put("g", pattern(20, 2 * MB)).await);
+    assert!(node.read_all(20, &file, MB, 0).await.unwrap() == pattern(20, 2 * MB));
     let (_, had) = node.open_read(20, &file).await.unwrap();
     drop(had.expect("a descriptor"));
     let before = node.fetched();

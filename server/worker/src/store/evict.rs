@@ -131,7 +131,8 @@ impl Store {
         let is_unpersisted = |inode| match self.load(inode) {
             Ok(Some(entry)) => {
                 let view = entry.view();
-                !view.dead && !view.header.open && view.pinned() && view.header.length > 0
+                let on_its_way = view.uploading || entry.unconfirmed.load(Ordering::Relaxed) > 0;
+                !view.dead && !view.header.open && (view.pinned() || on_its_way) && view.header.length > 0
             }
             Ok(None) | Err(_) => false,
         };
