@@ -84,6 +84,8 @@ kinds! {
     DataLost = 25, EIO, 15, false;
     /// A quota is used up.
     QuotaExceeded = 26, EDQUOT, 8, false;
+    /// A program is running from the file.
+    TextBusy = 60, ETXTBSY, 9, false;
     /// An inode has as many names as it can have.
     TooManyNames = 50, EMLINK, 9, false;
     /// There is no such extended attribute.

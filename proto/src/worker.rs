@@ -223,6 +223,11 @@ pub struct Seal {
     /// that it had then, and `changed` in the answer is false: close instead of commit.
     #[prost(bool, tag = "4")]
     pub release: bool,
+    /// The file is new, empty, and was closed so. It is not sealed but marked: should its writers die now, it stays as an empty
+    /// file. With `release` it is dropped instead, which leaves the file as it was created. If it is not empty any more,
+    /// nothing is done and `changed` in the answer is true.
+    #[prost(bool, tag = "5")]
+    pub closed_empty: bool,
 }
 
 /// Drops a cached version, or an abandoned open one.

@@ -22,6 +22,11 @@ pub fn transport() -> Option<String> {
         .filter(|word| !word.is_empty())
 }
 
+/// Whether it is `dev`, the default, which can what `fuser` cannot.
+pub fn on_dev() -> bool {
+    transport().is_none_or(|word| word == "dev")
+}
+
 /// Everything an `alluxio local` needs, with ports and folders of its own.
 #[derive(Debug)]
 pub struct LocalBuilder {

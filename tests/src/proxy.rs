@@ -22,6 +22,8 @@ type Body = BoxBody<Bytes, Error>;
 pub enum Fault {
     /// Answer with this status without asking the store.
     Status(u16),
+    /// As [`Fault::Status`], with this code of S3 in the answer.
+    Refuse(u16, &'static str),
     /// Wait so long before the store is asked.
     Delay(Duration),
     /// Forward this many bytes of the answer's body, then cut the connection.
@@ -174,6 +176,16 @@ fn take_fault(shared: &Shared, method: &str, target: &str) -> Option<Fault> {
     Some(rule.fault.clone())
 }
 
+/// Answers without asking the store.
+async fn refuse(request: Request<Incoming>, status: u16, code: &str) -> Result<Response<Body>, Error> {
+    // Read what was sent, so that the connection stays usable.
+    let _ = request.into_body().collect().await;
+    let body = format!("<Error><Code>{code}</Code><Message>injected</Message></Error>");
+    Ok(Response::builder()
+        .status(status)
+        .body(Full::new(Bytes::from(body)).map_err(Error::from).boxed())?)
+}
+
 async fn forward(
     mut request: Request<Incoming>,
     client: Client<HttpConnector, Incoming>,
@@ -201,21 +213,15 @@ async fn forward(
     }
     let fault = take_fault(&shared, &method, &target);
     match fault {
-        Some(Fault::Status(code)) => {
-            // Read what was sent, so that the connection stays usable.
-            let _ = request.into_body().collect().await;
-            let body = format!(
-                "<Error><Code>{}</Code><Message>injected</Message></Error>",
-                match code {
-                    403 => "AccessDenied",
-                    503 => "SlowDown",
-                    _ => "InternalError",
-                }
-            );
-            return Ok(Response::builder()
-                .status(code)
-                .body(Full::new(Bytes::from(body)).map_err(Error::from).boxed())?);
+        Some(Fault::Status(status)) => {
+            let code = match status {
+                403 => "AccessDenied",
+                503 => "SlowDown",
+                _ => "InternalError",
+            };
+            return refuse(request, status, code).await;
         }
+        Some(Fault::Refuse(status, code)) => return refuse(request, status, code).await,
         Some(Fault::Stall) => std::future::pending::<()>().await,
         Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
         _ => {}

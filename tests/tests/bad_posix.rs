@@ -75,6 +75,15 @@ fn names_over_255_bytes() {
     assert_eq!(errnos, [libc::ENAMETOOLONG; 10]);
     assert_eq!(std::fs::read(&good).unwrap(), b"kept");
     assert_eq!(std::fs::read_dir(local.mount()).unwrap().count(), 1);
+    let longest = local.mount().join("n".repeat(255));
+    std::fs::write(&longest, "fits").unwrap();
+    assert_eq!(std::fs::read(&longest).unwrap(), b"fits");
+    // A program's mistake is no event for whoever runs the mount.
+    assert!(
+        !local.log().contains("NameTooLong") && !local.log().contains("allowed"),
+        "{}",
+        local.log()
+    );
 }
 
 #[test]
@@ -137,6 +146,8 @@ fn extended_attributes_past_their_limits() {
     );
     assert_eq!(set_xattr(&path, "", b"x"), libc::ERANGE);
     assert_eq!(set_xattr(&path, "no-namespace", b"x"), libc::EOPNOTSUPP);
+    assert_eq!(get_xattr(&path, "no-namespace", &mut [0]), Err(libc::EOPNOTSUPP));
+    assert_eq!(get_xattr(&path, "user.", &mut [0]), Err(libc::EINVAL));
     assert_eq!(set_xattr(&path, "user.", b"x"), libc::EINVAL);
     let mut small = [0; 3];
     assert_eq!(get_xattr(&path, "user.kept", &mut small), Err(libc::ERANGE));
@@ -289,6 +300,52 @@ fn a_store_that_denies_the_write_at_close() {
     })
     .unwrap();
     assert_eq!(std::fs::read(server.bucket("bucket").join("g")).unwrap(), b"after");
+}
+
+/// A store that refuses for want of room: each refusal has the errno that a native file system would give, from fsync as from
+/// close, and what was there before is intact.
+#[test]
+fn a_store_that_has_no_room() {
+    let server = Versity::start();
+    let proxy = Proxy::start(&server.endpoint());
+    let local = LocalBuilder::new()
+        .ufs("s3://bucket")
+        .options(options_for(&proxy.endpoint()))
+        .option("alluxio.user.file.writetype.default", "CACHE_THROUGH")
+        .option("alluxio.user.rpc.retry.max.duration", "5s")
+        .start();
+    for (number, (status, code, expected)) in [
+        (403, "QuotaExceeded", libc::EDQUOT),
+        (507, "InsufficientStorage", libc::ENOSPC),
+        (400, "EntityTooLarge", libc::EFBIG),
+        (403, "AccessDenied", libc::EACCES),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("f{number}");
+        let path = local.mount().join(&name);
+        std::fs::write(&path, "before").unwrap();
+        proxy.fault("PUT", "", Fault::Refuse(status, code), usize::MAX);
+        proxy.fault("POST", "", Fault::Refuse(status, code), usize::MAX);
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(b"refused", 0).unwrap();
+        let (synced, closed) = wait::within("a close that the store refuses", SHORT, move || {
+            use std::os::fd::IntoRawFd;
+            let synced = io_errno(file.sync_all());
+            // SAFETY: the descriptor was ours alone and is not used after this.
+            (synced, errno(unsafe { libc::close(file.into_raw_fd()) }))
+        });
+        assert_eq!(synced, expected, "{code} at fsync");
+        assert!([0, expected].contains(&closed), "{code} at close: {closed}");
+        let stored = server.bucket("bucket").join(&name);
+        assert_eq!(std::fs::read(&stored).unwrap(), b"before", "{code}");
+        // The mount goes on with what was written, and stores it as soon as it can.
+        assert_eq!(std::fs::read(&path).unwrap(), b"refused", "{code}");
+        proxy.heal();
+        local.alluxio(&["fs", "persist", &format!("/{name}")]).ok();
+        assert_eq!(std::fs::read(&stored).unwrap(), b"refused", "{code}");
+    }
 }
 
 /// The disk of the data folder fills in the middle of a write: ENOSPC there or at fsync or close, what was written before is

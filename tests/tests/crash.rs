@@ -131,3 +131,40 @@ fn what_was_synced_survives_without_close() {
     });
     assert_eq!(std::fs::read(&path).unwrap(), vec![b'a'; 100_000]);
 }
+
+/// A new file that was closed while it was empty stays, although its close synced nothing; one that was not closed goes.
+#[test]
+fn empty_files_that_were_closed_survive_a_kill() {
+    let dir = tools::scratch("empty-");
+    let ufs = dir.path().join("store");
+    std::fs::create_dir(&ufs).unwrap();
+    let mut local = LocalBuilder::at(dir.path()).ufs(tools::text(&ufs)).start();
+    let (mount, log) = (local.mount(), dir.path().join("closed"));
+    let code = format!(
+        "import time\nlog = open('{}', 'w', buffering=1)\nheld = open('{}', 'wb')\nfor n in range(100000):\n    open('{}/%d' % n, 'wb').close()\n    log.write('%d\\n' % n)\n",
+        log.display(),
+        mount.join("never closed").display(),
+        mount.display()
+    );
+    let mut writer = Process::spawn("writer", Command::new("python3").arg("-c").arg(code));
+    let closed = || std::fs::read_to_string(&log).unwrap_or_default();
+    wait::until("some files are made", Duration::from_secs(30), || {
+        closed().lines().count() > 50
+    });
+    local.process().kill();
+    writer.kill();
+    let local = local.crash_and_restart();
+    let mount = local.mount();
+    wait::until("what was not closed is gone", Duration::from_secs(30), || {
+        !mount.join("never closed").exists()
+    });
+    let persisted = local.alluxio(&["fs", "persist", "/"]);
+    assert_eq!(persisted.code, 0, "{}\n{}", persisted.stderr, local.log());
+    for name in closed().lines() {
+        for place in [mount.join(name), ufs.join(name)] {
+            let meta = std::fs::metadata(&place);
+            let meta = meta.unwrap_or_else(|error| panic!("{} was closed: {error}\n{}", place.display(), local.log()));
+            assert_eq!(meta.len(), 0, "{}", place.display());
+        }
+    }
+}

@@ -64,6 +64,9 @@ impl KernelCache for NoKernel {
     fn inode(&self, _: u64, _: bool) {}
     fn entry(&self, _: u64, _: &[u8], _: u64) {}
     fn reset(&self) {}
+    fn knows(&self, _: u64) -> bool {
+        false
+    }
 }
 
 struct World {

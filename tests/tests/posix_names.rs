@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends there")]
 #![allow(clippy::disallowed_methods, reason = "the system call is what is tested")]
 
+use alluxio_tests::cluster::on_dev;
 use alluxio_tests::process::{Output, run};
 use alluxio_tests::{Local, LocalBuilder, tools, wait};
 use std::ffi::CString;
@@ -428,8 +429,7 @@ fn a_file_without_a_name_gets_one_where_the_transport_can() {
     let file = match made {
         Ok(file) => file,
         Err(error) => {
-            let on_dev = std::env::var("ALLUXIO_TEST_TRANSPORT").is_ok_and(|transport| transport == "dev");
-            assert_eq!((error.raw_os_error(), on_dev), (Some(libc::EOPNOTSUPP), false));
+            assert_eq!((error.raw_os_error(), on_dev()), (Some(libc::EOPNOTSUPP), false));
             return;
         }
     };
@@ -452,4 +452,37 @@ fn a_file_without_a_name_gets_one_where_the_transport_can() {
     drop(file);
     assert_eq!(fs::read(mount.at("named")).unwrap(), b"nameless");
     mount.wait_stored("named", b"nameless");
+}
+
+/// The kernel asks for O_TRUNC before it looks whether a program is running from the file.
+#[test]
+fn a_running_program_is_not_truncated() {
+    let mount = Mount::start();
+    let program = mount.local.mount().join("program");
+    fs::copy("/bin/sleep", &program).unwrap();
+    let bytes = fs::read(&program).unwrap();
+    let mut running = Command::new(&program).arg("60").spawn().unwrap();
+    let flags = [libc::O_WRONLY, libc::O_RDWR, libc::O_RDONLY | libc::O_TRUNC];
+    for flags in flags {
+        let path = CString::new(program.as_os_str().as_bytes()).unwrap();
+        // SAFETY: a string that ends with a NUL and lives until the call returns.
+        let fd = unsafe { libc::open(path.as_ptr(), flags) };
+        assert_eq!(
+            (fd, std::io::Error::last_os_error().raw_os_error()),
+            (-1, Some(libc::ETXTBSY)),
+            "flags {flags:#x}"
+        );
+    }
+    assert!(fs::read(&program).unwrap() == bytes, "it is still whole");
+    assert!(running.try_wait().unwrap().is_none(), "it still runs");
+    running.kill().unwrap();
+    running.wait().unwrap();
+    wait::until("it can be changed when it has ended", SHORT, || {
+        fs::File::options()
+            .read(true)
+            .write(true)
+            .truncate(true)
+            .open(&program)
+            .is_ok()
+    });
 }

@@ -135,25 +135,34 @@ fn turns(mut steps: Vec<Step>) -> Vec<Step> {
     steps
 }
 
-/// What was closed before kill -9 is there after it: names, attributes, bytes.
+/// What was closed before kill -9 is there after it: names, attributes, bytes. So is what was open and synced.
 #[test]
-fn what_was_closed_survives_a_kill_of_the_daemon() {
-    let dir = tools::scratch("reference-");
-    let native = native(dir.path());
-    let mut local = LocalBuilder::at(&dir.path().join("ours")).start();
-    open_to_all(&dir.path().join("ours"));
-    let ours = Side::start("mount", actor(), &[local.mount()], PROCESSES);
-    let mut pair = Pair::new(ours, native);
-    let mut trials = Vec::new();
-    for seed in seeds(6_000, 4) {
-        // The last thing that a sequence does is to close everything.
-        trials.push(pair.run(seed, &steps(seed, STEPS / 2)));
-        local = local.crash_and_restart();
-        pair.ours().restart(PROCESSES);
-        for trial in &trials {
-            pair.compare_trees(trial, &format!("after kill -9 behind seed {seed}"));
+fn what_was_closed_or_synced_survives_a_kill_of_the_daemon() {
+    for (mode, first_seed) in [(Mode::Passthrough, 6_000), (Mode::Daemon, 7_000)] {
+        let dir = tools::scratch("reference-");
+        let native = native(dir.path());
+        let base = dir.path().join("ours");
+        let mut local = mode.apply(LocalBuilder::at(&base), SMALL_QUOTA).start();
+        open_to_all(&base);
+        let ours = Side::start("mount", actor(), &[local.mount()], PROCESSES);
+        let mut pair = Pair::new(ours, native);
+        let mut trials = Vec::new();
+        let start = Instant::now();
+        for seed in seeds(first_seed, 4) {
+            let steps = steps(seed, STEPS / 2);
+            trials.push(match seed % 2 {
+                // The last thing that a sequence does is to close everything.
+                0 => pair.run(seed, &steps),
+                _ => pair.run_and_sync(seed, &steps),
+            });
+            local = local.crash_and_restart();
+            pair.ours().restart(PROCESSES);
+            for trial in &trials {
+                pair.compare_trees(trial, &format!("after kill -9 behind seed {seed}, {}", mode.name()));
+            }
         }
+        println!("{}: {} kills in {:?}", mode.name(), trials.len(), start.elapsed());
+        drop(pair);
+        assert_clean(local);
     }
-    drop(pair);
-    assert_clean(local);
 }

@@ -30,8 +30,12 @@ pub enum UfsErrorKind {
     IsADirectory,
     /// The directory has entries.
     NotEmpty,
-    /// The store is full, or over its quota.
+    /// The store is full.
     NoSpace,
+    /// The owner's share of the store is used up.
+    QuotaExceeded,
+    /// The store holds nothing that large.
+    TooLarge,
     /// The store cannot do this.
     Unsupported,
     /// The path, URI or option makes no sense.
@@ -77,6 +81,8 @@ impl From<UfsError> for FsError {
             UfsErrorKind::IsADirectory => ErrorKind::IsADirectory,
             UfsErrorKind::NotEmpty => ErrorKind::NotEmpty,
             UfsErrorKind::NoSpace => ErrorKind::NoSpace,
+            UfsErrorKind::QuotaExceeded => ErrorKind::QuotaExceeded,
+            UfsErrorKind::TooLarge => ErrorKind::FileTooLarge,
             UfsErrorKind::Unsupported => ErrorKind::NotSupported,
             UfsErrorKind::Invalid => ErrorKind::InvalidArgument,
             UfsErrorKind::Other => ErrorKind::Internal,

@@ -1,7 +1,7 @@
 //! A mount in a process of its own: in the foreground, or behind mount(8).
 
 use super::mounting::{MountPart, MountRequest};
-use super::{notify_ready, parts, runtime, signals};
+use super::{notify_ready, parts, run, signals};
 use alluxio_client::{AlluxioUri, MasterClient, RemoteWorkers, workers::host_name};
 use alluxio_common::config::{Configuration, Sources, keys};
 use alluxio_fuse::mount::{HelperRequest, MountOptions, Readiness, run_helper};
@@ -63,7 +63,7 @@ fn serve_helper(request: &HelperRequest, readiness: &mut Readiness) -> FsResult<
 }
 
 fn serve(conf: &Configuration, uri: &AlluxioUri, request: &MountRequest<'_>, ready: impl FnOnce()) -> FsResult<()> {
-    runtime()?.block_on(async {
+    run(async {
         let stop = CancellationToken::new();
         signals::cancel_on_signal(&stop)?;
         let workers = RemoteWorkers::new(host_name(), parts::client_options(conf));

@@ -2,7 +2,7 @@
 
 use super::mounting::{MountPart, MountRequest};
 use super::parts::{MasterPart, WorkerPart};
-use super::{notify_ready, runtime, signals};
+use super::{notify_ready, run, signals};
 use crate::args::LocalArgs;
 use alluxio_client::{DirectWorkers, MasterClient, workers::host_name};
 use alluxio_common::config::{Configuration, Key, keys};
@@ -35,7 +35,7 @@ const COMMAND_PERSIST_MAX: Duration = Duration::from_secs(24 * 3600);
 pub fn local(conf: &Configuration, args: &LocalArgs) -> FsResult<u8> {
     let folders = Folders::prepare(conf, args)?;
     let conf = folders.configure(conf, args)?;
-    runtime()?.block_on(async {
+    run(async {
         let stop = CancellationToken::new();
         signals::cancel_on_signal(&stop)?;
         let node = Node::start(&conf, &folders, &stop).await?;

@@ -30,6 +30,18 @@ fn runtime() -> FsResult<tokio::runtime::Runtime> {
         .map_err(|error| FsError::from_io("start the runtime", &error))
 }
 
+/// How long threads that a role left behind are waited for. The one that serves a mount never ends while somebody keeps a copy
+/// of it, in another mount namespace for one: it ends with the process, and its users get errors.
+const LEFT_BEHIND_MAX: Duration = Duration::from_secs(5);
+
+/// Runs a role to its end.
+fn run<T>(role: impl Future<Output = FsResult<T>>) -> FsResult<T> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(role);
+    runtime.shutdown_timeout(LEFT_BEHIND_MAX);
+    result
+}
+
 /// Open files that are enough for every role: the kernel's own bound for most systems (`fs.nr_open`).
 const OPEN_FILES: u64 = 1 << 20;
 
@@ -62,7 +74,7 @@ fn notify_ready() {
 /// # Errors
 /// Of starting.
 pub fn master(conf: &Configuration) -> FsResult<()> {
-    runtime()?.block_on(async {
+    run(async {
         let stop = CancellationToken::new();
         signals::cancel_on_signal(&stop)?;
         let master = parts::MasterPart::start(conf, alluxio_master::service::MasterOptions::new(conf), &stop).await?;
@@ -82,7 +94,7 @@ pub fn master(conf: &Configuration) -> FsResult<()> {
 /// # Errors
 /// Of starting.
 pub fn worker(conf: &Configuration) -> FsResult<()> {
-    runtime()?.block_on(async {
+    run(async {
         let stop = CancellationToken::new();
         signals::cancel_on_signal(&stop)?;
         let master = parts::remote_master(conf, &[]);

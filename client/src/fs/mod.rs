@@ -210,6 +210,7 @@ impl FileSystem {
                 new_parent,
                 new_name,
                 flags,
+                tell_removed: false,
             }))
             .await
             .map_err(|error| error.context(format!("rename {from} to {to}")))?;

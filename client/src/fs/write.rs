@@ -151,6 +151,7 @@ impl FileWriter {
             version: self.lease.version,
             next: 0,
             release: false,
+            closed_empty: false,
         };
         let sealed: OpenStat = match self.home.call(seal.into(), Bytes::new()).await?.reply {
             WorkerReplyBody::OpenStat(stat) => stat,

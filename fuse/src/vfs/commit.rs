@@ -89,7 +89,11 @@ impl Vfs {
             if state.write.is_none() {
                 state.local = None;
             }
-            self.closed.lock().put(open.id, state.source.version);
+            let mut closed = self.closed.lock();
+            match state.pages_are_old {
+                true => drop(closed.pop(&open.id)),
+                false => drop(closed.put(open.id, state.source.version)),
+            }
         }
         self.forget_if_unused(&open, &state);
     }
@@ -100,11 +104,15 @@ impl Vfs {
         *open.live.lock() = None;
         // Readers that have it open read on.
         state.source_is_old = state.opens > 0;
+        if write.closed_empty && self.finish_empty(open.id, &write).await {
+            return;
+        }
         let seal = Seal {
             inode: open.id,
             version: write.version,
             next: 0,
             release: true,
+            closed_empty: false,
         };
         let result = match open_stat(&write, seal.into()).await {
             Ok(stat) if stat.changed || write.committed.is_none() => {
@@ -120,6 +128,33 @@ impl Vfs {
             // Flush has reported its own; this is about what came after the last flush, which only mmap does.
             tracing::warn!(%error, inode = open.id, "complete a file after its last close; the master will recover it");
             self.close_at_master(open.id, true).await;
+        }
+    }
+
+    /// The end of a file that was created and never written: there is nothing to commit, its name is durable since its
+    /// creation. False if it is something else by now.
+    async fn finish_empty(&self, inode: u64, write: &WriteState) -> bool {
+        if write.durable.is_some() {
+            return false;
+        }
+        let seal = Seal {
+            inode,
+            version: write.version,
+            next: 0,
+            release: true,
+            closed_empty: true,
+        };
+        match open_stat(write, seal.into()).await {
+            Ok(stat) if stat.changed => false,
+            Ok(_) => {
+                self.close_at_master(inode, true).await;
+                true
+            }
+            // Whatever is wrong, the way of all files finds it, too.
+            Err(error) => {
+                tracing::debug!(%error, inode, "drop the local file of an empty file");
+                false
+            }
         }
     }
 
@@ -139,6 +174,7 @@ impl Vfs {
                     }
                     write.version = now;
                     write.dirty = true;
+                    state.pages_are_old = true;
                     if let Some(live) = open.live.lock().as_mut() {
                         live.version = now;
                     }
@@ -169,6 +205,7 @@ impl Vfs {
                 write.dirty |= stat.changed
                     && write
                         .committed
+                        .or(write.fresh)
                         .is_none_or(|stamp| (stamp.length, stamp.mtime_ns) != (stat.length, stat.mtime_ns));
                 Stamp {
                     length: stat.length,
@@ -179,16 +216,21 @@ impl Vfs {
         if write.committed == Some(before) && !write.dirty {
             return Ok(());
         }
+        if write.is_as_created(before) && close_empty(open.id, write).await? {
+            return Ok(());
+        }
         let seal = Seal {
             inode: open.id,
             version: write.version,
             next: write.version + 1,
             release: false,
+            closed_empty: false,
         };
         let stat = open_stat(write, seal.into()).await?;
         write.dirty = false;
         let attr = self.commit_sealed(open.id, write.version, &stat, true).await?;
         write.committed = Some(before);
+        write.fresh = None;
         state.source.version = attr.version;
         write.version += 1;
         if let Some(live) = open.live.lock().as_mut() {
@@ -234,20 +276,58 @@ impl Vfs {
     pub(super) async fn set_open_mtime(&self, inode: u64, mtime_ns: i64) -> FsResult<()> {
         let open = self.inodes.lock().get(&inode).cloned();
         let Some(open) = open else { return Ok(()) };
-        let state = open.state.lock().await;
-        let Some(write) = &state.write else { return Ok(()) };
-        open_stat(
-            write,
-            SetTimes {
-                inode,
-                version: write.version,
-                mtime_ns,
+        let mut state = open.state.lock().await;
+        let local = state.local.clone();
+        let Some(write) = &mut state.write else { return Ok(()) };
+        let before = match (&local, write.fresh) {
+            (Some(file), Some(_)) => Some(file.stamp()?),
+            _ => None,
+        };
+        let version = write.version;
+        let request = SetTimes {
+            inode,
+            version,
+            mtime_ns,
+        };
+        let stat = open_stat(write, request.into()).await?;
+        // An empty file stays one; the master knows its new time.
+        if write.fresh.is_some() && before == write.fresh && !write.dirty {
+            write.fresh = Some(Stamp {
+                length: stat.length,
+                mtime_ns: stat.mtime_ns,
+            });
+            if let Some(live) = open.live.lock().as_mut() {
+                live.committed = write.fresh;
             }
-            .into(),
-        )
-        .await?;
+        }
         Ok(())
     }
+}
+
+impl WriteState {
+    /// It was created by this opening and is what it was then, empty; nobody waits for it to be in the under-storage.
+    fn is_as_created(&self, now: Stamp) -> bool {
+        let waits = matches!(self.write_type, WriteType::CacheThrough | WriteType::Through);
+        self.fresh == Some(now) && now.length == 0 && !self.dirty && !waits
+    }
+}
+
+/// What close(2) of an empty new file needs: its name is durable since its creation, and that it was closed is noted at its
+/// home, so that it stays if everything is killed. False if the home knows more.
+async fn close_empty(inode: u64, write: &mut WriteState) -> FsResult<bool> {
+    if write.closed_empty {
+        return Ok(true);
+    }
+    let seal = Seal {
+        inode,
+        version: write.version,
+        next: 0,
+        release: false,
+        closed_empty: true,
+    };
+    let stat = open_stat(write, seal.into()).await?;
+    write.closed_empty = !stat.changed;
+    Ok(write.closed_empty)
 }
 
 /// Asks the home something that it answers with length and times.

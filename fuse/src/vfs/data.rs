@@ -75,7 +75,7 @@ impl Vfs {
                     }
                     if let Err(error) = &result
                         && (error.is_retryable() || error.kind == ErrorKind::DataLost)
-                        && self.learn_source(&handle, &source).await
+                        && self.look_again(&handle, &source).await?
                     {
                         continue;
                     }
@@ -98,38 +98,19 @@ impl Vfs {
         self.refresh_source(handle.inode.id, &mut state).await
     }
 
-    /// After a read of `tried` failed: asks the master once where the content is now. It may have been persisted and evicted, or
-    /// a worker may have come, since it was asked. True if the answer is another one.
-    async fn learn_source(&self, handle: &Handle, tried: &ReadSource) -> bool {
-        let inode = handle.inode.id;
-        let request = Op::Open(alluxio_proto::master::Open {
-            inode,
-            read: true,
-            ..Default::default()
-        });
+    /// After a read of `tried` failed: asks the master who has it now. It may have been persisted and evicted, or a worker may
+    /// have come, since it was asked. True if the answer is another one.
+    async fn look_again(&self, handle: &Handle, tried: &ReadSource) -> FsResult<bool> {
         let mut state = handle.inode.state.lock().await;
-        if state.write.is_some() || state.source != *tried {
-            return true;
+        // Somebody else has looked, or writes it.
+        if state.source != *tried || state.write.is_some() {
+            return Ok(true);
         }
-        let opened: Opened = match self.master.once(&self.own_caller(), request).await {
-            Ok(opened) => opened,
-            Err(error) => {
-                tracing::debug!(%error, inode, "ask where a file is that could not be read");
-                return false;
-            }
-        };
-        // The opening that this handle stands for is there already.
-        self.close_at_master(inode, false).await;
-        match (opened.write, opened.read) {
-            (Some(lease), _) => state.foreign_lease = Some(lease),
-            (None, Some(source)) if source == *tried => return false,
-            (None, source) => {
-                let source = source.unwrap_or_default();
-                state.epoch += u64::from(source.version != tried.version);
-                state.source = source;
-            }
+        self.refresh_source(handle.inode.id, &mut state).await?;
+        if state.foreign_lease.is_none() && state.source.version != tried.version {
+            state.epoch += 1;
         }
-        true
+        Ok(state.foreign_lease.is_some() || state.source != *tried)
     }
 
     /// Asks the master anew what the content of an open file is.

@@ -17,6 +17,8 @@ mod linger;
 mod locks;
 mod names;
 mod open;
+mod pages;
+mod removed;
 mod session;
 mod xattrs;
 
@@ -87,6 +89,7 @@ pub struct Vfs {
     closed: Mutex<LruCache<u64, u64>>,
     listed: Mutex<LruCache<u64, dir::DirStamp>>,
     extras: Mutex<xattrs::Extras>,
+    removed: removed::Removed,
     lingering: linger::Lingering,
     next_handle: AtomicU64,
     locks: locks::Locks,
@@ -114,6 +117,7 @@ impl Vfs {
             closed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             listed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             extras: Mutex::default(),
+            removed: removed::Removed::default(),
             lingering: linger::Lingering::default(),
             next_handle: AtomicU64::new(1),
             locks: locks::Locks::default(),

@@ -23,7 +23,8 @@ pub struct Changes {
     pub mtime_ns: Option<i64>,
     /// The times are "now": write permission is enough.
     pub times_now: bool,
-    /// Take away what lets a program act as somebody else: the caller has written to it.
+    /// Take away what lets a program act as somebody else, and move ctime: the caller has written to it, or given it to whom it
+    /// belongs already, which the kernel does not tell apart.
     pub kill_priv: bool,
 }
 
@@ -58,9 +59,14 @@ impl Vfs {
     /// `NotFound`.
     pub async fn getattr(&self, caller: &Caller, inode: u64) -> FsResult<Attr> {
         let seen = self.changes_seen();
-        let attr = self.read(caller, Op::GetAttr(GetAttr { inode })).await?;
-        self.remember(seen, &attr);
-        self.patched(attr).await
+        match self.read(caller, Op::GetAttr(GetAttr { inode })).await {
+            Ok(attr) => {
+                self.remember(seen, &attr);
+                self.patched(attr).await
+            }
+            Err(error) if error.kind == ErrorKind::NotFound => self.removed(inode).ok_or(error),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes an inode; its attributes are remembered.
@@ -79,7 +85,7 @@ impl Vfs {
         if let Some(mtime_ns) = changes.mtime_ns {
             self.set_open_mtime(inode, mtime_ns).await?;
         }
-        if changes.size.is_some() || changes.kill_priv {
+        if changes.size.is_some() {
             self.kill_privileges(caller, inode).await?;
         }
         let has_attributes = changes.mode.is_some()
@@ -88,6 +94,16 @@ impl Vfs {
             || changes.atime_ns.is_some()
             || changes.mtime_ns.is_some();
         let mut attr = None;
+        if changes.kill_priv {
+            let op = SetAttr {
+                inode,
+                kill_priv: true,
+                ..Default::default()
+            };
+            self.extras.lock().forget(Some(inode));
+            // Not in the caller's name: who has the file open may write to it, whatever its mode is now.
+            attr = Some(self.make(&self.own_caller(), Op::SetAttr(op)).await?);
+        }
         if has_attributes {
             let op = SetAttr {
                 inode,
@@ -201,15 +217,13 @@ impl Vfs {
     /// # Errors
     /// `NotFound`, `IsADirectory`, `AccessDenied`, …
     pub async fn unlink(&self, caller: &Caller, parent: u64, name: &[u8]) -> FsResult<()> {
-        let Empty {} = self
-            .change(
-                caller,
-                Op::Unlink(Unlink {
-                    parent,
-                    name: Bytes::copy_from_slice(name),
-                }),
-            )
-            .await?;
+        let op = Unlink {
+            parent,
+            name: Bytes::copy_from_slice(name),
+            tell_removed: true,
+        };
+        let removed: Removed = self.change(caller, Op::Unlink(op)).await?;
+        self.keep_removed(removed.attr);
         Ok(())
     }
 
@@ -218,15 +232,13 @@ impl Vfs {
     /// # Errors
     /// `NotEmpty`, `NotADirectory`, …
     pub async fn rmdir(&self, caller: &Caller, parent: u64, name: &[u8]) -> FsResult<()> {
-        let Empty {} = self
-            .change(
-                caller,
-                Op::Rmdir(Rmdir {
-                    parent,
-                    name: Bytes::copy_from_slice(name),
-                }),
-            )
-            .await?;
+        let op = Rmdir {
+            parent,
+            name: Bytes::copy_from_slice(name),
+            tell_removed: true,
+        };
+        let removed: Removed = self.change(caller, Op::Rmdir(op)).await?;
+        self.keep_removed(removed.attr);
         Ok(())
     }
 
@@ -248,8 +260,10 @@ impl Vfs {
             new_parent: to.0,
             new_name,
             flags,
+            tell_removed: true,
         };
-        let Empty {} = self.change(caller, Op::Rename(op)).await?;
+        let removed: Removed = self.change(caller, Op::Rename(op)).await?;
+        self.keep_removed(removed.attr);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use super::{NewNode, Vfs};
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::{Close, Create, Empty, Op, Open, Opened, ReadSource, Tmpfile, WriteLease};
 use alluxio_proto::types::{Attr, Caller, WriteType};
-use alluxio_proto::worker::{OpenRead, OpenWrite, OpenedFile, WorkerReplyBody, WorkerRequest};
+use alluxio_proto::worker::{OpenRead, OpenWrite, OpenedFile, StatOpen, WorkerReplyBody, WorkerRequest};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi, WorkerResponse};
 use bytes::Bytes;
 use std::any::Any;
@@ -26,6 +26,9 @@ pub struct LocalFile {
     /// Whatever the transport keeps with it (the backing id): dropped with the last open.
     pub kernel: OnceLock<Box<dyn Any + Send + Sync>>,
 }
+
+/// `__FMODE_EXEC` of linux/fs.h: the file is opened to be executed. FUSE hands it on among the flags of open(2).
+const FMODE_EXEC: i32 = 0x20;
 
 impl LocalFile {
     fn new(fd: OwnedFd) -> FsResult<Arc<LocalFile>> {
@@ -104,6 +107,12 @@ pub(super) struct WriteState {
     pub writers: u32,
     /// As of the last commit, or of the opening of a file that keeps its content; `None`: never committed.
     pub committed: Option<Stamp>,
+    /// What it looked like when it was opened.
+    pub opened: Stamp,
+    /// Of a file that was made by this opening and never committed: what it looked like then.
+    pub fresh: Option<Stamp>,
+    /// Its home knows that it was closed while it was as `fresh` says.
+    pub closed_empty: bool,
     /// As of the last fsync.
     pub durable: Option<Stamp>,
     /// Something was written through the daemon since the last commit.
@@ -125,6 +134,8 @@ pub(super) struct OpenState {
     /// The version is being written by another mount: its home serves reads of it.
     pub foreign_lease: Option<WriteLease>,
     pub write: Option<WriteState>,
+    /// Another mount has written what is committed, so that what the kernel has cached is not true.
+    pub pages_are_old: bool,
     /// Grows when the data becomes another file's: what was read before must not be continued.
     pub epoch: u64,
 }
@@ -135,7 +146,7 @@ pub(super) struct Live {
     pub local: Option<Arc<LocalFile>>,
     pub home: Arc<dyn WorkerApi>,
     pub version: u64,
-    /// As [`WriteState::committed`].
+    /// As [`WriteState::committed`], or [`WriteState::fresh`]: the master's attributes are right.
     pub committed: Option<Stamp>,
 }
 
@@ -161,6 +172,8 @@ pub(super) struct Handle {
     pub inode: Arc<OpenInode>,
     pub writable: bool,
     pub append: bool,
+    /// A program runs from it.
+    pub executes: bool,
     /// Identifies the sequence of reads, for read-ahead.
     pub stream: u64,
     pub epoch: u64,
@@ -209,6 +222,7 @@ impl Vfs {
             ));
         }
         if flags & libc::O_TRUNC != 0 {
+            self.check_not_executed(inode)?;
             self.kill_privileges(caller, inode).await?;
         }
         let open = self.open_inode(inode);
@@ -276,15 +290,18 @@ impl Vfs {
 
     /// Opens what was just made.
     async fn created(&self, seen: u64, opened: Opened, flags: i32) -> FsResult<(Attr, OpenedHandle)> {
-        let mut attr = opened.attr.clone().ok_or_else(|| incomplete("Create"))?;
+        let attr = opened.attr.clone().ok_or_else(|| incomplete("Create"))?;
         self.remember(seen, &attr);
         let open = self.open_inode(attr.inode);
         let mut state = open.state.lock().await;
         match self.adopt_lease(&open, &mut state, opened, true).await {
             Ok(data) => {
-                // What a later fstat says, from the first answer on. Without it the file is created all the same.
-                if let Err(error) = open.patch(&mut attr).await {
-                    tracing::debug!(%error, inode = attr.inode, "ask the home for times of a new file");
+                if let Some(write) = &mut state.write {
+                    write.fresh = Some(write.opened);
+                    // Until something is written its times are those that the master gave it.
+                    if let Some(live) = open.live.lock().as_mut() {
+                        live.committed = write.fresh;
+                    }
                 }
                 Ok((attr, self.add_handle(&open, &mut state, true, flags, data)))
             }
@@ -292,6 +309,22 @@ impl Vfs {
                 self.forget_if_unused(&open, &state);
                 Err(error)
             }
+        }
+    }
+
+    /// The kernel refuses to open a running program for writing before it asks us, but O_TRUNC of an opening for reading it
+    /// refuses when we have done it already.
+    fn check_not_executed(&self, inode: u64) -> FsResult<()> {
+        let handles = self.handles.lock();
+        match handles
+            .values()
+            .any(|handle| handle.executes && handle.inode.id == inode)
+        {
+            true => Err(FsError::new(
+                ErrorKind::TextBusy,
+                format!("truncate inode {inode}: a program is running from it"),
+            )),
+            false => Ok(()),
         }
     }
 
@@ -330,11 +363,14 @@ impl Vfs {
         if let Some(write) = state.write.as_mut().filter(|_| writable) {
             write.writers += 1;
         }
+        let append = flags & libc::O_APPEND != 0;
+        let data = data.for_appending(writable && append);
         let fh = self.new_handle();
         let handle = Handle {
             inode: Arc::clone(open),
             writable,
-            append: flags & libc::O_APPEND != 0,
+            append,
+            executes: flags & FMODE_EXEC != 0,
             stream: fh,
             epoch: state.epoch,
             length: state.source.length,
@@ -371,7 +407,7 @@ impl Vfs {
 
     async fn read_path(&self, open: &Arc<OpenInode>, state: &mut OpenState, opened: Opened) -> FsResult<DataPath> {
         if state.write.is_some() {
-            return Ok(self.shared_path(state, true));
+            return self.writers_path(open.id, state).await;
         }
         if let Some(lease) = opened.write {
             // Read through its home, uncached. Joining by its local file would make this mount a writer that nobody closes.
@@ -414,7 +450,7 @@ impl Vfs {
     }
 
     /// The way that the inode's opens share.
-    fn shared_path(&self, state: &OpenState, keep_cache: bool) -> DataPath {
+    pub(super) fn shared_path(&self, state: &OpenState, keep_cache: bool) -> DataPath {
         match &state.local {
             Some(file) => DataPath::Local(Arc::clone(file)),
             None => {
@@ -488,7 +524,7 @@ impl Vfs {
                 write.home.call(request.into(), Bytes::new()).await?;
                 write.dirty = true;
             }
-            return Ok(self.shared_path(state, true));
+            return self.writers_path(open.id, state).await;
         }
         let request = Open {
             inode: open.id,
@@ -570,12 +606,12 @@ impl Vfs {
             (None, _) => {}
         }
         state.foreign_lease = None;
-        // Content that was there before and is kept needs no commit until it changes.
-        let committed = match (&state.local, truncate) {
-            (_, true) => None,
-            (Some(file), false) => Some(file.stamp()?),
-            (None, false) => Some(Stamp { length, mtime_ns }),
+        let as_opened = match &state.local {
+            Some(file) => file.stamp()?,
+            None => Stamp { length, mtime_ns },
         };
+        // Content that was there before and is kept needs no commit until it changes.
+        let committed = (!truncate).then_some(as_opened);
         *open.live.lock() = Some(Live {
             local: state.local.clone(),
             home: Arc::clone(&home),
@@ -589,6 +625,9 @@ impl Vfs {
             write_type,
             writers: 0,
             committed,
+            opened: as_opened,
+            fresh: None,
+            closed_empty: false,
             durable: None,
             dirty: false,
         });
@@ -609,7 +648,9 @@ impl Vfs {
                 write.dirty = write.committed.is_none();
             }
         }
-        Ok(self.shared_path(&state, false))
+        Ok(self
+            .shared_path(&state, false)
+            .for_appending(handle.writable && handle.append))
     }
 
     /// Tells the master of a close. Failing is not the closer's concern: the session's end closes everything.
@@ -651,7 +692,7 @@ impl OpenInode {
             live.overlay(attr, stamp, ctime_ns);
             return Ok(());
         }
-        let request = alluxio_proto::worker::StatOpen {
+        let request = StatOpen {
             inode: self.id,
             version: live.version,
         };

@@ -1,8 +1,9 @@
 //! The session at the master: kept alive, resumed, ended; and the watch stream that keeps kernel caches true.
 
 use super::Vfs;
+use super::removed::Removed;
 use alluxio_client::MasterClient;
-use alluxio_proto::master::*;
+use alluxio_proto::master::{Empty, FileLock, Op, OpenSession, ResolvePath, SessionInfo, WatchEvent};
 use alluxio_proto::types::{Attr, FileKind};
 use alluxio_proto::{ErrorKind, FsError, FsResult, SessionId};
 use futures::StreamExt;
@@ -31,6 +32,8 @@ pub trait KernelCache: Send + 'static {
     fn entry(&self, parent: u64, name: &[u8], child: u64);
     /// Everything is stale.
     fn reset(&self);
+    /// Whether the kernel may have an inode.
+    fn knows(&self, inode: u64) -> bool;
 }
 
 /// What the kernel is to forget.
@@ -121,10 +124,11 @@ impl Vfs {
     /// Starts what runs beside the operations: the watch stream with `kernel` behind it, and keeping the session alive.
     pub fn start_background(self: &Arc<Self>, kernel: impl KernelCache) {
         let (send, receive) = std::sync::mpsc::sync_channel(PENDING_MAX);
+        let removed = self.removed.clone();
         // The thread ends when the senders, held by the watch task and until the mount stops, are gone.
         std::thread::Builder::new()
             .name("fuse-invalidate".to_owned())
-            .spawn(move || invalidate(&receive, &kernel))
+            .spawn(move || invalidate(&receive, &kernel, &removed))
             .map_or_else(
                 |error| tracing::error!(%error, "start the invalidation thread: kernel caches live one second only"),
                 |_| {
@@ -253,7 +257,7 @@ impl Vfs {
 }
 
 /// Hands changes to the kernel, in order.
-fn invalidate(changes: &std::sync::mpsc::Receiver<Stale>, kernel: &impl KernelCache) {
+fn invalidate(changes: &std::sync::mpsc::Receiver<Stale>, kernel: &impl KernelCache, removed: &Removed) {
     while let Ok(stale) = changes.recv() {
         let change = match stale {
             Stale::Pushed(change) => change,
@@ -266,7 +270,12 @@ fn invalidate(changes: &std::sync::mpsc::Receiver<Stale>, kernel: &impl KernelCa
         };
         match change {
             WatchEvent::Inode(changed) => kernel.inode(changed.inode, changed.data),
-            WatchEvent::Entry(changed) => kernel.entry(changed.parent, &changed.name, changed.child),
+            WatchEvent::Entry(changed) => {
+                if let Some(attr) = changed.removed.filter(|attr| kernel.knows(attr.inode)) {
+                    removed.keep(*attr);
+                }
+                kernel.entry(changed.parent, &changed.name, changed.child);
+            }
             WatchEvent::Reset(_) => kernel.reset(),
             // Not about the kernel.
             WatchEvent::LockGranted(_) => {}

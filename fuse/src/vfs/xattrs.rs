@@ -18,6 +18,9 @@ const EXTRAS_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
 /// Setuid and setgid.
 const PRIVILEGES: u32 = 0o6000;
 
+/// Namespaces of extended attributes that there are, beside the two access lists.
+const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+
 /// What is remembered of an inode.
 #[derive(Clone, Copy, Debug)]
 struct Extra {
@@ -92,8 +95,9 @@ impl Vfs {
     /// The value of an extended attribute.
     ///
     /// # Errors
-    /// `NoAttribute`, `AccessDenied`.
+    /// `NoAttribute`, `AccessDenied`, `NotSupported` for a namespace that there is not, whether the inode has attributes or not.
     pub async fn get_xattr(&self, caller: &Caller, inode: u64, name: &[u8]) -> FsResult<Bytes> {
+        check_name(name)?;
         let (flags, _) = self.extra(caller, inode).await?;
         let kind = match name {
             acl::ACCESS => ACL_ACCESS,
@@ -210,6 +214,26 @@ impl Vfs {
         let attr: Attr = self.change(&self.own_caller(), Op::SetAttr(op)).await?;
         self.changed(&attr);
         Ok(())
+    }
+}
+
+/// Refuses namespaces that there are not, and the name of a namespace alone, as a native file system does.
+fn check_name(name: &[u8]) -> FsResult<()> {
+    if name == acl::ACCESS || name == acl::DEFAULT {
+        return Ok(());
+    }
+    let shown = String::from_utf8_lossy(name);
+    let prefix = NAMESPACES.into_iter().find(|prefix| name.starts_with(prefix));
+    match prefix {
+        None => Err(FsError::new(
+            ErrorKind::NotSupported,
+            format!("{shown:?} is not in a namespace that is kept"),
+        )),
+        Some(prefix) if prefix.len() == name.len() => Err(FsError::new(
+            ErrorKind::InvalidArgument,
+            format!("{shown:?} is no name"),
+        )),
+        Some(_) => Ok(()),
     }
 }
 

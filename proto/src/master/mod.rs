@@ -70,13 +70,13 @@ pub enum Op {
     /// See [`ReadLink`]; answered by [`LinkTarget`].
     #[prost(message, tag = "21")]
     ReadLink(ReadLink),
-    /// See [`Unlink`]; answered by [`Empty`].
+    /// See [`Unlink`]; answered by [`Empty`], or by [`Removed`] if that was asked for.
     #[prost(message, tag = "22")]
     Unlink(Unlink),
-    /// See [`Rmdir`]; answered by [`Empty`].
+    /// See [`Rmdir`]; answered by [`Empty`], or by [`Removed`] if that was asked for.
     #[prost(message, tag = "23")]
     Rmdir(Rmdir),
-    /// See [`Rename`]; answered by [`Empty`].
+    /// See [`Rename`]; answered by [`Empty`], or by [`Removed`] if that was asked for.
     #[prost(message, tag = "24")]
     Rename(Rename),
     /// See [`Delete`]; answered by [`Counted`].
@@ -258,6 +258,9 @@ pub enum Reply {
     /// See [`LockReply`].
     #[prost(message, tag = "40")]
     LockReply(LockReply),
+    /// See [`Removed`].
+    #[prost(message, tag = "53")]
+    Removed(Removed),
 }
 
 /// An answer of the master.
@@ -266,7 +269,7 @@ pub struct MasterReply {
     /// The answer.
     #[prost(
         oneof = "Reply",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 40, 50, 51, 52"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 40, 50, 51, 52, 53"
     )]
     pub reply: Option<Reply>,
 }
@@ -313,6 +316,23 @@ macro_rules! from_reply {
             }
         }
     )*};
+}
+
+impl FromReply for Removed {
+    fn from_reply(reply: Reply) -> Option<Self> {
+        match reply {
+            Reply::Removed(removed) => Some(removed),
+            // Of a master that does not know how to tell.
+            Reply::Empty(Empty {}) => Some(Removed::default()),
+            _ => None,
+        }
+    }
+}
+
+impl From<Removed> for Reply {
+    fn from(message: Removed) -> Self {
+        Reply::Removed(message)
+    }
 }
 
 from_reply! { SessionInfo Empty Attr DirPage Opened LinkTarget Counted FsStat Locations PathReply MountInfo MountTable Report Registered WorkerTasks XattrValue XattrNames Acls LockReply }

@@ -168,6 +168,9 @@ pub struct Unlink {
     /// One component.
     #[prost(bytes = "bytes", tag = "2")]
     pub name: bytes::Bytes,
+    /// Answer by [`Removed`].
+    #[prost(bool, tag = "3")]
+    pub tell_removed: bool,
 }
 
 /// Removes an empty directory.
@@ -179,6 +182,9 @@ pub struct Rmdir {
     /// One component.
     #[prost(bytes = "bytes", tag = "2")]
     pub name: bytes::Bytes,
+    /// Answer by [`Removed`].
+    #[prost(bool, tag = "3")]
+    pub tell_removed: bool,
 }
 
 /// Renames, replacing an existing target as rename(2) does.
@@ -199,6 +205,17 @@ pub struct Rename {
     /// RENAME_NOREPLACE (1), RENAME_EXCHANGE (2).
     #[prost(uint32, tag = "5")]
     pub flags: u32,
+    /// Answer by [`Removed`].
+    #[prost(bool, tag = "6")]
+    pub tell_removed: bool,
+}
+
+/// What a change of names left without any.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Removed {
+    /// The inode as it was before; absent if there is none, or if the answer is given again.
+    #[prost(message, optional, tag = "1")]
+    pub attr: Option<Attr>,
 }
 
 /// Removes a path, recursively if asked, in one command; space is reclaimed in the background.

@@ -26,6 +26,9 @@ pub struct EntryChanged {
     /// Inode that went with it (unlink), or 0.
     #[prost(uint64, tag = "3")]
     pub child: u64,
+    /// What `child` was, for those who still have it open.
+    #[prost(message, optional, boxed, tag = "4")]
+    pub removed: Option<Box<crate::types::Attr>>,
 }
 
 /// One change that a client's caches must follow.

@@ -21,6 +21,9 @@ pub struct RegisterWorker {
     /// Cluster its data folder belongs to, or empty.
     #[prost(string, tag = "5")]
     pub cluster_id: String,
+    /// Identifies the boot of its operating system; what was not synced does not survive it. 0: unknown.
+    #[prost(fixed64, tag = "6")]
+    pub boot: u64,
 }
 
 /// The worker's identity.
@@ -164,9 +167,13 @@ pub struct RecoverTask {
     /// What MarkDurable promised.
     #[prost(uint64, tag = "3")]
     pub keep_bytes: u64,
-    /// Nothing was promised and nothing committed: drop it.
+    /// The file is new and nothing was promised but that it stays if it was closed while it was empty: the home drops what
+    /// it has, and says whether it was.
     #[prost(bool, tag = "4")]
-    pub discard: bool,
+    pub fresh: bool,
+    /// Boot of the home's operating system in which it was opened, as in [`RegisterWorker::boot`].
+    #[prost(fixed64, tag = "5")]
+    pub boot: u64,
 }
 
 /// What became of it.
@@ -193,4 +200,7 @@ pub struct Recovered {
     /// If not found: the version that the home has instead, sealed; 0 if none.
     #[prost(uint64, tag = "7")]
     pub kept_version: u64,
+    /// Of a fresh file: it was closed while it was empty, or may have been, if the operating system crashed since.
+    #[prost(bool, tag = "8")]
+    pub closed_empty: bool,
 }

@@ -2,6 +2,7 @@
 
 use crate::core::{Core, on_file, quickly_on_file, stale};
 use crate::io::{self, FileStat};
+use crate::quick::quick;
 use crate::store::{Entry, blocking};
 use alluxio_proto::master::{CachedFile, RecoverTask, Recovered};
 use alluxio_proto::worker::{Drop, OpenStat, Seal};
@@ -40,6 +41,9 @@ impl Core {
         let header = &view.header;
         if view.dead {
             return Err(stale(request.inode, request.version));
+        }
+        if request.closed_empty {
+            return self.close_empty(&request, &entry).await;
         }
         if !header.open && header.version == request.version {
             return Ok(OpenStat {
@@ -92,6 +96,29 @@ impl Core {
         }
         let mut stat = self.seal_entry(&entry, request.version, request.next).await?;
         stat.changed = request.release;
+        Ok(stat)
+    }
+
+    /// See [`Seal::closed_empty`]. The caller has the turn.
+    async fn close_empty(&self, request: &Seal, entry: &Arc<Entry>) -> FsResult<OpenStat> {
+        let view = entry.view();
+        if !view.open_as(request.version) {
+            return Err(stale(request.inode, request.version));
+        }
+        let mut stat = self.stat_reply(entry).await?;
+        stat.changed = stat.length > 0 || view.header.sealed.is_some() || view.header.base.is_some();
+        if stat.changed {
+            return Ok(stat);
+        }
+        if request.release && entry.joined.load(Ordering::Relaxed) > 0 {
+            // Others write on.
+            entry.joined.fetch_sub(1, Ordering::Relaxed);
+        } else if request.release {
+            let (store, entry) = (Arc::clone(&self.store), Arc::clone(entry));
+            quick(move || store.remove(&entry)).await?;
+        } else if !view.header.closed_empty {
+            quickly_on_file(entry, "mark", |entry| entry.mark_closed_empty()).await?;
+        }
         Ok(stat)
     }
 
@@ -248,6 +275,8 @@ impl Core {
             version: task.version,
             ..Recovered::default()
         };
+        // A mark does not survive what the page cache does not survive.
+        recovered.closed_empty = task.fresh && task.boot != 0 && task.boot != self.store.layout.boot_number();
         let Some(entry) = self.store.find(InodeId(task.inode)).await? else {
             return Ok(recovered);
         };
@@ -257,7 +286,7 @@ impl Core {
         if view.dead {
             return Ok(recovered);
         }
-        if !header.open && header.version == task.version && !task.discard {
+        if !header.open && header.version == task.version && !task.fresh {
             recovered.found = true;
             recovered.length = header.length;
             recovered.mtime_ns = header.mtime_ns;
@@ -269,7 +298,8 @@ impl Core {
             }
             return Ok(recovered);
         }
-        if task.discard {
+        if task.fresh {
+            recovered.closed_empty |= header.closed_empty;
             self.abandon(&entry).await?;
             return Ok(recovered);
         }

@@ -107,6 +107,7 @@ impl MasterLoop {
             tiers: self.tiers(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cluster_id: identity.cluster_id.clone(),
+            boot: layout.boot_number(),
         });
         let registered: Registered = call(&*self.options.master, op).await?;
         if !identity.cluster_id.is_empty() && registered.cluster_id != identity.cluster_id {

@@ -226,6 +226,7 @@ impl Model {
             version: self.version,
             next: 0,
             release: true,
+            closed_empty: false,
         };
         let sealed = self.node.stat_call(release).await.unwrap();
         assert_eq!(sealed.length, self.bytes.len() as u64);

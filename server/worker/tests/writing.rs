@@ -122,6 +122,7 @@ async fn reopened_in_place_it_is_the_same_file_and_goes_back_if_nothing_changed(
         version: 5,
         next: 0,
         release: true,
+        closed_empty: false,
     };
     assert!(!node.stat_call(release.clone()).await.unwrap().changed);
     assert_eq!(node.read(5, &file, 0, 10).await.unwrap(), content.slice(..10));
@@ -358,11 +359,12 @@ async fn open_versions_of_dead_sessions_are_recovered() {
     node.write(7, 2, MB, &b"partly"[..]).await.unwrap();
     node.open_write(8, 1, None, false, false).await.unwrap();
     node.restart().await;
-    let recover = |inode, version, keep_bytes, discard| RecoverTask {
+    let recover = |inode, version, keep_bytes, fresh| RecoverTask {
         inode,
         version,
         keep_bytes,
-        discard,
+        fresh,
+        boot: 0,
     };
     node.master.give(WorkerTasks {
         recover: vec![
@@ -414,4 +416,73 @@ async fn abandoned_changes_of_what_is_nowhere_else_go_aside() {
     );
     node.call(drop(true), Bytes::new()).await.unwrap();
     assert_eq!(files(&node.dir.join("lost+found"), ".data").len(), 1);
+}
+
+#[tokio::test]
+async fn who_closed_a_new_file_while_it_was_empty_is_remembered() {
+    let mut node = Node::new().await;
+    for inode in 5..=8 {
+        node.open_write(inode, 1, None, false, false).await.unwrap();
+    }
+    // 5 is closed empty; 6 is not closed; 7 is closed empty and written then; 8 is closed when it has content.
+    assert!(!node.close_empty(5, false).await.unwrap().changed);
+    assert!(!node.close_empty(7, false).await.unwrap().changed);
+    node.write(7, 1, 0, &b"later"[..]).await.unwrap();
+    node.write(8, 1, 0, &b"content"[..]).await.unwrap();
+    assert!(node.close_empty(8, false).await.unwrap().changed);
+    node.restart().await;
+    let recover = |inode, boot| RecoverTask {
+        inode,
+        version: 1,
+        keep_bytes: 0,
+        fresh: true,
+        boot,
+    };
+    // 9 is not known, and was opened in another boot: whatever was noted then may be lost.
+    node.master.give(WorkerTasks {
+        recover: vec![
+            recover(5, 0),
+            recover(6, 0),
+            recover(7, 0),
+            recover(8, 0),
+            recover(9, 77),
+        ],
+        ..WorkerTasks::default()
+    });
+    until("all are recovered", || {
+        (node.master.recovered.lock().len() == 5).then_some(())
+    })
+    .await;
+    let mut recovered = node.master.recovered.lock().clone();
+    recovered.sort_by_key(|r| r.inode);
+    let got: Vec<_> = recovered.iter().map(|r| (r.found, r.closed_empty)).collect();
+    assert_eq!(
+        got,
+        [
+            (false, true),
+            (false, false),
+            (false, true),
+            (false, false),
+            (false, true)
+        ]
+    );
+    assert!(
+        files(&node.dir, ".data").is_empty(),
+        "nothing of them is needed any more"
+    );
+}
+
+#[tokio::test]
+async fn the_last_close_of_an_empty_file_leaves_nothing_here_but_others_stay() {
+    let node = Node::new().await;
+    node.open_write(5, 1, None, false, false).await.unwrap();
+    node.open_write(5, 1, None, false, false).await.unwrap();
+    assert!(!node.close_empty(5, true).await.unwrap().changed, "the first of two");
+    node.write(5, 1, 0, &b"by the other"[..]).await.unwrap();
+    assert!(node.close_empty(5, true).await.unwrap().changed, "it has content now");
+    assert_eq!(node.seal(5, 1, 0).await.unwrap().length, 12);
+    node.open_write(6, 1, None, false, false).await.unwrap();
+    assert!(!node.close_empty(6, true).await.unwrap().changed);
+    assert_eq!(files(&node.dir, ".data").len(), 1);
+    assert_eq!(node.close_empty(6, true).await.unwrap_err().kind, ErrorKind::Stale);
 }

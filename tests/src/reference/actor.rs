@@ -21,6 +21,7 @@ pub fn serve(input: impl BufRead, mut output: impl Write) -> anyhow::Result<()> 
         let answer = match serde_json::from_str(&line?)? {
             Request::Begin { root } => actor.begin(&root),
             Request::Do { op, times } => actor.act(&op, times),
+            Request::SyncAll => actor.sync_all(),
             Request::Tree => actor.tree(),
         };
         writeln!(output, "{}", serde_json::to_string(&answer)?)?;
@@ -65,6 +66,25 @@ impl Actor {
             self.root = Some(fd);
             (0, Vec::new())
         }))
+    }
+
+    /// Syncs mappings, then files: from then on what they hold is promised.
+    fn sync_all(&self) -> Answer {
+        let maps = self
+            .maps
+            .iter()
+            .map(|(map, mapping)| (format!("map {map}"), mapping.sync()));
+        // SAFETY: no pointer is passed.
+        let sync = |file: &OwnedFd| check(unsafe { libc::fsync(file.as_raw_fd()) });
+        let files = self
+            .files
+            .iter()
+            .map(|(slot, file)| (format!("slot {slot}"), sync(file)));
+        let found: Vec<String> = maps
+            .chain(files)
+            .map(|(what, result)| format!("{what}: {result:?}"))
+            .collect();
+        answer(Ok((found.len() as i64, found)))
     }
 
     fn dir(&self) -> RawFd {

@@ -236,6 +236,8 @@ pub enum Request {
         /// Whether to look at times before and after.
         times: bool,
     },
+    /// Sync all that is open and mapped.
+    SyncAll,
     /// Describe the whole folder.
     Tree,
 }

@@ -173,9 +173,36 @@ impl Pair {
     #[track_caller]
     pub fn run(&mut self, seed: u64, steps: &[Step]) -> String {
         let trial = self.begin();
-        let Err(difference) = self.attempt(&trial, steps) else {
-            return trial;
-        };
+        match self
+            .attempt(&trial, steps)
+            .and_then(|()| self.hand_over(&trial, steps.len(), 0))
+        {
+            Ok(()) => trial,
+            Err(difference) => self.report(seed, steps, difference),
+        }
+    }
+
+    /// As [`Pair::run`], but everything stays open at the end, and is synced.
+    ///
+    /// # Panics
+    /// As [`Pair::run`]; and if syncing differs.
+    #[track_caller]
+    pub fn run_and_sync(&mut self, seed: u64, steps: &[Step]) -> String {
+        let trial = self.begin();
+        if let Err(difference) = self.attempt(&trial, steps) {
+            self.report(seed, steps, difference);
+        }
+        for process in 0..self.ours.actors.len() {
+            let ours = self.ours.ask(process, &Request::SyncAll);
+            let native = self.native.ask(process, &Request::SyncAll);
+            assert_eq!(ours, native, "seed {seed}: process {process} syncs all");
+        }
+        trial
+    }
+
+    /// Fails with the shortest sequence found that differs.
+    #[track_caller]
+    fn report(&mut self, seed: u64, steps: &[Step], difference: Difference) -> ! {
         let found = format!("{difference:#?}");
         let (steps, difference) = self.shrink(steps[..steps.len().min(difference.at + 1)].to_vec(), difference);
         let mut text = String::new();
@@ -208,12 +235,13 @@ impl Pair {
                 return Err(Difference { at, ours, native });
             }
         }
-        self.hand_over(trial, steps.len(), 0)
+        Ok(())
     }
 
     fn fresh_attempt(&mut self, steps: &[Step]) -> Result<(), Difference> {
         let trial = self.begin();
-        self.attempt(&trial, steps)
+        self.attempt(&trial, steps)?;
+        self.hand_over(&trial, steps.len(), 0)
     }
 
     /// A point of coherence: everything is closed, and `process` then sees what is there.

@@ -14,7 +14,9 @@ pub(super) fn error(errno: Errno, doing: &str, path: &[u8]) -> UfsError {
         Errno::EISDIR => UfsErrorKind::IsADirectory,
         Errno::ENOTEMPTY => UfsErrorKind::NotEmpty,
         Errno::EACCES | Errno::EPERM | Errno::EROFS => UfsErrorKind::Denied,
-        Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG => UfsErrorKind::NoSpace,
+        Errno::ENOSPC => UfsErrorKind::NoSpace,
+        Errno::EDQUOT => UfsErrorKind::QuotaExceeded,
+        Errno::EFBIG => UfsErrorKind::TooLarge,
         Errno::ENAMETOOLONG | Errno::EINVAL | Errno::EXDEV | Errno::EILSEQ => UfsErrorKind::Invalid,
         Errno::EIO | Errno::ESTALE | Errno::ETIMEDOUT | Errno::EHOSTDOWN | Errno::ENOTCONN | Errno::EAGAIN => {
             UfsErrorKind::Unreachable
@@ -45,7 +47,8 @@ mod tests {
             (Errno::EACCES, UfsErrorKind::Denied),
             (Errno::EROFS, UfsErrorKind::Denied),
             (Errno::ENOSPC, UfsErrorKind::NoSpace),
-            (Errno::EDQUOT, UfsErrorKind::NoSpace),
+            (Errno::EDQUOT, UfsErrorKind::QuotaExceeded),
+            (Errno::EFBIG, UfsErrorKind::TooLarge),
             (Errno::EIO, UfsErrorKind::Unreachable),
             (Errno::ELOOP, UfsErrorKind::NotADirectory),
         ] {

@@ -120,8 +120,10 @@ fn kind_of_code(code: &str) -> Option<UfsErrorKind> {
         "InternalError" | "RequestTimeout" => UfsErrorKind::Unreachable,
         "PreconditionFailed" | "NotModified" => UfsErrorKind::PreconditionFailed,
         "NotImplemented" | "MethodNotAllowed" => UfsErrorKind::Unsupported,
-        "InvalidRange" | "KeyTooLongError" | "InvalidURI" | "EntityTooLarge" => UfsErrorKind::Invalid,
-        "QuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull" => UfsErrorKind::NoSpace,
+        "InvalidRange" | "KeyTooLongError" | "InvalidURI" => UfsErrorKind::Invalid,
+        "EntityTooLarge" => UfsErrorKind::TooLarge,
+        "InsufficientStorage" | "XMinioStorageFull" => UfsErrorKind::NoSpace,
+        "QuotaExceeded" | "XMinioAdminBucketQuotaExceeded" => UfsErrorKind::QuotaExceeded,
         // What versitygw says of keys that its file system cannot hold.
         "ObjectParentIsFile" | "DirectoryObjectContainsData" => UfsErrorKind::NotADirectory,
         _ => return None,
@@ -149,6 +151,9 @@ mod tests {
         assert_eq!(kind(403, ""), UfsErrorKind::Denied);
         assert_eq!(kind(400, &error("ExpiredToken")), UfsErrorKind::Denied);
         assert_eq!(kind(503, &error("SlowDown")), UfsErrorKind::Throttled);
+        assert_eq!(kind(507, ""), UfsErrorKind::NoSpace);
+        assert_eq!(kind(403, &error("QuotaExceeded")), UfsErrorKind::QuotaExceeded);
+        assert_eq!(kind(400, &error("EntityTooLarge")), UfsErrorKind::TooLarge);
         assert_eq!(kind(503, "<html>"), UfsErrorKind::Throttled);
         assert_eq!(kind(500, ""), UfsErrorKind::Unreachable);
         assert_eq!(kind(412, ""), UfsErrorKind::PreconditionFailed);

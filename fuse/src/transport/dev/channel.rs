@@ -4,6 +4,7 @@ use super::encode::{Reply, header};
 use super::wire::{OUT_HEADER_BYTES, notify};
 use crate::transport::operations::{Node, Notify};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -58,10 +59,31 @@ impl Channel {
         // SAFETY: the kernel reads one u32, which lives until the call returns: FUSE_DEV_IOC_CLONE is declared as reading
         // from us though its number says otherwise.
         unsafe { ioctl::clone(device.as_raw_fd(), &raw mut connection) }?;
-        Ok(Channel(device))
+        let channel = Channel(device);
+        channel.never_block()?;
+        Ok(channel)
     }
 
-    /// Waits for a request.
+    /// From now on [`Channel::receive`] does not wait.
+    pub fn never_block(&self) -> io::Result<()> {
+        use nix::fcntl::{FcntlArg, OFlag, fcntl};
+        fcntl(&self.0, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK))?;
+        Ok(())
+    }
+
+    /// Waits until there is a request, or the mount is gone.
+    ///
+    /// # Errors
+    /// Those of poll(2).
+    pub fn wait(&self) -> io::Result<()> {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes a request.
     ///
     /// # Errors
     /// What says neither that there is nothing nor that the mount is gone.

@@ -1,6 +1,6 @@
 //! The transport over `/dev/fuse` by ourselves, from the kernel's header and documentation.
 //!
-//! Each thread has a descriptor of its own. It reads a request, runs it as far as it goes without waiting, and writes the
+//! Each thread has a descriptor of its own, and `readers` says which of them read. One reads a request, runs it as far as it goes without waiting, and writes the
 //! answer: two system calls. What waits goes to the runtime and is answered from there, on the descriptor that it came from.
 //!
 //! **Promises:** every length is checked, and garbage ends the request with an error; every request that wants an answer
@@ -17,6 +17,7 @@ mod dispatch;
 mod encode;
 mod handshake;
 mod pending;
+mod readers;
 mod wire;
 
 pub use channel::DevNotifier;
@@ -30,11 +31,13 @@ use decode::{Garbage, Operation, Request, decode};
 use encode::Reply;
 use handshake::{INIT_OUT_BYTES, InitOut, Refused};
 use pending::Pending;
+use readers::{Backlog, Eagerness, Readers};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 use tokio::runtime::Handle;
 
 /// The largest request: a write, with room for the kernel's alignment.
@@ -52,11 +55,28 @@ pub(super) fn may_pass_through(connection: OwnedFd) -> bool {
     !tried.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
 }
 
+/// Fewest threads that can read requests; but for the first they wait until they are needed.
+const READERS_MIN: usize = 4;
+
+/// Turns of waiting between two looks for a request: about a microsecond.
+const LOOK_PAUSE: u32 = 32;
+
+/// What came of looking for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    One,
+    /// All that came are served.
+    All,
+    /// The mount is gone.
+    End,
+}
+
 /// What all threads of a session share.
 struct Shared<O> {
     operations: Arc<O>,
     runtime: Handle,
     pending: Arc<Pending>,
+    readers: Readers,
 }
 
 /// A session that is served.
@@ -75,20 +95,24 @@ pub(super) fn start<O: Operations>(
     let first = Arc::new(Channel::new(fuse_dev));
     let pool = Pool::new(BUFFER_BYTES);
     shake_hands(&*operations, &first, &mut pool.take())?;
+    first.never_block()?;
     let notifier = DevNotifier(Arc::downgrade(&first));
+    let count = options.thread_count().max(READERS_MIN);
     let shared = Arc::new(Shared {
         operations,
         runtime: runtime.clone(),
         pending: Arc::default(),
+        readers: Readers::new(count),
     });
     let mut threads = Vec::new();
-    for number in 0..options.thread_count() {
+    for number in 0..count {
         let channel = match number {
             0 => Arc::clone(&first),
             // Without one of its own, it shares the first: slower, not wrong.
             _ => first.another().map_or_else(|_| Arc::clone(&first), Arc::new),
         };
         let reader = Reader {
+            number,
             shared: Arc::clone(&shared),
             channel,
             pool: pool.clone(),
@@ -178,6 +202,7 @@ fn shake_hands(operations: &impl Operations, channel: &Channel, buffer: &mut [u8
 
 /// One thread of a session.
 struct Reader<O> {
+    number: usize,
     shared: Arc<Shared<O>>,
     channel: Arc<Channel>,
     pool: Pool,
@@ -188,16 +213,71 @@ impl<O: Operations> Reader<O> {
     fn run(self) -> io::Result<()> {
         let _guard = self.shared.runtime.enter();
         let mut buffer = self.pool.take();
+        let ended = match self.number {
+            0 => self.read_first(&mut buffer),
+            _ => self.read_when_needed(&mut buffer),
+        };
+        if let Err(error) = &ended {
+            tracing::error!(%error, "read requests from the kernel");
+        }
+        self.shared.readers.finish();
+        ended
+    }
+
+    fn read_first(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        let mut eagerness = Eagerness::default();
         loop {
-            match self.channel.receive(&mut buffer) {
-                Ok(Received::Request(length)) => self.serve(&mut buffer, length),
-                Ok(Received::Nothing) => {}
-                Ok(Received::End) => return Ok(()),
-                Err(error) => {
-                    tracing::error!(%error, "read requests from the kernel");
-                    return Err(error);
+            let mut came = self.serve_all(buffer)?;
+            if let Some(until) = eagerness.until().filter(|_| came == Came::All) {
+                while came == Came::All && Instant::now() < until {
+                    // The kernel's queue has one lock, which the caller needs to put its request there.
+                    (0..LOOK_PAUSE).for_each(|_| std::hint::spin_loop());
+                    came = self.serve_one(buffer)?;
+                }
+                if came == Came::One {
+                    continue;
                 }
             }
+            if came == Came::End {
+                return Ok(());
+            }
+            let asleep = Instant::now();
+            self.channel.wait()?;
+            eagerness.slept(asleep.elapsed());
+        }
+    }
+
+    fn read_when_needed(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        while self.shared.readers.wait(self.number) {
+            if self.serve_all(buffer)? == Came::End {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves until nothing is there.
+    fn serve_all(&self, buffer: &mut Vec<u8>) -> io::Result<Came> {
+        let mut backlog = Backlog::default();
+        loop {
+            match self.serve_one(buffer)? {
+                Came::One if backlog.found() => self.shared.readers.call(),
+                Came::One => {}
+                other => return Ok(other),
+            }
+        }
+    }
+
+    fn serve_one(&self, buffer: &mut Vec<u8>) -> io::Result<Came> {
+        match self.channel.receive(buffer)? {
+            Received::Request(length) => {
+                self.shared.readers.begin(self.number);
+                self.serve(buffer, length);
+                self.shared.readers.end(self.number);
+                Ok(Came::One)
+            }
+            Received::Nothing => Ok(Came::All),
+            Received::End => Ok(Came::End),
         }
     }
 

@@ -71,6 +71,7 @@ fn negotiate(features: Features, config: &mut KernelConfig) -> Result<(), &'stat
         (InitFlags::FUSE_POSIX_ACL, features.acl),
         (InitFlags::FUSE_DONT_MASK, features.umask),
         (InitFlags::FUSE_HANDLE_KILLPRIV_V2, features.kill_privileges),
+        (InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP, true),
         // The crate does not say which locks are flock's: those stay with the kernel.
         (InitFlags::FUSE_POSIX_LOCKS, features.locks),
     ];

@@ -17,15 +17,22 @@ impl Known {
         *self.0.lock().entry(inode).or_default() += 1;
     }
 
-    /// Takes look-ups back.
-    pub fn forget(&self, inode: u64, lookups: u64) {
+    /// Takes look-ups back; true if the kernel does not know the inode any more.
+    pub fn forget(&self, inode: u64, lookups: u64) -> bool {
         let mut known = self.0.lock();
-        if let Some(count) = known.get_mut(&inode) {
-            *count = count.saturating_sub(lookups);
-            if *count == 0 {
-                known.remove(&inode);
-            }
+        let Some(count) = known.get_mut(&inode) else {
+            return true;
+        };
+        *count = count.saturating_sub(lookups);
+        let last = *count == 0;
+        if last {
+            known.remove(&inode);
         }
+        last
+    }
+
+    fn has(&self, inode: u64) -> bool {
+        self.0.lock().contains_key(&inode)
     }
 
     fn all(&self) -> Vec<u64> {
@@ -113,5 +120,9 @@ impl<N: Notify> KernelCache for Caches<N> {
             note(self.notifier.inval_inode(self.node(inode), 0, 0));
         }
         note(self.notifier.inval_inode(Node::ROOT, 0, 0));
+    }
+
+    fn knows(&self, inode: u64) -> bool {
+        self.known.has(inode)
     }
 }

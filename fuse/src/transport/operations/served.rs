@@ -209,7 +209,10 @@ impl Operations for ServedVfs {
     }
 
     fn forget(&self, node: Node, lookups: u64) {
-        self.known.forget(self.inode(node), lookups);
+        let inode = self.inode(node);
+        if self.known.forget(inode, lookups) {
+            self.vfs.forgotten(inode);
+        }
     }
 
     async fn readlink(&self, by: Asker, node: Node) -> Answer<Bytes> {
@@ -550,6 +553,7 @@ fn told(operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
             | libc::EPERM
             | libc::EAGAIN
             | libc::ENODATA
+            | libc::ENAMETOOLONG
             | libc::EOPNOTSUPP => {
                 tracing::debug!(operation, inode, %error);
             }
@@ -561,7 +565,7 @@ fn told(operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
 }
 
 /// Whether a setattr changes nothing: so the kernel tells that it wrote to a local file by itself which has setuid, setgid or
-/// capabilities.
+/// capabilities, and of a chown to nobody else.
 fn is_nothing(set: &SetAttributes) -> bool {
     let times = set.atime.is_some() || set.mtime.is_some() || set.ctime_ns.is_some();
     set.mode.is_none() && set.uid.is_none() && set.gid.is_none() && set.size.is_none() && !times

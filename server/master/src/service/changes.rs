@@ -20,6 +20,8 @@ use crate::state::{Applied, Body, Command, Inode, Intent, IntentKind};
 
 /// Pause before an intent is looked at again that could not be started, or whose worker is away.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How long a ripe intent waits for a lull at most.
+const HOLD_MAX: Duration = Duration::from_secs(3);
 /// A file that is open for writing is not uploaded; it is looked at again so often, should its close be missed.
 const OPEN_RECHECK: Duration = Duration::from_secs(1);
 
@@ -66,6 +68,10 @@ impl Core {
         };
         if let Some(due) = self.not_before(&intent)? {
             self.queue.again_at(id, due);
+            return Ok(());
+        }
+        if let Some(latest) = self.hold_until(&intent) {
+            self.queue.hold(id, latest);
             return Ok(());
         }
         match self.state.blocked_by(id) {
@@ -119,6 +125,19 @@ impl Core {
                 Err(error) => return Err(error),
             };
         Ok(written.then(|| Instant::now() + OPEN_RECHECK))
+    }
+
+    /// Until when a ripe intent should wait for a lull; `None`: it should not. Uploads take processor and disk from those who
+    /// create files, who often rename or remove them soon.
+    fn hold_until(&self, intent: &Intent) -> Option<Instant> {
+        let free = intent.started || !intent.kind().is_late_bound() || self.queue.is_expedited(IntentId(intent.id));
+        if free || !self.pace.is_busy() {
+            return None;
+        }
+        let age_ns = now_ns().saturating_sub(intent.created_ns);
+        let age = Duration::from_nanos(u64::try_from(age_ns).unwrap_or(0));
+        let longest = self.settings.persist_wait + HOLD_MAX;
+        longest.checked_sub(age).map(|left| Instant::now() + left)
     }
 
     /// An upload of nothing, which no worker has: the master does it itself.

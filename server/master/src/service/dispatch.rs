@@ -1,6 +1,6 @@
 //! From a request to the operation: who asks, is it a superuser, what time is it, which method answers.
 
-use alluxio_proto::master::{Empty, MasterRequest, Op, Reply};
+use alluxio_proto::master::{Empty, MasterRequest, Op, Removed, Reply};
 use alluxio_proto::{ErrorKind, FsResult, SessionId};
 use std::sync::Arc;
 
@@ -59,9 +59,9 @@ impl Core {
             Op::Symlink(op) => self.symlink(ctx, op).await?.into(),
             Op::Mknod(op) => self.mknod(ctx, op).await?.into(),
             Op::ReadLink(op) => self.read_link(op)?.into(),
-            Op::Unlink(op) => self.unlink(ctx, op).await?.into(),
-            Op::Rmdir(op) => self.rmdir(ctx, op).await?.into(),
-            Op::Rename(op) => self.rename(ctx, op).await?.into(),
+            Op::Unlink(op) => told(op.tell_removed, self.unlink(ctx, op).await?),
+            Op::Rmdir(op) => told(op.tell_removed, self.rmdir(ctx, op).await?),
+            Op::Rename(op) => told(op.tell_removed, self.rename(ctx, op).await?),
             Op::Delete(op) => self.delete(ctx, op).await?.into(),
             Op::SetAttr(op) => self.set_attr(ctx, op).await?.into(),
             Op::StatFs(op) => self.stat_fs(op).await?.into(),
@@ -100,4 +100,9 @@ impl Core {
             | Op::MarkDurable(_) => return error(ErrorKind::Internal, "a request went the wrong way"),
         })
     }
+}
+
+/// Tells what was removed, if that was asked for: clients of before expect nothing.
+fn told(asked: bool, removed: Removed) -> Reply {
+    if asked { removed.into() } else { Empty {}.into() }
 }

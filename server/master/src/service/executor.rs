@@ -32,6 +32,8 @@ struct Inner {
     /// Who waits for the end of an intent.
     behind: HashMap<IntentId, Vec<IntentId>>,
     expedited: HashSet<IntentId>,
+    /// Ripe ones that wait for a lull.
+    held: Vec<IntentId>,
     /// Failures that time alone will not heal.
     permanent: BTreeMap<IntentId, (Instant, FsError)>,
     /// The state has intents that are not here.
@@ -82,6 +84,29 @@ impl IntentQueue {
     pub fn again_at(&self, id: IntentId, due: Instant) {
         self.inner.lock().wait(id, due);
         self.wake.notify_one();
+    }
+
+    /// Try again in a lull ([`Self::release_held`]), at the latest then.
+    pub fn hold(&self, id: IntentId, latest: Instant) {
+        let mut inner = self.inner.lock();
+        inner.wait(id, latest);
+        inner.held.push(id);
+    }
+
+    /// Whether some wait for a lull.
+    pub fn holds(&self) -> bool {
+        !self.inner.lock().held.is_empty()
+    }
+
+    /// Makes due what waits for a lull.
+    pub fn release_held(&self) {
+        let now = Instant::now();
+        let mut inner = self.inner.lock();
+        for id in std::mem::take(&mut inner.held) {
+            if let Some(Phase::Waiting(_)) = inner.slots.get(&id) {
+                inner.wait(id, now);
+            }
+        }
     }
 
     /// Try again when `blocker` is done.
@@ -276,6 +301,20 @@ mod tests {
         assert!(queue.is_expedited(A));
         queue.done(A);
         assert!(!queue.is_expedited(A));
+    }
+
+    #[test]
+    fn what_is_held_waits_for_a_lull() {
+        let queue = IntentQueue::default();
+        queue.hold(A, Instant::now() + Duration::from_secs(60));
+        queue.hold(B, Instant::now() + Duration::from_secs(60));
+        queue.done(B);
+        assert!(queue.holds());
+        assert_eq!(queue.pop(), None);
+        queue.release_held();
+        assert_eq!((queue.pop(), queue.pop(), queue.holds()), (Some(A), None, false));
+        queue.hold(A, Instant::now());
+        assert_eq!(queue.pop(), Some(A), "no lull came");
     }
 
     #[test]

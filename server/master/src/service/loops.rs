@@ -16,6 +16,8 @@ const WORKERS_EVERY: Duration = Duration::from_secs(1);
 const RECOVER_EVERY: Duration = Duration::from_secs(20);
 /// Inodes reclaimed by one command: some milliseconds under the state's lock.
 const RECLAIM_INODES: u32 = 500;
+/// While intents wait for a lull, it is looked for this often.
+const LULL_POLL: Duration = Duration::from_millis(50);
 /// Intents are looked for when none is known to be due.
 const IDLE: Duration = Duration::from_secs(60);
 /// Pause after a failure in a loop.
@@ -69,6 +71,9 @@ impl Core {
         self.fill_queue();
         loop {
             let rung = self.queue.wake.notified();
+            if self.queue.holds() && !self.pace.is_busy() {
+                self.queue.release_held();
+            }
             let mut steps = 0u32;
             while let Some(id) = self.queue.pop() {
                 self.advance(id);
@@ -78,7 +83,10 @@ impl Core {
                 }
             }
             let idle = tokio::time::Instant::now() + IDLE;
-            let until = self.queue.next_due().map_or(idle, |due| idle.min(due.into()));
+            let mut until = self.queue.next_due().map_or(idle, |due| idle.min(due.into()));
+            if self.queue.holds() {
+                until = until.min(tokio::time::Instant::now() + LULL_POLL);
+            }
             tokio::select! {
                 () = rung => {}
                 () = tokio::time::sleep_until(until) => {}

@@ -69,7 +69,8 @@ pub(super) fn recover_task(item: &RecoverItem) -> RecoverTask {
         inode: item.inode,
         version: item.version,
         keep_bytes: item.keep_bytes,
-        discard: item.discard,
+        fresh: item.fresh,
+        boot: item.home_boot,
     }
 }
 

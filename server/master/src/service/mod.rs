@@ -24,6 +24,7 @@ mod metrics;
 mod mounts;
 mod names;
 mod open;
+mod pace;
 mod persist;
 mod report;
 mod serve;
@@ -77,6 +78,7 @@ struct Core {
     effects: Arc<machine::Effects>,
     watch: Arc<watch::WatchHub>,
     queue: Arc<executor::IntentQueue>,
+    pace: pace::Pace,
     workers: Arc<workers::Workers>,
     sessions: sessions::Sessions,
     locks: locks::Locks,
@@ -128,6 +130,7 @@ impl Ctx {
 impl Core {
     /// Commits a command in the name of a caller.
     async fn propose(&self, ctx: &Ctx, body: impl Into<Body>) -> FsResult<Applied> {
+        self.pace.note();
         self.commit(ctx.command(body)).await
     }
 

@@ -4,8 +4,8 @@
 //! look is not the last word on a *retry* of a change that was done already: the retry cache in the state is asked first.
 
 use alluxio_proto::master::{
-    Counted, Create, Delete, DirPage, Empty, GetAttr, Link, LinkTarget, Lookup, Mkdir, Mknod, Opened, ReadDir,
-    ReadLink, Rename, ResolvePath, Rmdir, SetAttr, Symlink, Tmpfile, Unlink,
+    Counted, Create, Delete, DirPage, GetAttr, Link, LinkTarget, Lookup, Mkdir, Mknod, Opened, ReadDir, ReadLink,
+    Removed, Rename, ResolvePath, Rmdir, SetAttr, Symlink, Tmpfile, Unlink,
 };
 use alluxio_proto::types::{Attr, Caller, Entry, FileKind};
 use alluxio_proto::{ErrorKind, FsResult, InodeId, NAME_BYTES_MAX, PATH_BYTES_MAX};
@@ -200,6 +200,11 @@ impl Core {
         let Ok(at) = self.state.ufs_path_of_name(InodeId(parent), name) else {
             return Ok(());
         };
+        // Made step by step it could be longer; then no command and hardly a store could name it.
+        if at.path.len() + 1 >= PATH_BYTES_MAX {
+            let why = format!("a path of {} bytes in its under-storage", at.path.len() + 1);
+            return error(ErrorKind::NameTooLong, why);
+        }
         self.ufs.of(at.mount)?.check_path(&at.path).map_err(Into::into)
     }
 
@@ -208,7 +213,10 @@ impl Core {
         if op.write_type != alluxio_proto::types::WriteType::MustCache as i32 {
             self.check_storable(op.parent, &op.name)?;
         }
-        let home = if op.open { self.home_for(ctx)? } else { 0 };
+        let (home, home_boot) = match op.open {
+            true => self.home_for(ctx)?,
+            false => Default::default(),
+        };
         let created = self
             .propose(
                 ctx,
@@ -225,7 +233,8 @@ impl Core {
                     } else {
                         op.block_bytes
                     },
-                    home_worker: home,
+                    home_worker: home.get(),
+                    home_boot,
                 },
             )
             .await?;
@@ -326,7 +335,7 @@ impl Core {
             } else {
                 op.block_bytes
             },
-            home_worker: self.home_for(ctx)?,
+            home_worker: self.home_for(ctx)?.0.get(),
             never_linked: op.never_linked,
         };
         let made = self.propose(ctx, body).await?;
@@ -337,7 +346,7 @@ impl Core {
         }
     }
 
-    pub(super) async fn unlink(self: &Arc<Self>, ctx: &Ctx, op: Unlink) -> FsResult<Empty> {
+    pub(super) async fn unlink(self: &Arc<Self>, ctx: &Ctx, op: Unlink) -> FsResult<Removed> {
         let target = self.know(op.parent, &op.name).await?;
         let _gate = match &target {
             Some(inode) => Some(self.gate(inode.inode_id()).write().await),
@@ -346,27 +355,41 @@ impl Core {
         let body = command::Unlink {
             parent: op.parent,
             name: op.name,
-            keep_for: target.map_or_else(Vec::new, |inode| self.sessions.readers(inode.inode_id())),
+            keep_for: self.readers_of(target.as_deref()),
         };
-        self.propose(ctx, body).await?;
+        let applied = self.propose(ctx, body).await?;
         self.metrics.paths_deleted.inc();
-        Ok(Empty {})
+        Ok(self.removed(target.as_deref(), &applied))
     }
 
-    pub(super) async fn rmdir(self: &Arc<Self>, ctx: &Ctx, op: Rmdir) -> FsResult<Empty> {
-        if let Some(dir) = self.know(op.parent, &op.name).await?.filter(|inode| inode.is_dir()) {
-            self.ensure_loaded(&dir).await?;
+    /// Sessions that have an inode open for reading.
+    fn readers_of(&self, inode: Option<&Inode>) -> Vec<u64> {
+        inode.map_or_else(Vec::new, |inode| self.sessions.readers(inode.inode_id()))
+    }
+
+    /// What a change of names left without any, if that is what was looked at before and nobody holds it in the state.
+    fn removed(&self, before: Option<&Inode>, applied: &Applied) -> Removed {
+        let gone = before.filter(|inode| inode.id == applied.unlinked && !applied.orphaned);
+        Removed {
+            attr: gone.map(|inode| self.attr_of(inode)),
+        }
+    }
+
+    pub(super) async fn rmdir(self: &Arc<Self>, ctx: &Ctx, op: Rmdir) -> FsResult<Removed> {
+        let target = self.know(op.parent, &op.name).await?;
+        if let Some(dir) = target.as_ref().filter(|inode| inode.is_dir()) {
+            self.ensure_loaded(dir).await?;
         }
         let body = command::Rmdir {
             parent: op.parent,
             name: op.name,
         };
-        self.propose(ctx, body).await?;
+        let applied = self.propose(ctx, body).await?;
         self.metrics.paths_deleted.inc();
-        Ok(Empty {})
+        Ok(self.removed(target.as_deref(), &applied))
     }
 
-    pub(super) async fn rename(self: &Arc<Self>, ctx: &Ctx, op: Rename) -> FsResult<Empty> {
+    pub(super) async fn rename(self: &Arc<Self>, ctx: &Ctx, op: Rename) -> FsResult<Removed> {
         let source = self.know(op.parent, &op.name).await?;
         let target = self.know(op.new_parent, &op.new_name).await?;
         if source.is_some() {
@@ -385,12 +408,12 @@ impl Core {
             new_parent: op.new_parent,
             new_name: op.new_name.clone(),
             flags: op.flags,
-            keep_for: target.map_or_else(Vec::new, |inode| self.sessions.readers(inode.inode_id())),
+            keep_for: self.readers_of(target.as_deref()),
         };
-        self.propose(ctx, body).await?;
+        let applied = self.propose(ctx, body).await?;
         self.metrics.paths_renamed.inc();
         self.loader.forget_absent(InodeId(op.new_parent), &op.new_name);
-        Ok(Empty {})
+        Ok(self.removed(target.as_deref(), &applied))
     }
 
     pub(super) async fn delete(self: &Arc<Self>, ctx: &Ctx, op: Delete) -> FsResult<Counted> {
@@ -422,6 +445,7 @@ impl Core {
             let unlink = Unlink {
                 parent: parent.get(),
                 name,
+                tell_removed: false,
             };
             self.unlink(ctx, unlink).await?;
             return Ok(counted(1));
@@ -430,6 +454,7 @@ impl Core {
             let rmdir = Rmdir {
                 parent: parent.get(),
                 name,
+                tell_removed: false,
             };
             self.rmdir(ctx, rmdir).await?;
             return Ok(counted(1));
@@ -474,11 +499,19 @@ impl Core {
                     stack.extend(children.into_iter().map(|(name, _)| (inode.inode_id(), name)));
                     continue;
                 }
-                let parent = parent.get();
-                self.rmdir(&ctx, Rmdir { parent, name }).await?;
+                let rmdir = Rmdir {
+                    parent: parent.get(),
+                    name,
+                    tell_removed: false,
+                };
+                self.rmdir(&ctx, rmdir).await?;
             } else {
-                let parent = parent.get();
-                self.unlink(&ctx, Unlink { parent, name }).await?;
+                let unlink = Unlink {
+                    parent: parent.get(),
+                    name,
+                    tell_removed: false,
+                };
+                self.unlink(&ctx, unlink).await?;
             }
             count += 1;
             stack.pop();

@@ -67,7 +67,7 @@ impl Core {
     async fn open_for_writing(&self, ctx: &Ctx, op: &Open, inode: &Inode) -> FsResult<Opened> {
         let home = match self.only_holder(inode, op.truncate) {
             Some(worker) => worker,
-            None => self.home_for(ctx)?,
+            None => self.home_for(ctx)?.0.get(),
         };
         let body = command::OpenWrite {
             inode: op.inode,
@@ -92,10 +92,10 @@ impl Core {
             .map(|at| at.worker)
     }
 
-    /// The worker that is to have the local file of what this caller writes.
-    pub(super) fn home_for(&self, ctx: &Ctx) -> FsResult<u64> {
+    /// The worker that is to have the local file of what this caller writes, and its boot.
+    pub(super) fn home_for(&self, ctx: &Ctx) -> FsResult<(WorkerId, u64)> {
         match self.workers.home(&self.sessions.host(ctx.session)) {
-            Some(address) => Ok(address.worker_id),
+            Some(home) => Ok(home),
             None => error(
                 ErrorKind::Unavailable,
                 "no worker is there to take the data; start one with `alluxio worker`",
@@ -232,6 +232,7 @@ impl Core {
             length: op.length,
             mtime_ns: op.mtime_ns,
             kept_version: op.kept_version,
+            closed_empty: op.closed_empty,
         };
         match self.propose_own(body).await {
             Ok(_) => tracing::info!(

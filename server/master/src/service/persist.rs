@@ -80,7 +80,7 @@ impl Core {
         let Some(record) = self.state.worker(id)? else {
             return error(ErrorKind::Internal, format!("worker {id} vanished while it registered"));
         };
-        let forgotten = self.workers.insert(&record, op.tiers, true);
+        let forgotten = self.workers.insert(&record, op.tiers, op.boot, true);
         self.queue.withdraw(id);
         self.queue.add(forgotten);
         self.ask_to_recover()?;
@@ -264,7 +264,8 @@ impl Core {
                 inode: inode.get(),
                 version: open.version,
                 keep_bytes: open.durable_length.unwrap_or(0),
-                discard: false,
+                fresh: open.is_fresh(),
+                boot: open.home_boot,
             };
             self.workers.recover(WorkerId(open.home_worker), task);
         }

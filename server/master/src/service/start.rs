@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::machine::{Effects, Machine};
 use super::settings::Settings;
 use super::{Core, GATES, MasterOptions, MasterService, MetastoreKind, error, now_ns};
-use super::{changes, executor, load, locks, metrics, mounts, report, sessions, ufs, watch, workers};
+use super::{changes, executor, load, locks, metrics, mounts, pace, report, sessions, ufs, watch, workers};
 use crate::metastore::{self, StoreKind};
 use crate::state::command::{Format, MountSpec};
 use crate::state::{State, StateOptions};
@@ -197,6 +197,7 @@ impl Core {
             limits: changes::Limits::new(settings.ufs_changes_max),
             watch: effects.watch.clone(),
             queue: effects.queue.clone(),
+            pace: pace::Pace::new(),
             workers: effects.workers.clone(),
             sessions: sessions::Sessions::default(),
             locks: locks::Locks::default(),
@@ -254,7 +255,7 @@ impl Core {
     /// Takes up what the last master left, then serves.
     async fn take_up(self: &Arc<Self>, options: &MasterOptions) -> FsResult<()> {
         for record in self.state.workers()? {
-            self.workers.insert(&record, Vec::new(), false);
+            self.workers.insert(&record, Vec::new(), 0, false);
         }
         // What follows from commands follows at once from here on; all before is read from the state.
         self.effects.on.store(true, Ordering::Release);

@@ -14,12 +14,16 @@ use tokio::time::Instant;
 use super::load::PAGE_ENTRIES;
 use super::{Core, Ctx, error, show};
 use crate::state::command::SchedulePersist;
-use crate::state::{Inode, Intent, IntentKind};
+use crate::state::{Inode, Intent, IntentKind, OpenVersion};
 
 /// When a request names none; as long as Alluxio's `alluxio.user.file.persist.on.rename` waits for a job.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(1200);
 /// Looked at again after so long without any progress.
 const RECHECK: Duration = Duration::from_secs(5);
+/// A client that closed an empty new file tells so a moment later. How long that is waited for where new files are open that
+/// nothing was committed of, and how often it is looked at.
+const CLOSING_MAX: Duration = Duration::from_secs(1);
+const CLOSING_POLL: Duration = Duration::from_millis(10);
 
 /// What is waited for.
 #[derive(Debug)]
@@ -38,6 +42,7 @@ impl Core {
         };
         let deadline = Instant::now() + timeout;
         let inode = self.resolve(ctx, &op.path).await?;
+        self.let_closes_arrive(&inode).await?;
         if op.schedule {
             self.schedule_beneath(&inode).await?;
         }
@@ -83,6 +88,31 @@ impl Core {
             files,
             ..Default::default()
         })
+    }
+
+    /// Waits until what may have been closed already is closed here, too.
+    async fn let_closes_arrive(&self, top: &Inode) -> FsResult<()> {
+        let mut closing = match top.is_dir() {
+            true => self.state.fresh_files()?,
+            false => vec![top.inode_id()],
+        };
+        let deadline = Instant::now() + CLOSING_MAX;
+        loop {
+            let mut left = Vec::new();
+            for id in closing {
+                match self.state.inode(id) {
+                    Ok(inode) if inode.open.as_ref().is_some_and(OpenVersion::is_fresh) => left.push(id),
+                    Ok(_) => {}
+                    Err(error) if error.kind == ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if left.is_empty() || Instant::now() >= deadline {
+                return Ok(());
+            }
+            closing = left;
+            tokio::time::sleep(CLOSING_POLL).await;
+        }
     }
 
     fn check_not_lost(&self, id: InodeId) -> FsResult<()> {

@@ -32,6 +32,8 @@ struct Known {
     /// `None`: not heard of since this master started.
     last_seen: Option<Instant>,
     registered_ns: i64,
+    /// Boot of its operating system; 0: unknown.
+    boot: u64,
     drops: VecDeque<CachedFile>,
     recoveries: VecDeque<RecoverTask>,
     uploads: VecDeque<IntentId>,
@@ -86,7 +88,7 @@ impl Workers {
 
     /// A worker is known: at start from the state (then it is not live yet), and at each registration. Whoever registers
     /// has forgotten what it was given; the uploads among that are returned.
-    pub fn insert(&self, record: &WorkerRecord, tiers: Vec<ReportTier>, live: bool) -> Vec<IntentId> {
+    pub fn insert(&self, record: &WorkerRecord, tiers: Vec<ReportTier>, boot: u64, live: bool) -> Vec<IntentId> {
         let mut table = self.table.lock();
         let old = table.remove(&WorkerId(record.id));
         let (drops, recoveries, mut uploads, fetched, wake) = match old {
@@ -100,6 +102,7 @@ impl Workers {
             tiers,
             last_seen: live.then(Instant::now),
             registered_ns: record.registered_ns,
+            boot,
             drops,
             recoveries,
             uploads: VecDeque::new(),
@@ -269,13 +272,13 @@ impl Workers {
         self.table.lock().get(&id).map(|known| known.address.clone())
     }
 
-    /// Home of a new open version for a client on `host`: the live worker there, else the one with most room.
-    pub fn home(&self, host: &str) -> Option<WorkerAddress> {
+    /// Home of a new open version for a client on `host`, and its boot: the live worker there, else the one with most room.
+    pub fn home(&self, host: &str) -> Option<(WorkerId, u64)> {
         let table = self.table.lock();
-        let live = || table.values().filter(|known| self.is_fresh(known));
-        let near = live().find(|known| same_host(&known.address.host, host));
-        let best = near.or_else(|| live().max_by_key(|known| known.free_bytes()));
-        best.map(|known| known.address.clone())
+        let live = || table.iter().filter(|(_, known)| self.is_fresh(known));
+        let near = live().find(|(_, known)| same_host(&known.address.host, host));
+        let best = near.or_else(|| live().max_by_key(|(_, known)| known.free_bytes()));
+        best.map(|(id, known)| (*id, known.boot))
     }
 
     /// Whom a client on `host` reads from, best first: live holders (the one on its host before all, then who holds most),
@@ -373,7 +376,7 @@ mod tests {
                 capacity_bytes: *free,
                 ..Default::default()
             };
-            workers.insert(&record, vec![tier], true);
+            workers.insert(&record, vec![tier], 0, true);
         }
         workers
     }
@@ -385,8 +388,8 @@ mod tests {
     #[test]
     fn home_is_near_then_roomy() {
         let workers = workers(&[("a", 1), ("b", 5), ("c", 3)]);
-        assert_eq!(workers.home("C").unwrap().worker_id, 3);
-        assert_eq!(workers.home("elsewhere").unwrap().worker_id, 2);
+        assert_eq!(workers.home("C").unwrap().0, WorkerId(3));
+        assert_eq!(workers.home("elsewhere").unwrap().0, WorkerId(2));
         assert_eq!(Workers::new(Duration::from_secs(1)).home("a"), None);
     }
 
@@ -417,7 +420,7 @@ mod tests {
             id: 1,
             ..Default::default()
         };
-        assert_eq!(workers.insert(&record, Vec::new(), true), [IntentId(5), IntentId(4)]);
+        assert_eq!(workers.insert(&record, Vec::new(), 0, true), [IntentId(5), IntentId(4)]);
         assert!(workers.take_tasks(WorkerId(1), 9).is_empty());
     }
 }

@@ -177,6 +177,21 @@ pub struct OpenVersion {
     /// The writers are gone; the home has been asked what is left.
     #[prost(bool, tag = "10")]
     pub recovering: bool,
+    /// Of a new file: boot of the home's operating system when it was made; 0: unknown.
+    #[prost(fixed64, tag = "11")]
+    pub home_boot: u64,
+}
+
+impl OpenVersion {
+    /// Whether there is a committed version under it, or was one since it was opened.
+    pub fn is_committed(&self) -> bool {
+        !self.created_by_this_open || self.committed_since_open
+    }
+
+    /// Nothing was promised of its content: neither by a commit nor by an fsync.
+    pub fn is_fresh(&self) -> bool {
+        !self.is_committed() && self.durable_length.is_none()
+    }
 }
 
 /// Openings of one session.

@@ -326,6 +326,22 @@ impl State {
         })
     }
 
+    /// Files that are open for writing with nothing promised of their content: [`OpenVersion::is_fresh`].
+    ///
+    /// # Errors
+    /// Only if the store failed.
+    pub fn fresh_files(&self) -> FsResult<Vec<InodeId>> {
+        self.read(|view| {
+            let mut fresh = Vec::new();
+            for id in view.numbers(&[tables::SESSION_OPENS])? {
+                let inode = view.inode_opt(InodeId(id))?;
+                let open = inode.as_ref().and_then(|inode| inode.open.as_ref());
+                fresh.extend(open.filter(|open| open.is_fresh()).map(|_| InodeId(id)));
+            }
+            Ok(fresh)
+        })
+    }
+
     /// Open versions whose writers are gone and whose homes have not answered yet: the open versions of session 0.
     ///
     /// # Errors

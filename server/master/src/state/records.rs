@@ -264,9 +264,12 @@ pub struct RecoverItem {
     /// What MarkDurable promised.
     #[prost(uint64, tag = "4")]
     pub keep_bytes: u64,
-    /// Nothing was promised: the state has let go of it already, the home only drops it.
+    /// See [`super::inode::OpenVersion::is_fresh`].
     #[prost(bool, tag = "5")]
-    pub discard: bool,
+    pub fresh: bool,
+    /// Of a fresh one: the home's boot when it was made.
+    #[prost(fixed64, tag = "6")]
+    pub home_boot: u64,
 }
 
 /// A cached version that is worth nothing any more.

@@ -127,6 +127,11 @@ impl Layout {
             .map_err(|error| FsError::from_io(format!("write {}", path.display()), &error))
     }
 
+    /// [`Layout::boot_id`] as the master knows it.
+    pub fn boot_number(&self) -> u64 {
+        boot_number(&self.boot_id)
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -199,6 +204,14 @@ impl Name {
         let (inode, generation) = name.strip_suffix(".data")?.split_once('.')?;
         Some(Name::Data(InodeId(hex(inode)?), hex(generation)?))
     }
+}
+
+/// The first 16 hexadecimal digits of a boot id, which is a random UUID.
+fn boot_number(id: &str) -> u64 {
+    id.chars()
+        .filter_map(|c| c.to_digit(16))
+        .take(16)
+        .fold(0, |sum, digit| sum << 4 | u64::from(digit))
 }
 
 fn boot_id() -> String {

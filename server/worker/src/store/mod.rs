@@ -161,11 +161,14 @@ impl Store {
         if !self.unload(entry) {
             return Ok(());
         }
-        let version = entry.view().header.version;
+        let header = entry.view().header;
         entry
             .remove()
             .map_err(|error| FsError::from_io(format!("remove the local file of inode {}", entry.inode), &error))?;
-        self.reports.set(entry.inode, version, 0);
+        // Of an open version nothing was ever reported.
+        if !header.open {
+            self.reports.set(entry.inode, header.version, 0);
+        }
         Ok(())
     }
 

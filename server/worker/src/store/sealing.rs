@@ -54,9 +54,15 @@ impl Entry {
                 inner.writable_fd_out = false;
             }
             header.open = true;
+            header.closed_empty = false;
             header.version = version;
             header.open_since = version;
         })
+    }
+
+    /// Notes that the open version, which is new, was closed while it was empty.
+    pub fn mark_closed_empty(&self) -> IoResult<()> {
+        self.change(|inner| inner.header.closed_empty = true)
     }
 
     /// Takes note of committed content under an open version.

@@ -79,6 +79,9 @@ pub(crate) struct Header {
     /// Last change of the data of a committed version.
     #[prost(int64, tag = "13")]
     pub mtime_ns: i64,
+    /// Of a new file, open and never sealed: it was closed while it was empty.
+    #[prost(bool, tag = "14")]
+    pub closed_empty: bool,
 }
 
 /// An earlier version in the under-storage.

@@ -369,6 +369,18 @@ impl Node {
             version,
             next,
             release,
+            closed_empty: false,
+        })
+        .await
+    }
+    /// A new file is closed; `changed` in the answer says that it is not empty.
+    pub async fn close_empty(&self, inode: u64, release: bool) -> FsResult<OpenStat> {
+        self.stat_call(Seal {
+            inode,
+            version: 1,
+            next: 0,
+            release,
+            closed_empty: true,
         })
         .await
     }

@@ -312,7 +312,13 @@ impl Client {
 
     pub async fn unlink(&self, parent: u64, name: &str) -> FsResult<Empty> {
         let name = Bytes::copy_from_slice(name.as_bytes());
-        self.ask(Op::Unlink(Unlink { parent, name })).await
+        let tell_removed = false;
+        self.ask(Op::Unlink(Unlink {
+            parent,
+            name,
+            tell_removed,
+        }))
+        .await
     }
 
     pub async fn rename(&self, parent: u64, name: &str, new_parent: u64, new_name: &str) -> FsResult<Empty> {
@@ -321,7 +327,7 @@ impl Client {
             name: Bytes::copy_from_slice(name.as_bytes()),
             new_parent,
             new_name: Bytes::copy_from_slice(new_name.as_bytes()),
-            flags: 0,
+            ..Default::default()
         }))
         .await
     }
@@ -422,6 +428,7 @@ impl FakeWorker {
             }],
             version: "test".into(),
             cluster_id: String::new(),
+            boot: 0,
         };
         let registered: Registered = ask(&api, Op::RegisterWorker(register)).await.unwrap();
         let (hold, dropped) = (Arc::new(tokio::sync::RwLock::new(())), Arc::new(Mutex::new(Vec::new())));
@@ -509,7 +516,7 @@ impl Working {
             worker_id: self.id,
             inode: task.inode,
             version: task.version,
-            found: content.is_some() && !task.discard,
+            found: content.is_some() && !task.fresh,
             length: content.map_or(0, |content| content.len() as u64),
             mtime_ns: 2_000_000_000,
             ..Default::default()

@@ -149,6 +149,27 @@ async fn others_hear_of_changes() {
         }
     }
     assert_eq!(entries, [(ROOT, "d".into()), (ROOT, "d".into()), (ROOT, "e".into())]);
+    // What is gone is told with what it was.
+    let gone = author.mkdir(ROOT, "gone").await.unwrap();
+    let rmdir = Rmdir {
+        parent: ROOT,
+        name: "gone".into(),
+        tell_removed: true,
+    };
+    let removed: Removed = author.ask(Op::Rmdir(rmdir)).await.unwrap();
+    assert_eq!(removed.attr.map(|attr| attr.inode), Some(gone.inode));
+    let heard = loop {
+        let items = stream.next().await.unwrap().unwrap().items;
+        let events = items.into_iter().filter_map(|item| item.event);
+        let removed = events.filter_map(|event| match event {
+            WatchEvent::Entry(entry) => entry.removed,
+            _ => None,
+        });
+        if let Some(attr) = removed.last() {
+            break attr;
+        }
+    };
+    assert_eq!((heard.inode, heard.mode), (gone.inode, gone.mode));
     // The author hears of others only.
     let mut own = author.watch().await;
     own.next().await.unwrap().unwrap();
@@ -171,8 +192,12 @@ async fn a_retry_gets_the_same_answer() {
     let request = client.request(Op::Unlink(Unlink {
         parent: ROOT,
         name: "f".into(),
+        tell_removed: true,
     }));
-    assert!(harness.master.call(request.clone()).await.is_ok());
+    let Reply::Removed(removed) = harness.master.call(request.clone()).await.unwrap() else {
+        panic!("it was asked what was removed")
+    };
+    assert_eq!(removed.attr.map(|attr| attr.size), Some(1));
     assert!(harness.master.call(request).await.is_ok(), "done once, answered twice");
     let create = Create {
         parent: ROOT,

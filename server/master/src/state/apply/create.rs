@@ -27,7 +27,7 @@ impl Work<'_, '_> {
         inode.block_bytes = c.block_bytes;
         inode.write_type = c.write_type;
         if c.open {
-            self.open_new(&mut inode, c.home_worker);
+            self.open_new(&mut inode, c.home_worker, c.home_boot);
         } else if inode.write_type() != WriteType::MustCache {
             self.schedule_upload(&mut inode)?;
         }
@@ -35,7 +35,7 @@ impl Work<'_, '_> {
     }
 
     /// Opens what has just been made, in the command's session.
-    fn open_new(&mut self, inode: &mut Inode, home_worker: u64) {
+    fn open_new(&mut self, inode: &mut Inode, home_worker: u64, home_boot: u64) {
         inode.version_high = 1;
         inode.open = Some(OpenVersion {
             version: 1,
@@ -46,6 +46,7 @@ impl Work<'_, '_> {
             }],
             write_type: inode.write_type,
             created_by_this_open: true,
+            home_boot,
             truncated: true,
             ..Default::default()
         });
@@ -67,7 +68,7 @@ impl Work<'_, '_> {
         inode.linkable = !c.never_linked;
         inode.block_bytes = c.block_bytes;
         inode.write_type = c.write_type;
-        self.open_new(&mut inode, c.home_worker);
+        self.open_new(&mut inode, c.home_worker, 0);
         self.hold(inode.inode_id(), self.session, HELD_WRITE)?;
         self.put_and_answer(inode);
         Ok(())
@@ -182,7 +183,7 @@ impl Work<'_, '_> {
         parent.nlink += u32::from(inode.is_dir());
         parent.mtime_ns = self.now_ns;
         parent.ctime_ns = self.now_ns;
-        self.entry_changed(parent.inode_id(), name, 0);
+        self.entry_changed(parent.inode_id(), name, None);
         self.inode_changed(parent.id, false);
     }
 

@@ -182,7 +182,7 @@ impl Work<'_, '_> {
     /// The last writer closed without committing what is open.
     fn end_open(&mut self, mut inode: Inode, abandon: bool) -> Outcomes<()> {
         let Some(open) = inode.open.clone() else { return Ok(()) };
-        let fresh = open.created_by_this_open && !open.committed_since_open;
+        let fresh = !open.is_committed();
         if inode.nlink == 0 {
             inode.open = None;
             self.put_and_answer(inode);
@@ -222,36 +222,14 @@ impl Work<'_, '_> {
             self.tx.put_inode(inode);
             return Ok(());
         }
-        let open = open.clone();
-        let promised = !open.created_by_this_open || open.committed_since_open || open.durable_length.is_some();
         if inode.nlink == 0 {
+            let freed = discarded(inode.id, open);
             inode.open = None;
-            self.applied.freed.push(discarded(inode.id, &open));
+            self.applied.freed.push(freed);
             self.tx.put_inode(inode);
             return Ok(());
         }
-        if promised {
-            return self.recover(inode);
-        }
-        self.applied.recover.push(RecoverItem {
-            inode: inode.id,
-            version: open.version,
-            home_worker: open.home_worker,
-            keep_bytes: 0,
-            discard: true,
-        });
-        if inode.nlink == 1 {
-            let (parent, name) = (inode.parent_id(), inode.name.clone());
-            return self.unlink_inode(parent, &name, inode, &[]);
-        }
-        // Its names were promised, its content was not.
-        inode.open = None;
-        if self.must_upload(&inode)? {
-            self.schedule_upload(&mut inode)?;
-        }
-        self.inode_changed(inode.id, true);
-        self.tx.put_inode(inode);
-        Ok(())
+        self.recover(inode)
     }
 
     /// Leaves the open version to its home, which says what is left of it by `Recovered`.
@@ -263,7 +241,8 @@ impl Work<'_, '_> {
                 version: open.version,
                 home_worker: open.home_worker,
                 keep_bytes: open.durable_length.unwrap_or(0),
-                discard: false,
+                fresh: open.is_fresh(),
+                home_boot: open.home_boot,
             });
             self.tx
                 .put(tables::session_open(SessionId(0), inode.inode_id()), tables::nothing());
@@ -291,6 +270,9 @@ impl Work<'_, '_> {
         }
         inode.open = None;
         self.tx.delete(tables::session_open(SessionId(0), inode.inode_id()));
+        if open.is_fresh() {
+            return self.end_fresh(inode, c.closed_empty);
+        }
         self.inode_changed(inode.id, true);
         // The home may have given the open version back, unchanged, just before its writers died.
         let given_back = c.kept_version != 0 && c.kept_version == inode.version;
@@ -304,6 +286,21 @@ impl Work<'_, '_> {
                 self.drop_intent(intent);
             }
         }
+        self.put_and_answer(inode);
+        Ok(())
+    }
+
+    /// The writers of a new file died before anything of it was committed.
+    fn end_fresh(&mut self, mut inode: Inode, closed_empty: bool) -> Outcomes<()> {
+        // A name that was given to it since it was made was promised; its content was not.
+        if !closed_empty && inode.nlink == 1 {
+            let (parent, name) = (inode.parent_id(), inode.name.clone());
+            return self.unlink_inode(parent, &name, inode, &[]);
+        }
+        if inode.nlink > 0 && self.must_upload(&inode)? {
+            self.schedule_upload(&mut inode)?;
+        }
+        self.inode_changed(inode.id, true);
         self.put_and_answer(inode);
         Ok(())
     }

@@ -36,7 +36,7 @@ impl Work<'_, '_> {
             dir.entries += 1;
             dir.nlink += u32::from(inode.is_dir());
             if was_loaded {
-                self.entry_changed(dir.inode_id(), &entry.name, 0);
+                self.entry_changed(dir.inode_id(), &entry.name, None);
             }
             self.applied.count += 1;
             self.answer(&inode);

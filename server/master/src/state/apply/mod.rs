@@ -252,11 +252,12 @@ impl<'w, 'a> Work<'w, 'a> {
         self.applied.inode = Some(inode.clone());
     }
 
-    fn entry_changed(&mut self, parent: InodeId, name: &Bytes, child: u64) {
+    fn entry_changed(&mut self, parent: InodeId, name: &Bytes, removed: Option<&Inode>) {
         let event = EntryChanged {
             parent: parent.get(),
             name: name.clone(),
-            child,
+            child: removed.map_or(0, |inode| inode.id),
+            removed: removed.map(|inode| Box::new(inode.to_attr())),
         };
         self.events.push(WatchEvent::Entry(event));
     }

@@ -128,7 +128,7 @@ impl Work<'_, '_> {
         dir.mtime_ns = self.now_ns;
         dir.ctime_ns = self.now_ns;
         self.tx.put_inode(dir);
-        self.entry_changed(parent, name, if gone { child.id } else { 0 });
+        self.entry_changed(parent, name, gone.then_some(child));
         self.inode_changed(parent.get(), false);
         Ok(())
     }

@@ -198,7 +198,7 @@ impl Work<'_, '_> {
     pub(super) fn put_name(&mut self, inode: &mut Inode, from: &End, end: &End) {
         self.rename_name(inode, from, end);
         self.put_edge(end.dir, &end.name, inode);
-        self.entry_changed(end.dir, &end.name, 0);
+        self.entry_changed(end.dir, &end.name, None);
         self.inode_changed(inode.id, false);
     }
 }

@@ -46,6 +46,11 @@ impl Work<'_, '_> {
                 self.free(file.inode, file.version, c.worker_id);
                 continue;
             }
+            // That it has the open version open is no news, and must not hide that it holds the committed one.
+            let held = |at: &CachedAt| at.worker == c.worker_id && at.version == inode.version;
+            if file.version > inode.version && file.bytes > 0 && inode.locations.iter().any(held) {
+                continue;
+            }
             let mut inode = (*inode).clone();
             inode.locations.retain(|at| at.worker != c.worker_id);
             if file.bytes > 0 && inode.locations.len() < LOCATIONS_MAX {

@@ -99,4 +99,7 @@ pub struct Recovered {
     /// If not found: the version that the home has instead, sealed; 0 if none.
     #[prost(uint64, tag = "6")]
     pub kept_version: u64,
+    /// If not found, of a fresh file: it was closed while it was empty, and stays so.
+    #[prost(bool, tag = "7")]
+    pub closed_empty: bool,
 }

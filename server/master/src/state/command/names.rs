@@ -33,6 +33,9 @@ pub struct CreateFile {
     /// Bits to be taken from `mode` where the directory has no default ACL.
     #[prost(uint32, tag = "9")]
     pub umask: u32,
+    /// With `open`: boot of the home's operating system; 0: unknown.
+    #[prost(fixed64, tag = "10")]
+    pub home_boot: u64,
 }
 
 /// Creates a directory.

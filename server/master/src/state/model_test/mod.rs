@@ -525,26 +525,44 @@ impl World {
         let record = self.state.session(SessionId(id)).unwrap().unwrap();
         assert!(record.uses_locks && record.id == id);
         let ended = self.must(EndSession { id });
-        let fresh: Vec<u64> = self
-            .opens
-            .drain(..)
-            .filter(|(_, fresh)| *fresh)
-            .map(|(inode, _)| inode)
-            .filter(|inode| self.model.values().filter(|node| node.id() == Some(*inode)).count() == 1)
+        let mut fresh: Vec<u64> = self.opens.drain(..).filter(|open| open.1).map(|open| open.0).collect();
+        fresh.sort_unstable();
+        fresh.dedup();
+        fresh.retain(|inode| !self.names_of(*inode).is_empty());
+        let mut said: Vec<u64> = ended
+            .recover
+            .iter()
+            .filter(|item| item.fresh)
+            .map(|item| item.inode)
             .collect();
-        self.model
-            .retain(|_, node| !matches!(node, Node::File(id, _) if fresh.contains(id)));
+        said.sort_unstable();
+        assert_eq!(said, fresh, "new files of which nothing was promised");
         self.session = 0;
-        for item in ended.recover.iter().filter(|item| !item.discard) {
-            self.contents.insert((item.inode, item.version), tag);
+        for item in &ended.recover {
             let (inode, version) = (item.inode, item.version);
+            if item.fresh {
+                // Every other one was closed while it was empty.
+                let closed_empty = tag.is_multiple_of(2);
+                self.must(Recovered {
+                    inode,
+                    version,
+                    closed_empty,
+                    ..Default::default()
+                });
+                if !closed_empty && self.names_of(inode).len() == 1 {
+                    self.model
+                        .retain(|_, node| !matches!(node, Node::File(id, _) if *id == inode));
+                }
+                continue;
+            }
+            self.contents.insert((item.inode, item.version), tag);
             self.must(Recovered {
                 inode,
                 version,
                 found: true,
                 length: length(Some(tag)),
                 mtime_ns: 1,
-                kept_version: 0,
+                ..Default::default()
             });
             self.committed.insert(inode, tag);
             self.set_content(inode, tag);

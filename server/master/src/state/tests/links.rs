@@ -161,6 +161,25 @@ fn a_deleted_tree_leaves_what_has_a_name_elsewhere() {
 }
 
 #[test]
+fn who_has_the_next_version_open_still_holds_the_committed_one() {
+    let state = formatted(false);
+    let file = persisted(&state);
+    let worker = run(&state, Command::system(2, RegisterWorker::default())).unwrap().id;
+    let report = |version, bytes| {
+        let inode = file;
+        let files = vec![alluxio_proto::master::CachedFile { inode, version, bytes }];
+        let worker_id = worker;
+        do_all(&state, vec![ReportCached { worker_id, files }.into()]);
+        let held = state.locations(file.into()).unwrap();
+        held.iter().map(|at| (at.version, at.bytes)).collect::<Vec<_>>()
+    };
+    assert_eq!(report(2, 9), [(2, 9)], "better than nothing");
+    assert_eq!(report(1, 4), [(1, 4)]);
+    assert_eq!(report(2, 9), [(1, 4)], "the committed one can be read");
+    assert_eq!(report(2, 0), [], "nothing is left there");
+}
+
+#[test]
 fn an_object_removed_behind_our_back_takes_one_name_only() {
     for (cached_bytes, expected) in [(4, PersistState::ToBePersisted), (3, PersistState::Lost)] {
         let state = formatted(false);
@@ -294,6 +313,14 @@ fn an_abandoned_file_keeps_names_that_it_was_given() {
     let two = id_of(run(&state, as_user("ann", id, 2, create(1, "two", true))).unwrap());
     run(&state, as_user("ann", id, 3, link(two, 1, "too"))).unwrap();
     run(&state, Command::system(9, EndSession { id })).unwrap();
+    for inode in [one, two] {
+        let nothing = Recovered {
+            inode,
+            version: 1,
+            ..Default::default()
+        };
+        run(&state, Command::system(10, nothing)).unwrap();
+    }
     assert!(state.inode(one.into()).is_err());
     let kept = state.inode(two.into()).unwrap();
     assert_eq!((kept.nlink, kept.size, kept.open.is_none()), (2, 0, true));

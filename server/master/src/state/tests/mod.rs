@@ -232,22 +232,43 @@ fn a_dead_session_leaves_what_was_promised() {
         .attr
         .unwrap()
         .inode;
-    run(&state, as_user("ann", id, 2, create(1, "lost", true))).unwrap();
+    let open_new = |name, now| {
+        run(&state, as_user("ann", id, now, create(1, name, true)))
+            .unwrap()
+            .attr
+            .unwrap()
+            .inode
+    };
+    let (lost, empty) = (open_new("lost", 2), open_new("empty", 3));
     let mark = MarkDurable {
         inode: promised,
         version: 1,
         length: 3,
         mtime_ns: 9,
     };
-    run(&state, as_user("ann", id, 3, mark)).unwrap();
+    run(&state, as_user("ann", id, 4, mark)).unwrap();
     let ended = run(&state, Command::system(4, EndSession { id })).unwrap();
     let kept: Vec<_> = ended
         .recover
         .iter()
-        .map(|item| (item.inode == promised, item.discard, item.keep_bytes))
+        .map(|item| (item.inode, item.fresh, item.keep_bytes))
         .collect();
-    assert_eq!(kept, [(true, false, 3), (false, true, 0)]);
+    assert_eq!(kept, [(promised, false, 3), (lost, true, 0), (empty, true, 0)]);
+    assert_eq!(state.recovering().unwrap().len(), 3);
+    assert_eq!(state.fresh_files().unwrap(), [InodeId(lost), InodeId(empty)]);
+    for (inode, closed_empty) in [(lost, false), (empty, true)] {
+        let recovered = Recovered {
+            inode,
+            version: 1,
+            closed_empty,
+            ..Default::default()
+        };
+        run(&state, Command::system(5, recovered)).unwrap();
+    }
     assert!(state.lookup(InodeId::ROOT, b"lost").unwrap().is_none());
+    let attr = state.attr(InodeId(empty)).unwrap();
+    assert_eq!((attr.size, attr.nlink), (0, 1));
+    assert_eq!(state.pending_intents(), 1, "the empty file is to be persisted");
     assert_eq!(state.recovering().unwrap().len(), 1);
     let recovered = Recovered {
         inode: promised,
@@ -255,7 +276,7 @@ fn a_dead_session_leaves_what_was_promised() {
         found: true,
         length: 3,
         mtime_ns: 9,
-        kept_version: 0,
+        ..Default::default()
     };
     let attr = run(&state, Command::system(5, recovered)).unwrap().attr.unwrap();
     assert_eq!(
