@@ -26,6 +26,7 @@ impl Core {
         work: impl Fn(&Entry) -> FsResult<()> + Clone + Send + 'static,
     ) -> FsResult<()> {
         let started = Instant::now();
+        let mut is_last = false;
         loop {
             let (store, target, work) = (Arc::clone(&self.store), Arc::clone(entry), work.clone());
             let done = blocking(move || {
@@ -36,11 +37,12 @@ impl Core {
                 Err(error) if error.kind == ErrorKind::NoSpace => error,
                 other => return other,
             };
-            let store = Arc::clone(&self.store);
-            let is_hopeless = started.elapsed() >= WAIT_MAX || !blocking(move || Ok(store.holds_unpersisted())).await?;
-            if is_hopeless {
+            if is_last || started.elapsed() >= WAIT_MAX {
                 return Err(error);
             }
+            let store = Arc::clone(&self.store);
+            // What was persisted since room was made can go now: one more try, when there is nothing else to wait for.
+            is_last = !blocking(move || Ok(store.holds_unpersisted())).await?;
             tracing::debug!(%error, "the disk is full: waiting for files to be persisted");
             tokio::time::sleep(PAUSE).await;
         }
