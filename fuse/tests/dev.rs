@@ -19,7 +19,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sig
 use nix::unistd::Pid;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -250,7 +250,14 @@ impl Mount {
     }
 
     fn run(&self, program: &str, name: &str) -> Child {
-        Command::new(program).arg(self.path(name)).spawn().unwrap()
+        let mut command = Command::new(program);
+        command.arg(self.path(name));
+        // Shells start what runs in the background with SIGINT ignored, and that is inherited.
+        // SAFETY: signal(2) may be called between fork and exec, and allocates nothing.
+        unsafe {
+            command.pre_exec(|| Ok(nix::sys::signal::signal(Signal::SIGINT, SigHandler::SigDfl).map(drop)?));
+        }
+        command.spawn().unwrap()
     }
 }
 

@@ -131,6 +131,9 @@ pub struct Attr {
     /// [`XATTRS`], [`ACL_ACCESS`], [`ACL_DEFAULT`]: what there is beside these attributes, so that nobody asks in vain.
     #[prost(uint32, tag = "30")]
     pub xattr_flags: u32,
+    /// How much of the size is holes, as far as known: of the last committed data.
+    #[prost(uint64, tag = "31")]
+    pub hole_bytes: u64,
 }
 
 /// Bit of [`Attr::xattr_flags`]: it has extended attributes.

@@ -106,7 +106,7 @@ pub struct Written {
     /// Where.
     #[prost(uint64, tag = "1")]
     pub offset: u64,
-    /// How much.
+    /// How much; less than was asked for where there is no room for more.
     #[prost(uint64, tag = "2")]
     pub length: u64,
     /// Length of the open version now.
@@ -191,6 +191,9 @@ pub struct OpenStat {
     /// The open version, which another mount's commit may have moved on; 0: not told.
     #[prost(uint64, tag = "5")]
     pub version: u64,
+    /// How much of the length is holes; 0 also if that is not known.
+    #[prost(uint64, tag = "6")]
+    pub hole_bytes: u64,
 }
 
 /// fsync of the open version's local file.

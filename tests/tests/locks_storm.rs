@@ -118,6 +118,7 @@ impl World {
             passthrough: false,
             verify: false,
             read_only: false,
+            noatime: false,
             write_type: WriteType::AsyncThrough,
             attr_cache_max: Duration::from_secs(1),
             entry_cache_max: Duration::from_secs(1),

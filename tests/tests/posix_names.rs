@@ -6,7 +6,7 @@
 
 use alluxio_tests::cluster::on_dev;
 use alluxio_tests::process::{Output, run};
-use alluxio_tests::{Local, LocalBuilder, tools, wait};
+use alluxio_tests::{Local, LocalBuilder, S3Server, Versity, tools, wait};
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -379,6 +379,26 @@ fn access_lists_by_the_tools() {
 }
 
 #[test]
+fn a_read_counts_once_after_a_change() {
+    let mount = Mount::start();
+    let atime = |mount: &Mount| {
+        let meta = fs::metadata(mount.at("f")).unwrap();
+        (meta.atime(), meta.atime_nsec())
+    };
+    fs::write(mount.at("f"), "content").unwrap();
+    let before = atime(&mount);
+    assert_eq!(fs::read(mount.at("f")).unwrap(), b"content");
+    wait::until("the read to count", SHORT, || atime(&mount) > before);
+    let read = atime(&mount);
+    assert_eq!(fs::read(mount.at("f")).unwrap(), b"content");
+    assert_eq!(atime(&mount), read, "nothing has changed since");
+    sh(format!("touch -a -d @1000000000 {}", mount.at("f").display()));
+    assert_eq!(atime(&mount), (1_000_000_000, 0));
+    assert_eq!(fs::read(mount.at("f")).unwrap(), b"content");
+    wait::until("the read to count", SHORT, || atime(&mount) > read);
+}
+
+#[test]
 fn writing_takes_setuid_away() {
     let mount = Mount::start();
     let at = mount.local.mount().display().to_string();
@@ -414,6 +434,41 @@ fn writing_takes_setuid_away() {
     ));
     as_user(NOBODY, &format!("echo x >> {at}/caps")).ok();
     assert_eq!(sh(format!("getfattr -m - {at}/caps")), "");
+}
+
+/// Mode, owner and mtime go with the object as user metadata. A look-up by name reads them; listings do not have them.
+#[test]
+fn a_new_cluster_finds_mode_owner_and_mtime() {
+    let server = Versity::start();
+    let (one, other) = (tools::scratch("one-"), tools::scratch("other-"));
+    let start = |dir: &tempfile::TempDir| {
+        let builder = LocalBuilder::at(dir.path()).ufs("s3://bucket/p");
+        builder.options(server.options()).start()
+    };
+    let seen = |local: &Local| {
+        let meta = fs::metadata(local.mount().join("f")).unwrap();
+        (
+            meta.mode() & 0o7777,
+            meta.uid(),
+            meta.gid(),
+            meta.mtime(),
+            meta.mtime_nsec(),
+        )
+    };
+    let first = start(&one);
+    let mut file = fs::File::create(first.mount().join("f")).unwrap();
+    file.set_permissions(fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::fchown(&file, Some(DAEMON), Some(DAEMON)).unwrap();
+    std::io::Write::write_all(&mut file, b"content").unwrap();
+    drop(file);
+    let before = seen(&first);
+    assert_eq!((before.0, before.1, before.2), (0o640, DAEMON, DAEMON));
+    let object = server.bucket("bucket").join("p/f");
+    wait::until("the object", SHORT, || {
+        fs::read(&object).is_ok_and(|bytes| bytes == b"content")
+    });
+    assert_eq!(first.stop(SHORT).0, 0);
+    assert_eq!(seen(&start(&other)), before);
 }
 
 #[test]
@@ -485,4 +540,38 @@ fn a_running_program_is_not_truncated() {
             .open(&program)
             .is_ok()
     });
+}
+
+/// As `tail -f` of a log that is still empty.
+#[test]
+fn a_reader_of_an_empty_new_file_does_not_stop_a_writer() {
+    use std::io::{Read, Write};
+    let mount = Mount::start();
+    let log = mount.local.mount().join("log");
+    let writer = fs::File::create(&log).unwrap();
+    let mut reader = fs::File::open(&log).unwrap();
+    let made = writer.metadata().unwrap();
+    drop(writer);
+    wait::until("its close is complete", SHORT, || {
+        let said = mount.local.alluxio(&["fs", "persist", "/log"]);
+        said.code == 0 && mount.ufs.join("log").exists()
+    });
+    let closed = fs::metadata(&log).unwrap();
+    assert_eq!(
+        (closed.mtime(), closed.mtime_nsec(), closed.ctime_nsec()),
+        (made.mtime(), made.mtime_nsec(), made.ctime_nsec()),
+        "nothing was written, so its times stay"
+    );
+    let persisted = mount.local.alluxio(&["fs", "persist", "/log"]);
+    assert_eq!(persisted.code, 0, "{}", persisted.stderr);
+    for line in ["one\n", "two\n"] {
+        let mut writer = fs::File::options().append(true).open(&log).unwrap();
+        writer.write_all(line.as_bytes()).unwrap();
+        drop(writer);
+        let mut read = String::new();
+        wait::until("the reader sees it", SHORT, || {
+            reader.read_to_string(&mut read).unwrap();
+            read == line
+        });
+    }
 }

@@ -7,7 +7,7 @@ use crate::setup::{self, cargo, step};
 const POSIX: &str = "posix";
 /// Test binaries that belong to it, beside the public suite. Not all of them pass yet (docs/posix.md says what does not),
 /// so they are built with a feature of their own and only run when they are asked for.
-const POSIX_TESTS: [&str; 4] = ["reference", "programs", "bad_posix", "posix_calls"];
+const POSIX_TESTS: [&str; 5] = ["reference", "programs", "bad_posix", "posix_calls", "posix_ranges"];
 const POSIX_FEATURE: &str = "posix-proofs";
 
 /// Installs, builds, and runs the tests.

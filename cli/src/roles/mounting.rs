@@ -203,6 +203,7 @@ fn vfs_options(conf: &Configuration, request: &MountRequest<'_>, retry: RetryPol
         passthrough: allowed,
         verify: options.verify,
         read_only: options.read_only(),
+        noatime: options.noatime(),
         write_type,
         attr_cache_max,
         entry_cache_max,

@@ -112,7 +112,7 @@ impl FileWriter {
     /// `NoSpace`, or those of reaching the worker; the file is then to be abandoned.
     pub async fn write(&mut self, mut data: Bytes) -> FsResult<()> {
         while !data.is_empty() {
-            let piece = data.split_to(data.len().min(TRANSFER_BYTES_MAX as usize));
+            let piece = data.slice(..data.len().min(TRANSFER_BYTES_MAX as usize));
             let length = piece.len() as u64;
             let write = Write {
                 inode: self.attr.inode,
@@ -120,11 +120,18 @@ impl FileWriter {
                 offset: self.offset,
                 append: false,
             };
-            self.home
-                .call(write.into(), piece)
-                .await
-                .map_err(|error| error.context(format!("write {}", self.path)))?;
-            self.offset += length;
+            let doing = || format!("write {}", self.path);
+            let written = self.home.call(write.into(), piece).await;
+            let written = match written.map_err(|error| error.context(doing()))?.reply {
+                // Where there is no room for the rest, the next call says so.
+                WorkerReplyBody::Written(written) if (1..=length).contains(&written.length) => written.length,
+                _ => {
+                    let why = "the worker answered Write with another message";
+                    return Err(FsError::new(ErrorKind::Internal, why).context(doing()));
+                }
+            };
+            self.offset += written;
+            data = data.split_off(written as usize);
         }
         Ok(())
     }
@@ -176,6 +183,7 @@ impl FileWriter {
             mtime_ns: sealed.mtime_ns,
             keep_open: false,
             ctime_ns: sealed.ctime_ns,
+            hole_bytes: sealed.hole_bytes,
         };
         let attr: Attr = self.fs.change(Op::Commit(commit)).await?;
         if matches!(self.write_type, WriteType::CacheThrough | WriteType::Through) {

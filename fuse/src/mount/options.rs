@@ -103,6 +103,11 @@ impl MountOptions {
         self.flags.contains(MsFlags::MS_RDONLY)
     }
 
+    /// Whether reads leave atime alone.
+    pub fn noatime(&self) -> bool {
+        self.flags.contains(MsFlags::MS_NOATIME)
+    }
+
     /// Adds a list to what is set already (`-o` may be given several times).
     pub(crate) fn apply(&mut self, list: &str, unknown: Unknown) -> FsResult<()> {
         for word in split(list) {

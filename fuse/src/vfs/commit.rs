@@ -6,7 +6,7 @@
 
 use super::Vfs;
 use super::open::{Handle, OpenInode, OpenState, Stamp, WriteState};
-use alluxio_proto::master::{Commit, Counted, Empty, GetPath, MarkDurable, Op, PathReply, WaitPersisted};
+use alluxio_proto::master::{Close, Commit, Counted, Empty, GetPath, MarkDurable, Op, PathReply, WaitPersisted};
 use alluxio_proto::types::{Attr, WriteType};
 use alluxio_proto::worker::{OpenStat, Seal, SetTimes, StatOpen, SyncOpen, WorkerReplyBody, WorkerRequest};
 use alluxio_proto::{ErrorKind, FsError, FsResult};
@@ -104,7 +104,8 @@ impl Vfs {
         *open.live.lock() = None;
         // Readers that have it open read on.
         state.source_is_old = state.opens > 0;
-        if write.closed_empty && self.finish_empty(open.id, &write).await {
+        // Who still reads it has its local file.
+        if write.closed_empty && state.opens == 0 && self.finish_empty(open.id, &write).await {
             return;
         }
         let seal = Seal {
@@ -116,6 +117,7 @@ impl Vfs {
         };
         let result = match open_stat(&write, seal.into()).await {
             Ok(stat) if stat.changed || write.committed.is_none() => {
+                let stat = write.committed_as(stat);
                 self.commit_sealed(open.id, write.version, &stat, false).await.map(drop)
             }
             Ok(_) => {
@@ -132,30 +134,40 @@ impl Vfs {
     }
 
     /// The end of a file that was created and never written: there is nothing to commit, its name is durable since its
-    /// creation. False if it is something else by now.
+    /// creation. The home forgets that it was closed only once the master knows. False if it is something else by now.
     async fn finish_empty(&self, inode: u64, write: &WriteState) -> bool {
-        if write.durable.is_some() {
-            return false;
-        }
-        let seal = Seal {
+        let seal = |release, closed_empty| Seal {
             inode,
             version: write.version,
             next: 0,
-            release: true,
-            closed_empty: true,
+            release,
+            closed_empty,
         };
-        match open_stat(write, seal.into()).await {
-            Ok(stat) if stat.changed => false,
-            Ok(_) => {
-                self.close_at_master(inode, true).await;
-                true
-            }
-            // Whatever is wrong, the way of all files finds it, too.
-            Err(error) => {
-                tracing::debug!(%error, inode, "drop the local file of an empty file");
-                false
-            }
+        if write.durable.is_some() {
+            return false;
         }
+        let still = open_stat(write, seal(false, true).into()).await;
+        if !still.is_ok_and(|stat| !stat.changed) {
+            return false;
+        }
+        let close = Op::Close(Close {
+            inode,
+            write: true,
+            abandon: false,
+        });
+        if let Err(error) = self.master.change::<Empty>(&self.own_caller(), close).await {
+            tracing::info!(%error, inode, "close at the master; its home keeps the note until the session ends");
+            return true;
+        }
+        let dropped = match open_stat(write, seal(true, true).into()).await {
+            // Another mount has written it meanwhile, and this one lets go as of any file.
+            Ok(stat) if stat.changed => open_stat(write, seal(true, false).into()).await,
+            other => other,
+        };
+        if let Err(error) = dropped {
+            tracing::debug!(%error, inode, "drop the local file of an empty file");
+        }
+        true
     }
 
     /// Seals and commits what changed since the last commit; the file stays open as the next version. Another mount that
@@ -226,7 +238,7 @@ impl Vfs {
             release: false,
             closed_empty: false,
         };
-        let stat = open_stat(write, seal.into()).await?;
+        let stat = write.committed_as(open_stat(write, seal.into()).await?);
         write.dirty = false;
         let attr = self.commit_sealed(open.id, write.version, &stat, true).await?;
         write.committed = Some(before);
@@ -251,8 +263,11 @@ impl Vfs {
             mtime_ns: stat.mtime_ns,
             keep_open,
             ctime_ns: stat.ctime_ns,
+            hole_bytes: stat.hole_bytes,
         };
-        self.change(&self.own_caller(), Op::Commit(commit)).await
+        let attr = self.change(&self.own_caller(), Op::Commit(commit)).await?;
+        self.extras.lock().written_at(inode, stat.mtime_ns);
+        Ok(attr)
     }
 
     /// An unlinked file has no path and reaches no under-storage.
@@ -292,6 +307,7 @@ impl Vfs {
         let stat = open_stat(write, request.into()).await?;
         // An empty file stays one; the master knows its new time.
         if write.fresh.is_some() && before == write.fresh && !write.dirty {
+            write.created_ns = mtime_ns;
             write.fresh = Some(Stamp {
                 length: stat.length,
                 mtime_ns: stat.mtime_ns,
@@ -305,6 +321,23 @@ impl Vfs {
 }
 
 impl WriteState {
+    /// What is to be committed of a file that is as `stat` says. One that was created and never written keeps the times that
+    /// everybody has seen, which are the master's.
+    fn committed_as(&self, stat: OpenStat) -> OpenStat {
+        let now = Stamp {
+            length: stat.length,
+            mtime_ns: stat.mtime_ns,
+        };
+        match self.fresh == Some(now) {
+            true => OpenStat {
+                mtime_ns: self.created_ns,
+                ctime_ns: 0,
+                ..stat
+            },
+            false => stat,
+        }
+    }
+
     /// It was created by this opening and is what it was then, empty; nobody waits for it to be in the under-storage.
     fn is_as_created(&self, now: Stamp) -> bool {
         let waits = matches!(self.write_type, WriteType::CacheThrough | WriteType::Through);

@@ -4,7 +4,7 @@ use super::Vfs;
 use super::commit::open_stat;
 use super::open::{Handle, OpenState};
 use alluxio_proto::master::{Op, Opened, ReadSource, UfsChanged};
-use alluxio_proto::types::Caller;
+use alluxio_proto::types::{Caller, WorkerAddress};
 use alluxio_proto::worker::{Allocate, Read, SetLength, StatOpen, TRANSFER_BYTES_MAX, WorkerReplyBody, Write};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi};
 use bytes::Bytes;
@@ -17,12 +17,16 @@ const OFFSET_MAX: u64 = i64::MAX as u64;
 
 /// Rounds of a read whose file changes under its hands, and the pause that each adds to the next: some six seconds.
 const ROUNDS_MAX: u32 = 35;
-const ROUND_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const ROUND_PAUSE: Duration = Duration::from_millis(10);
 
 /// Who serves a read, and of what.
-enum Server {
+pub(super) enum Server {
     /// The home of the version that is being written.
-    Home(Arc<dyn WorkerApi>, u64),
+    Home {
+        home: Arc<dyn WorkerApi>,
+        address: WorkerAddress,
+        version: u64,
+    },
     /// Anybody who has, or can fetch, the committed version.
     Any(ReadSource),
     /// The file is empty.
@@ -43,7 +47,7 @@ impl Vfs {
             let server = self.server(&handle).await?;
             let result = match server {
                 Server::Nobody => return Ok(Bytes::new()),
-                Server::Home(home, version) => {
+                Server::Home { home, version, .. } => {
                     let source = ReadSource {
                         version,
                         ..Default::default()
@@ -74,7 +78,7 @@ impl Vfs {
                         continue;
                     }
                     if let Err(error) = &result
-                        && (error.is_retryable() || error.kind == ErrorKind::DataLost)
+                        && is_nowhere(error)
                         && self.look_again(&handle, &source).await?
                     {
                         continue;
@@ -82,7 +86,9 @@ impl Vfs {
                     result
                 }
             };
-            handle.note_read();
+            if handle.note_read() && !handle.noatime {
+                self.note_access(handle.inode.id);
+            }
             return result;
         }
         let why = format!("read inode {}: it changes all the time", handle.inode.id);
@@ -90,7 +96,7 @@ impl Vfs {
     }
 
     /// Asks the master anew who writes the file, if it is another mount.
-    async fn refresh_foreign(&self, handle: &Handle) -> FsResult<()> {
+    pub(super) async fn refresh_foreign(&self, handle: &Handle) -> FsResult<()> {
         let mut state = handle.inode.state.lock().await;
         if state.foreign_lease.is_none() {
             return Ok(());
@@ -144,17 +150,25 @@ impl Vfs {
         Ok(state.local.is_none())
     }
 
-    async fn server(&self, handle: &Handle) -> FsResult<Server> {
+    pub(super) async fn server(&self, handle: &Handle) -> FsResult<Server> {
         let mut state = handle.inode.state.lock().await;
         if let Some(write) = &state.write {
-            return Ok(Server::Home(Arc::clone(&write.home), write.version));
+            return Ok(Server::Home {
+                home: Arc::clone(&write.home),
+                address: write.address.clone(),
+                version: write.version,
+            });
         }
         if state.source_is_old && state.foreign_lease.is_none() {
             self.refresh_source(handle.inode.id, &mut state).await?;
         }
         if let Some(lease) = &state.foreign_lease {
             let address = lease.home.clone().unwrap_or_default();
-            return Ok(Server::Home(self.workers.worker(&address).await?, lease.version));
+            return Ok(Server::Home {
+                home: self.workers.worker(&address).await?,
+                version: lease.version,
+                address,
+            });
         }
         // The kernel fills a read that is shorter than the length it knows with zeros, and ends one that is longer there.
         let is_begun =
@@ -187,7 +201,7 @@ impl Vfs {
                 Err(error) => Err(error),
             };
             match result {
-                Err(error) if error.is_retryable() || error.kind == ErrorKind::DataLost => last = error,
+                Err(error) if is_nowhere(&error) => last = error,
                 other => return other,
             }
         }
@@ -390,7 +404,12 @@ async fn set_open_length(inode: u64, state: &mut OpenState, length: u64) -> FsRe
     Ok(())
 }
 
-fn not_open_for_writing(inode: u64) -> FsError {
+/// Whether a read failed because none of the workers has the data, or none can be reached.
+fn is_nowhere(error: &FsError) -> bool {
+    error.is_retryable() || error.kind == ErrorKind::DataLost
+}
+
+pub(super) fn not_open_for_writing(inode: u64) -> FsError {
     FsError::new(
         ErrorKind::Stale,
         format!("inode {inode} is not open for writing any more"),

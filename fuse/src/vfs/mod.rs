@@ -10,6 +10,7 @@
 //! **Left out:** permission (the kernel checks mode bits and access lists, the master everything).
 
 mod acl;
+mod atimes;
 mod commit;
 mod data;
 mod dir;
@@ -18,6 +19,7 @@ mod locks;
 mod names;
 mod open;
 mod pages;
+mod ranges;
 mod removed;
 mod session;
 mod xattrs;
@@ -64,6 +66,8 @@ pub struct VfsOptions {
     pub verify: bool,
     /// Refuse changes.
     pub read_only: bool,
+    /// Reads do not move atime.
+    pub noatime: bool,
     /// Write type of new data.
     pub write_type: WriteType,
     /// Longest time that the kernel may cache attributes, whatever the master allows.
@@ -89,6 +93,7 @@ pub struct Vfs {
     closed: Mutex<LruCache<u64, u64>>,
     listed: Mutex<LruCache<u64, dir::DirStamp>>,
     extras: Mutex<xattrs::Extras>,
+    accesses: atimes::Accesses,
     removed: removed::Removed,
     lingering: linger::Lingering,
     next_handle: AtomicU64,
@@ -117,6 +122,7 @@ impl Vfs {
             closed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             listed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             extras: Mutex::default(),
+            accesses: atimes::Accesses::default(),
             removed: removed::Removed::default(),
             lingering: linger::Lingering::default(),
             next_handle: AtomicU64::new(1),
@@ -201,6 +207,7 @@ impl Vfs {
         if let Some(open) = open {
             open.patch(&mut attr).await?;
         }
+        self.patch_atime(&mut attr);
         Ok(attr)
     }
 

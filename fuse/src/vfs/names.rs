@@ -117,6 +117,9 @@ impl Vfs {
                 kill_priv: false,
             };
             self.extras.lock().forget(Some(inode));
+            if changes.atime_ns.is_some() {
+                self.accesses.forget(inode);
+            }
             attr = Some(self.make(caller, Op::SetAttr(op)).await?);
         }
         if let Some(size) = changes.size {

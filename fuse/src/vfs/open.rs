@@ -4,10 +4,11 @@
 //! all opens pass through to one local file, or all go through the daemon. The first open decides, later ones follow until
 //! the last is closed.
 
+use super::atimes::reads_unseen;
 use super::{NewNode, Vfs};
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::{Close, Create, Empty, Op, Open, Opened, ReadSource, Tmpfile, WriteLease};
-use alluxio_proto::types::{Attr, Caller, WriteType};
+use alluxio_proto::types::{Attr, Caller, WorkerAddress, WriteType};
 use alluxio_proto::worker::{OpenRead, OpenWrite, OpenedFile, StatOpen, WorkerReplyBody, WorkerRequest};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi, WorkerResponse};
 use bytes::Bytes;
@@ -42,11 +43,11 @@ impl LocalFile {
 
     /// Length and mtime now.
     pub(super) fn stamp(&self) -> FsResult<Stamp> {
-        Ok(self.stamp_and_ctime()?.0)
+        Ok(self.look()?.stamp)
     }
 
-    /// Length, mtime and ctime now.
-    fn stamp_and_ctime(&self) -> FsResult<(Stamp, i64)> {
+    /// What fstat says of it now.
+    fn look(&self) -> FsResult<Seen> {
         let meta = self
             .file
             .metadata()
@@ -55,7 +56,11 @@ impl LocalFile {
             length: meta.len(),
             mtime_ns: meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
         };
-        Ok((stamp, meta.ctime() * 1_000_000_000 + meta.ctime_nsec()))
+        Ok(Seen {
+            stamp,
+            ctime_ns: meta.ctime() * 1_000_000_000 + meta.ctime_nsec(),
+            hole_bytes: meta.len().saturating_sub(meta.blocks() * 512),
+        })
     }
 }
 
@@ -98,10 +103,19 @@ pub(super) struct Stamp {
     pub mtime_ns: i64,
 }
 
+/// What the home's file says of itself.
+struct Seen {
+    stamp: Stamp,
+    ctime_ns: i64,
+    /// How much of the length is holes.
+    hole_bytes: u64,
+}
+
 /// The open version, from the first writer of this mount to the last.
 pub(super) struct WriteState {
     pub version: u64,
     pub home: Arc<dyn WorkerApi>,
+    pub address: WorkerAddress,
     pub home_is_local: bool,
     pub write_type: WriteType,
     pub writers: u32,
@@ -111,6 +125,8 @@ pub(super) struct WriteState {
     pub opened: Stamp,
     /// Of a file that was made by this opening and never committed: what it looked like then.
     pub fresh: Option<Stamp>,
+    /// The master's mtime of a fresh file, which stays as long as nothing is written.
+    pub created_ns: i64,
     /// Its home knows that it was closed while it was as `fresh` says.
     pub closed_empty: bool,
     /// As of the last fsync.
@@ -153,10 +169,11 @@ pub(super) struct Live {
 impl Live {
     /// Attributes with what the local file knows better. While it is as it was when it was opened or committed, that is
     /// nothing: its own times are those of the download, or of the opening.
-    fn overlay(&self, attr: &mut Attr, now: Stamp, ctime_ns: i64) {
-        if self.committed != Some(now) {
-            (attr.size, attr.mtime_ns) = (now.length, now.mtime_ns);
-            attr.ctime_ns = attr.ctime_ns.max(ctime_ns);
+    fn overlay(&self, attr: &mut Attr, now: &Seen) {
+        if self.committed != Some(now.stamp) {
+            (attr.size, attr.mtime_ns) = (now.stamp.length, now.stamp.mtime_ns);
+            attr.ctime_ns = attr.ctime_ns.max(now.ctime_ns);
+            attr.hole_bytes = now.hole_bytes;
         }
     }
 }
@@ -172,6 +189,8 @@ pub(super) struct Handle {
     pub inode: Arc<OpenInode>,
     pub writable: bool,
     pub append: bool,
+    /// Its reads do not move atime.
+    pub noatime: bool,
     /// A program runs from it.
     pub executes: bool,
     /// Identifies the sequence of reads, for read-ahead.
@@ -234,7 +253,12 @@ impl Vfs {
             self.open_for_reading(caller, &open, &mut state).await
         };
         match result {
-            Ok(data) => Ok(self.add_handle(&open, &mut state, wants_write, flags, data)),
+            Ok(data) => {
+                if reads_unseen(flags, &data) {
+                    self.note_access(inode);
+                }
+                Ok(self.add_handle(&open, &mut state, wants_write, flags, data))
+            }
             Err(error) => {
                 self.forget_if_unused(&open, &state);
                 Err(error)
@@ -298,6 +322,7 @@ impl Vfs {
             Ok(data) => {
                 if let Some(write) = &mut state.write {
                     write.fresh = Some(write.opened);
+                    write.created_ns = attr.mtime_ns;
                     // Until something is written its times are those that the master gave it.
                     if let Some(live) = open.live.lock().as_mut() {
                         live.committed = write.fresh;
@@ -370,6 +395,7 @@ impl Vfs {
             inode: Arc::clone(open),
             writable,
             append,
+            noatime: flags & libc::O_NOATIME != 0,
             executes: flags & FMODE_EXEC != 0,
             stream: fh,
             epoch: state.epoch,
@@ -423,11 +449,11 @@ impl Vfs {
             return Ok(self.shared_path(state, true));
         }
         let keep_cache = self.closed.lock().get(&open.id) == Some(&source.version);
-        // An empty file is not worth a descriptor, unless the inode's other opens have one.
-        let worth = source.length > 0 || state.local.is_some();
-        let local = match worth {
-            true => self.complete_local_file(open.id, &source).await?,
-            false => None,
+        let local = match (&state.local, source.length) {
+            (Some(file), 0) if state.opens > 0 && file.stamp()?.length == 0 => Some(Arc::clone(file)),
+            // An empty file is not worth a descriptor, and workers do not keep it.
+            (None, 0) => None,
+            _ => self.complete_local_file(open.id, &source).await?,
         };
         let is_same = same_file(state.local.as_ref(), local.as_ref())?;
         match (&state.local, local) {
@@ -621,12 +647,14 @@ impl Vfs {
         state.write = Some(WriteState {
             version,
             home,
+            address,
             home_is_local,
             write_type,
             writers: 0,
             committed,
             opened: as_opened,
             fresh: None,
+            created_ns: 0,
             closed_empty: false,
             durable: None,
             dirty: false,
@@ -688,8 +716,7 @@ impl OpenInode {
         let live = self.live.lock().clone();
         let Some(live) = live else { return Ok(()) };
         if let Some(local) = &live.local {
-            let (stamp, ctime_ns) = local.stamp_and_ctime()?;
-            live.overlay(attr, stamp, ctime_ns);
+            live.overlay(attr, &local.look()?);
             return Ok(());
         }
         let request = StatOpen {
@@ -705,7 +732,12 @@ impl OpenInode {
                     length: stat.length,
                     mtime_ns: stat.mtime_ns,
                 };
-                live.overlay(attr, stamp, stat.ctime_ns);
+                let seen = Seen {
+                    stamp,
+                    ctime_ns: stat.ctime_ns,
+                    hole_bytes: stat.hole_bytes,
+                };
+                live.overlay(attr, &seen);
                 Ok(())
             }
             // Sealed meanwhile: the master's attributes are the right ones.
@@ -717,9 +749,9 @@ impl OpenInode {
 }
 
 impl Handle {
-    /// Remembers that data was handed out, which ties the handle to its version.
-    pub fn note_read(&self) {
-        self.has_read.store(true, Ordering::Relaxed);
+    /// Remembers that data was handed out, which ties the handle to its version. True: it is the first time.
+    pub fn note_read(&self) -> bool {
+        !self.has_read.swap(true, Ordering::Relaxed)
     }
 }
 

@@ -139,6 +139,7 @@ impl Vfs {
             );
         let vfs = Arc::clone(self);
         self.tasks.spawn(async move { vfs.keep_alive_loop().await });
+        self.tasks.spawn(Arc::clone(self).tell_accesses());
     }
 
     async fn watch_loop(&self, kernel: ToKernel) {

@@ -26,6 +26,9 @@ const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 struct Extra {
     xattr_flags: u32,
     mode: u32,
+    atime_ns: i64,
+    /// Of data or inode, whichever is later.
+    changed_ns: i64,
     until: Instant,
 }
 
@@ -55,6 +58,27 @@ impl Extras {
             None => self.known.clear(),
         }
     }
+
+    /// Whether a read of an inode now is to be told; if nothing is known of it, yes. The next one is not, unless something
+    /// changes. `pending` is when it was read last, if the master does not know that yet.
+    pub fn read_at(&mut self, inode: u64, pending: Option<i64>, now_ns: i64) -> bool {
+        let Some(extra) = self.known.get_mut(&inode) else {
+            return true;
+        };
+        let atime_ns = extra.atime_ns.max(pending.unwrap_or(i64::MIN));
+        let is_due = atime_ns <= extra.changed_ns || now_ns.saturating_sub(atime_ns) >= ATIME_KEPT_NS;
+        if is_due {
+            extra.atime_ns = now_ns;
+        }
+        is_due
+    }
+
+    /// A file was written by this mount.
+    pub fn written_at(&mut self, inode: u64, mtime_ns: i64) {
+        if let Some(extra) = self.known.get_mut(&inode) {
+            extra.changed_ns = extra.changed_ns.max(mtime_ns);
+        }
+    }
 }
 
 impl Vfs {
@@ -71,6 +95,8 @@ impl Vfs {
             let extra = Extra {
                 xattr_flags: attr.xattr_flags,
                 mode: attr.mode,
+                atime_ns: attr.atime_ns,
+                changed_ns: attr.mtime_ns.max(attr.ctime_ns),
                 until,
             };
             extras.known.put(attr.inode, extra);

@@ -97,6 +97,9 @@ pub struct Commit {
     /// Last change of data or length as the home's clock has it, which is what fstat said meanwhile; 0: when this is applied.
     #[prost(int64, tag = "6")]
     pub ctime_ns: i64,
+    /// How much of the length is holes; 0 also if that is not known.
+    #[prost(uint64, tag = "7")]
+    pub hole_bytes: u64,
 }
 
 /// The home has synced the open version: after a crash this much of it is kept.

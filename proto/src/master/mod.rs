@@ -175,6 +175,9 @@ pub enum Op {
     /// See [`CancelLock`]; answered by [`LockReply`].
     #[prost(message, tag = "62")]
     CancelLock(CancelLock),
+    /// See [`TouchAtimes`]; answered by [`Empty`].
+    #[prost(message, tag = "78")]
+    TouchAtimes(TouchAtimes),
 }
 
 /// A request to the master.
@@ -192,7 +195,7 @@ pub struct MasterRequest {
     /// What is asked.
     #[prost(
         oneof = "Op",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 60, 61, 62, 70, 71, 72, 73, 74, 75, 76, 77"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 60, 61, 62, 70, 71, 72, 73, 74, 75, 76, 77, 78"
     )]
     pub op: Option<Op>,
 }

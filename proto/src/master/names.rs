@@ -302,6 +302,32 @@ pub struct Tmpfile {
     pub never_linked: bool,
 }
 
+/// One file that was read.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Accessed {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// When, in nanoseconds since 1970.
+    #[prost(int64, tag = "2")]
+    pub atime_ns: i64,
+}
+
+/// Files that were read lately. The master decides by relatime whether that is worth keeping; what is lost on the way does no
+/// harm.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TouchAtimes {
+    /// At most [`ACCESSED_MAX`]; more are left out.
+    #[prost(message, repeated, tag = "1")]
+    pub files: Vec<Accessed>,
+}
+
+/// An atime that is so old is moved by a read though nothing has changed: a day.
+pub const ATIME_KEPT_NS: i64 = 24 * 3600 * 1_000_000_000;
+
+/// Most files in one [`TouchAtimes`].
+pub const ACCESSED_MAX: usize = 1_000;
+
 /// Files, directories and bytes under a path.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Count {

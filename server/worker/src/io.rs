@@ -67,6 +67,21 @@ pub(crate) fn read_at(file: &File, offset: u64, length: usize, cached_only: bool
     Ok(Some(buffer))
 }
 
+/// Writes at `offset` as much as can be written; an error if that is nothing.
+pub(crate) fn write_at(file: &File, offset: u64, data: &[u8]) -> io::Result<u64> {
+    let mut done = 0;
+    while done < data.len() {
+        match file.write_at(&data[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) if done > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done as u64)
+}
+
 /// The next stretch of data at or after `from`: `None` if only a hole follows.
 pub(crate) fn next_data(file: &File, from: u64) -> io::Result<Option<(u64, u64)>> {
     let Some(start) = seek(file, from, libc::SEEK_DATA)? else {

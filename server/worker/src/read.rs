@@ -405,7 +405,14 @@ fn trust(entry: &Entry, boot_id: &str) -> std::io::Result<bool> {
     }
     let length = entry.length()?;
     let mut at = 0;
+    let holes = entry.view().header.holes;
     while at < length {
+        if holes {
+            match io::next_data(&entry.data, at)? {
+                Some((data, _)) => at = at.max(data / CHUNK_BYTES * CHUNK_BYTES),
+                None => break,
+            }
+        }
         let end = length.min(at + TRANSFER_BYTES_MAX);
         match entry.read_local(at..end, false, Check::Always)? {
             Local::Data(_) => at = end,

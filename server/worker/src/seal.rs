@@ -4,6 +4,7 @@ use crate::core::{Core, on_file, quickly_on_file, stale};
 use crate::io::{self, FileStat};
 use crate::quick::quick;
 use crate::store::{Entry, blocking};
+use crate::write::hole_bytes;
 use alluxio_proto::master::{CachedFile, RecoverTask, Recovered};
 use alluxio_proto::worker::{Drop, OpenStat, Seal};
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId};
@@ -17,18 +18,19 @@ const ROUNDS_MAX: usize = 3;
 /// Files of this size begin to be synced while they are checksummed; smaller ones are synced once, with their sidecar.
 const EARLY_SYNC_BYTES: u64 = 1024 * 1024;
 
-/// Checksums the content until it does not change meanwhile. Blocks.
-fn checksum_still(entry: &Entry) -> std::io::Result<FileStat> {
+/// Checksums the content until it does not change meanwhile; answers whether what has no checksum is holes. Blocks.
+fn checksum_still(entry: &Entry) -> std::io::Result<(FileStat, bool)> {
     let mut stat = io::stat(&entry.data)?;
+    let mut holes = false;
     for _ in 0..ROUNDS_MAX {
-        entry.checksum_changes(stat.size)?;
+        holes = entry.checksum_changes(&stat)?;
         let now = io::stat(&entry.data)?;
         if now == stat {
             break;
         }
         stat = now;
     }
-    Ok(stat)
+    Ok((stat, holes))
 }
 
 impl Core {
@@ -52,6 +54,7 @@ impl Core {
                 changed: false,
                 ctime_ns: 0,
                 version: 0,
+                hole_bytes: 0,
             });
         }
         if let Some(sealed) = header
@@ -70,6 +73,7 @@ impl Core {
                 changed,
                 ctime_ns: 0,
                 version: 0,
+                hole_bytes: 0,
             });
         }
         if request.release && view.open_as(request.version) && entry.joined.load(Ordering::Relaxed) > 0 {
@@ -145,6 +149,7 @@ impl Core {
             changed: false,
             ctime_ns: 0,
             version: 0,
+            hole_bytes: 0,
         }
     }
 
@@ -169,11 +174,11 @@ impl Core {
             summed = Some(sum?);
         }
         let seal = move |entry: &Entry| {
-            let stat = match summed {
-                Some(stat) => stat,
+            let (stat, holes) = match summed {
+                Some(summed) => summed,
                 None => checksum_still(entry)?,
             };
-            entry.label_sealed(version, next, &stat, &boot_id)?;
+            entry.label_sealed(version, next, &stat, holes, &boot_id)?;
             if sync && stat.size > 0 {
                 entry.sync(&stat, false)?;
                 entry.label_durable()?;
@@ -196,6 +201,7 @@ impl Core {
             changed: false,
             ctime_ns: stat.ctime_ns,
             version: 0,
+            hole_bytes: hole_bytes(entry, &stat)?,
         })
     }
 

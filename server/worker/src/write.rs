@@ -18,8 +18,8 @@ use std::sync::atomic::Ordering;
 
 /// Rounds of an open that finds the entry removed under its hands.
 const ROUNDS_MAX: usize = 16;
-/// Largest offset of a file: what the local file system can hold as well.
-const FILE_BYTES_MAX: u64 = 1 << 43;
+/// Longest file: what signed 64-bit offsets can say. The local file system may have less, and says so.
+const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 
 impl Core {
     /// See [`OpenWrite`].
@@ -198,6 +198,7 @@ impl Core {
         let stat = self.open_stat(&entry, request.version)?;
         let offset = if request.append { stat.size } else { request.offset };
         let end = checked_end(offset, length)?;
+        let mut done = 0;
         if length > 0 {
             self.bring_edges(&entry, offset..end, stat.size).await?;
             let write = move |entry: &Entry| {
@@ -205,14 +206,14 @@ impl Core {
                 let done = entry.write_local(offset, &data);
                 done.map_err(|error| FsError::from_io(doing(), &error))
             };
-            self.with_room(&entry, length, write).await?;
-            self.store.space.charge(&entry, length);
-            self.counters.bytes_written.add(length);
+            done = self.with_room(&entry, length, write).await?;
+            self.store.space.charge(&entry, done);
+            self.counters.bytes_written.add(done);
         }
         Ok(Written {
             offset,
-            length,
-            file_length: stat.size.max(if length > 0 { end } else { 0 }),
+            length: done,
+            file_length: stat.size.max(if done > 0 { offset + done } else { 0 }),
         })
     }
 
@@ -333,7 +334,17 @@ impl Core {
             changed,
             ctime_ns: stat.ctime_ns,
             version: entry.view().header.version,
+            hole_bytes: hole_bytes(entry, &stat)?,
         })
+    }
+}
+
+/// How much of a local file is holes. What is not here yet is none.
+pub(crate) fn hole_bytes(entry: &Entry, stat: &FileStat) -> FsResult<u64> {
+    let io = |error| FsError::from_io(format!("look at the local file of inode {}", entry.inode), &error);
+    match stat.disk_bytes < stat.size && entry.complete().map_err(io)? {
+        true => Ok(stat.size - stat.disk_bytes),
+        false => Ok(0),
     }
 }
 
@@ -362,7 +373,11 @@ impl Plan {
             // Readers that have the file open see it emptied, as on a local file system.
             return Plan::Relabel;
         }
-        let Some(base) = &lease.base else { return Plan::Replace };
+        let Some(base) = &lease.base else {
+            // Readers may have the empty file open, and go on with it.
+            let is_empty = !header.open && header.length == 0;
+            return if is_empty { Plan::Relabel } else { Plan::Replace };
+        };
         match header.open {
             false if header.version == base.version => Plan::Relabel,
             // Abandoned without a commit. Its base is in the under-storage: what was written is as if never. Otherwise the
@@ -379,7 +394,7 @@ impl Entry {
     fn open_in_place(&self, lease: &WriteLease, truncate: bool, track_bytes_min: u64) -> std::io::Result<()> {
         let view = self.view();
         let is_based = view.header.ufs.is_some() || view.header.base.is_some();
-        let is_tracked = !truncate && is_based && view.header.length >= track_bytes_min;
+        let is_tracked = !truncate && is_based && !view.header.holes && view.header.length >= track_bytes_min;
         let whole = !is_tracked && self.complete()?;
         if !whole && !view.header.open {
             self.rebase_marks()?;

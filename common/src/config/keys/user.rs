@@ -47,7 +47,7 @@ keys! {
         kind: Kind::Duration,
         scope: Scope::All,
         doc: "How long after the last close an ASYNC_THROUGH file is persisted, so that create, write and rename \
-              cost one upload. Alluxio's default is 0.",
+              cost one upload. While many changes are made, up to three seconds longer. Alluxio's default is 0.",
     };
 
     /// `alluxio.user.rpc.timeout`.

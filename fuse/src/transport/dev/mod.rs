@@ -1,7 +1,8 @@
 //! The transport over `/dev/fuse` by ourselves, from the kernel's header and documentation.
 //!
-//! Each thread has a descriptor of its own, and `readers` says which of them read. One reads a request, runs it as far as it goes without waiting, and writes the
-//! answer: two system calls. What waits goes to the runtime and is answered from there, on the descriptor that it came from.
+//! Each thread has a descriptor of its own, and `readers` says which of them read. It reads a request, runs it as far as it
+//! goes without waiting, and writes the answer: two system calls. What waits goes to the runtime and is answered from there, on
+//! the descriptor that it came from.
 //!
 //! **Promises:** every length is checked, and garbage ends the request with an error; every request that wants an answer
 //! gets exactly one, also if its operation panics; an interrupt ends what waits, as `pending` says; what was opened for a

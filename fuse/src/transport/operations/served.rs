@@ -104,7 +104,7 @@ impl ServedVfs {
         Stat {
             node: self.node(attr.inode).0,
             size: attr.size,
-            blocks: attr.size.div_ceil(512),
+            blocks: attr.size.saturating_sub(attr.hole_bytes).div_ceil(512),
             atime_ns: attr.atime_ns,
             mtime_ns: attr.mtime_ns,
             ctime_ns: attr.ctime_ns,
@@ -427,6 +427,34 @@ impl Operations for ServedVfs {
         allocated.map_err(told("fallocate", node.0))
     }
 
+    async fn lseek(&self, _: Asker, node: Node, fh: Fh, offset: i64, whence: i32) -> Answer<i64> {
+        let hole = match whence {
+            libc::SEEK_DATA => false,
+            libc::SEEK_HOLE => true,
+            // The kernel does the others by itself.
+            _ => return Err(Errno::INVAL),
+        };
+        let offset = u64::try_from(offset).map_err(|_| Errno(libc::ENXIO))?;
+        let found = self.vfs.patiently(|| self.vfs.seek(fh.0, offset, hole));
+        let found = found.await.map_err(told("lseek", node.0))?;
+        found.and_then(|at| i64::try_from(at).ok()).ok_or(Errno(libc::ENXIO))
+    }
+
+    async fn copy_file_range(&self, by: Asker, _: Node, range: CopyRange) -> Answer<u64> {
+        let inode = self.inode(range.target_node);
+        if range.flags != 0 {
+            return Err(Errno::INVAL);
+        }
+        let killed = self.vfs.kill_privileges(&self.caller(by), inode).await;
+        killed.map_err(told("copy_file_range", inode))?;
+        let (from, to) = (range.source, range.target);
+        let copied = self
+            .vfs
+            .copy_range((from.0.0, from.1), (to.0.0, to.1), range.length)
+            .await;
+        copied.map_err(told("copy_file_range", inode))
+    }
+
     // Directories.
 
     async fn opendir(&self, by: Asker, node: Node) -> Answer<(Fh, OpenFlags)> {
@@ -553,6 +581,7 @@ fn told(operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
             | libc::EPERM
             | libc::EAGAIN
             | libc::ENODATA
+            | libc::EXDEV
             | libc::ENAMETOOLONG
             | libc::EOPNOTSUPP => {
                 tracing::debug!(operation, inode, %error);

@@ -87,6 +87,7 @@ impl Core {
             Op::RemoveXattr(op) => self.remove_xattr(ctx, op).await?.into(),
             Op::SetAcl(op) => self.set_acl(ctx, op).await?.into(),
             Op::GetAcl(op) => self.get_acl(op)?.into(),
+            Op::TouchAtimes(op) => self.touch_atimes(ctx, op).await?.into(),
             // Answered above.
             Op::Lookup(_)
             | Op::GetAttr(_)

@@ -32,8 +32,8 @@ struct Inner {
     /// Who waits for the end of an intent.
     behind: HashMap<IntentId, Vec<IntentId>>,
     expedited: HashSet<IntentId>,
-    /// Ripe ones that wait for a lull.
-    held: Vec<IntentId>,
+    /// Ripe ones that wait for a lull; in `due`, too.
+    held: HashSet<IntentId>,
     /// Failures that time alone will not heal.
     permanent: BTreeMap<IntentId, (Instant, FsError)>,
     /// The state has intents that are not here.
@@ -71,6 +71,7 @@ impl IntentQueue {
             return None;
         }
         inner.due.remove(&(due, id));
+        inner.held.remove(&id);
         inner.slots.insert(id, Phase::Running);
         Some(id)
     }
@@ -89,8 +90,11 @@ impl IntentQueue {
     /// Try again in a lull ([`Self::release_held`]), at the latest then.
     pub fn hold(&self, id: IntentId, latest: Instant) {
         let mut inner = self.inner.lock();
+        if inner.expedited.contains(&id) {
+            return inner.wait(id, Instant::now());
+        }
         inner.wait(id, latest);
-        inner.held.push(id);
+        inner.held.insert(id);
     }
 
     /// Whether some wait for a lull.
@@ -156,6 +160,7 @@ impl IntentQueue {
         if let Some(Phase::Waiting(due)) = inner.slots.remove(&id) {
             inner.due.remove(&(due, id));
         }
+        inner.held.remove(&id);
         inner.expedited.remove(&id);
         inner.permanent.remove(&id);
         let freed = inner.behind.remove(&id).unwrap_or_default();
@@ -315,6 +320,7 @@ mod tests {
         assert_eq!((queue.pop(), queue.pop(), queue.holds()), (Some(A), None, false));
         queue.hold(A, Instant::now());
         assert_eq!(queue.pop(), Some(A), "no lull came");
+        assert!(!queue.holds(), "it waits no more");
     }
 
     #[test]

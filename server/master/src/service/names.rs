@@ -4,8 +4,8 @@
 //! look is not the last word on a *retry* of a change that was done already: the retry cache in the state is asked first.
 
 use alluxio_proto::master::{
-    Counted, Create, Delete, DirPage, GetAttr, Link, LinkTarget, Lookup, Mkdir, Mknod, Opened, ReadDir, ReadLink,
-    Removed, Rename, ResolvePath, Rmdir, SetAttr, Symlink, Tmpfile, Unlink,
+    ACCESSED_MAX, Counted, Create, Delete, DirPage, Empty, GetAttr, Link, LinkTarget, Lookup, Mkdir, Mknod, Opened,
+    ReadDir, ReadLink, Removed, Rename, ResolvePath, Rmdir, SetAttr, Symlink, Tmpfile, TouchAtimes, Unlink,
 };
 use alluxio_proto::types::{Attr, Caller, Entry, FileKind};
 use alluxio_proto::{ErrorKind, FsResult, InodeId, NAME_BYTES_MAX, PATH_BYTES_MAX};
@@ -551,6 +551,21 @@ impl Core {
         self.loader.forget(parent);
         self.metrics.paths_deleted.inc();
         Ok(counted(1))
+    }
+
+    pub(super) async fn touch_atimes(&self, ctx: &Ctx, op: TouchAtimes) -> FsResult<Empty> {
+        let mut files = op.files;
+        files.truncate(ACCESSED_MAX);
+        // A hint: what will change nothing is not worth a line in the journal.
+        files.retain(|file| {
+            let inode = self.state.inode(InodeId(file.inode));
+            inode.is_ok_and(|inode| inode.is_moved_by_read(file.atime_ns.min(ctx.now_ns)))
+        });
+        if !files.is_empty() {
+            let body = command::TouchAtimes { files };
+            self.commit_in_background(ctx.command(body)).await?;
+        }
+        Ok(Empty {})
     }
 
     pub(super) async fn set_attr(self: &Arc<Self>, ctx: &Ctx, op: SetAttr) -> FsResult<Attr> {

@@ -185,6 +185,7 @@ impl Core {
             mtime_ns: op.mtime_ns,
             keep_open: op.keep_open,
             ctime_ns: op.ctime_ns,
+            hole_bytes: op.hole_bytes,
         };
         let committed = self.propose(ctx, body).await?;
         self.metrics.files_completed.inc();

@@ -133,7 +133,7 @@ impl Core {
             self.workers.drop_cached(WorkerId(at.worker), file);
         }
         counted.files += 1;
-        counted.bytes += inode.cached_bytes();
+        counted.bytes = counted.bytes.saturating_add(inode.cached_bytes());
     }
 
     pub(super) fn locate(&self, op: Locate) -> FsResult<Locations> {

@@ -1,5 +1,6 @@
 //! The inode record: all that is kept of one file, directory, link or special file.
 
+use alluxio_proto::master::ATIME_KEPT_NS;
 use alluxio_proto::types::{ACL_ACCESS, ACL_DEFAULT, Acl, Attr, FileKind, PersistState, WriteType, XATTRS};
 use alluxio_proto::{DataVersion, InodeId, MountId, WorkerId};
 use bytes::Bytes;
@@ -108,6 +109,9 @@ pub struct Inode {
     /// Of a directory: what is made in it inherits this list.
     #[prost(message, optional, tag = "44")]
     pub acl_default: Option<Acl>,
+    /// How much of the committed version is holes, as its home saw it; 0 also if that is not known.
+    #[prost(uint64, tag = "45")]
+    pub hole_bytes: u64,
 }
 
 /// Most workers remembered per file; more copies than that may exist but are not used.
@@ -268,6 +272,14 @@ impl Inode {
     pub fn is_cached_at(&self, worker: WorkerId) -> bool {
         self.locations.iter().any(|at| at.worker == worker.get())
     }
+    /// By relatime: whether a read at that time moves atime. One from before the last change of the inode does not: it may
+    /// have been told late, and atime have been set since.
+    pub fn is_moved_by_read(&self, read_ns: i64) -> bool {
+        let changed_ns = self.mtime_ns.max(self.ctime_ns);
+        let is_due = self.atime_ns <= changed_ns || read_ns.saturating_sub(self.atime_ns) >= ATIME_KEPT_NS;
+        is_due && read_ns > self.ctime_ns.max(self.atime_ns)
+    }
+
     /// Attributes as on the wire, but for `cache_ms`, which the service decides.
     pub fn to_attr(&self) -> Attr {
         Attr {
@@ -299,6 +311,7 @@ impl Inode {
             xattr_flags: flag(XATTRS, self.xattrs > 0)
                 | flag(ACL_ACCESS, self.acl_access.is_some())
                 | flag(ACL_DEFAULT, self.acl_default.is_some()),
+            hole_bytes: self.hole_bytes,
         }
     }
 }

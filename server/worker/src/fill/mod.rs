@@ -12,7 +12,7 @@ pub(crate) use readahead::Policy;
 
 use crate::core::quickly_on_file;
 use crate::options::Settings;
-use crate::store::{Entry, Store, blocking, chunks_of};
+use crate::store::{Entry, Promise, Store, blocking, chunks_of};
 use crate::ufs_clients::UfsClients;
 use alluxio_common::metrics::{Counter, Metrics};
 use alluxio_common::retry::RetryPolicy;
@@ -187,10 +187,10 @@ impl Filler {
         let _place = self.places.acquire().await.map_err(closed)?;
         let bytes = (flight.chunks.end - flight.chunks.start) * CHUNK_BYTES;
         let (store, inode) = (Arc::clone(&self.store), entry.inode);
-        let room = blocking(move || Ok(store.make_room(bytes, inode)))
+        let mut room = blocking(move || Ok(store.promise_room(bytes, inode)))
             .await
             .map_err(Failure::NotKept)?;
-        if !room && flight.purpose != Purpose::Write {
+        if room.is_none() && flight.purpose != Purpose::Write {
             let error = FsError::new(ErrorKind::NoSpace, "no room in the worker's store");
             return Err(self.not_kept(entry, bytes, error));
         }
@@ -205,7 +205,7 @@ impl Filler {
                 return Err(Failure::Source(FsError::new(ErrorKind::DataLost, why)));
             };
             let end = (flight.chunks.end * CHUNK_BYTES).min(source_bytes);
-            match self.fetch(entry, &source, &mut at, end, epoch).await {
+            match self.fetch(entry, &source, &mut at, end, (epoch, room.as_mut())).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::Source(error)) => {
                     let again = match error.kind {
@@ -228,7 +228,7 @@ impl Filler {
         source: &UfsSource,
         at: &mut u64,
         end: u64,
-        epoch: u64,
+        (epoch, mut room): (u64, Option<&mut Promise>),
     ) -> Result<(), Failure> {
         if *at >= end {
             return Ok(());
@@ -252,8 +252,11 @@ impl Filler {
                 let rest = piece.split_off((batch_end - *at) as usize - batch.len());
                 batch.extend_from_slice(&piece);
                 piece = rest;
-                if !self.keep(entry, epoch, *at, batch.freeze()).await? {
+                let Some(kept) = self.keep(entry, epoch, *at, batch.freeze()).await? else {
                     return Ok(());
+                };
+                if let Some(room) = &mut room {
+                    room.spend(kept);
                 }
                 *at = batch_end;
                 batch_end = self::batch_end(*at, BATCH_BYTES, end);
@@ -264,14 +267,14 @@ impl Filler {
         Ok(())
     }
 
-    /// False: the bytes are not wanted any more.
-    async fn keep(&self, entry: &Arc<Entry>, epoch: u64, offset: u64, bytes: Bytes) -> Result<bool, Failure> {
+    /// How many bytes were kept; None: they are not wanted any more.
+    async fn keep(&self, entry: &Arc<Entry>, epoch: u64, offset: u64, bytes: Bytes) -> Result<Option<u64>, Failure> {
         let content = entry.committed_content();
         let data = bytes.clone();
         let kept = quickly_on_file(entry, "keep bytes in", move |entry| entry.fill(epoch, offset, &data))
             .await
             .map_err(|error| self.not_kept(entry, 0, error))?;
-        let Some(kept) = kept else { return Ok(false) };
+        let Some(kept) = kept else { return Ok(None) };
         if let Some(content) = content.filter(|content| entry.committed_content() == Some(*content)) {
             self.store.fresh.put(content, offset, bytes);
         }
@@ -283,7 +286,7 @@ impl Filler {
                 .set(entry.inode, view.header.version, entry.present_bytes());
         }
         entry.fills.progress.notify_waiters();
-        Ok(true)
+        Ok(Some(kept))
     }
 
     /// Nothing more is kept for a moment: of this file, if it is itself what takes the room, and of no file otherwise.

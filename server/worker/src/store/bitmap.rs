@@ -1,60 +1,110 @@
 //! One bit per chunk, grown on demand; bits beyond the end are 0.
+//!
+//! Files may be far longer than what is in them: bits far from the start are kept in pages, those that there are.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+
+/// Bits from here on are in pages: those of a file's first 64 GiB are not.
+const NEAR: u64 = 1 << 20;
+/// Words of a page.
+const PAGE_WORDS: u64 = 64;
+/// Bits of a page.
+const PAGE: u64 = PAGE_WORDS * 64;
 
 /// A set of chunk numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Bitmap(Vec<u64>);
+pub(crate) struct Bitmap {
+    near: Vec<u64>,
+    /// By number of the page; none is empty.
+    far: BTreeMap<u64, Box<[u64; PAGE_WORDS as usize]>>,
+}
 
 impl Bitmap {
+    /// Bits of `at` and its 63 neighbours.
+    fn word(&self, at: u64) -> u64 {
+        if at < NEAR {
+            return self.near.get((at / 64) as usize).copied().unwrap_or(0);
+        }
+        let page = self.far.get(&(at / PAGE));
+        page.map_or(0, |page| page[(at % PAGE / 64) as usize])
+    }
     /// Whether `at` is in it.
     pub fn get(&self, at: u64) -> bool {
-        let word = usize::try_from(at / 64).ok().and_then(|index| self.0.get(index));
-        word.is_some_and(|word| word & (1 << (at % 64)) != 0)
+        self.word(at) & (1 << (at % 64)) != 0
     }
     /// Puts `at` in; says whether it was not.
     pub fn set(&mut self, at: u64) -> bool {
-        let index = (at / 64) as usize;
-        if index >= self.0.len() {
-            self.0.resize(index + 1, 0);
-        }
-        let was = self.0[index];
-        self.0[index] |= 1 << (at % 64);
-        was != self.0[index]
+        let word = if at < NEAR {
+            let index = (at / 64) as usize;
+            if index >= self.near.len() {
+                self.near.resize(index + 1, 0);
+            }
+            &mut self.near[index]
+        } else {
+            let page = self.far.entry(at / PAGE);
+            let page = page.or_insert_with(|| Box::new([0; PAGE_WORDS as usize]));
+            &mut page[(at % PAGE / 64) as usize]
+        };
+        let was = *word;
+        *word |= 1 << (at % 64);
+        was != *word
     }
     /// Takes `at` out; says whether it was in.
     pub fn clear(&mut self, at: u64) -> bool {
-        match self.0.get_mut((at / 64) as usize) {
-            Some(word) => {
-                let was = *word;
-                *word &= !(1 << (at % 64));
-                was != *word
-            }
-            None => false,
+        if !self.get(at) {
+            return false;
+        }
+        if at < NEAR {
+            self.near[(at / 64) as usize] &= !(1 << (at % 64));
+        } else if let Some(page) = self.far.get_mut(&(at / PAGE)) {
+            page[(at % PAGE / 64) as usize] &= !(1 << (at % 64));
+            self.drop_empty(at / PAGE);
+        }
+        true
+    }
+    fn drop_empty(&mut self, page: u64) {
+        if self
+            .far
+            .get(&page)
+            .is_some_and(|words| words.iter().all(|word| *word == 0))
+        {
+            self.far.remove(&page);
         }
     }
     /// Takes out all from `at` on.
     pub fn clear_from(&mut self, at: u64) {
-        let index = (at / 64) as usize;
-        if let Some(word) = self.0.get_mut(index) {
-            *word &= (1u64 << (at % 64)) - 1;
-            self.0.truncate(index + 1);
+        if at < NEAR {
+            let index = (at / 64) as usize;
+            if let Some(word) = self.near.get_mut(index) {
+                *word &= (1u64 << (at % 64)) - 1;
+                self.near.truncate(index + 1);
+            }
+        }
+        let cut = at.max(NEAR);
+        self.far.split_off(&cut.div_ceil(PAGE));
+        if let Some(page) = self.far.get_mut(&(cut / PAGE)) {
+            let from = (cut % PAGE / 64) as usize;
+            page[from] &= (1u64 << (cut % 64)) - 1;
+            page[from + 1..].fill(0);
+            self.drop_empty(cut / PAGE);
         }
     }
     /// Takes out all.
     pub fn clear_all(&mut self) {
-        self.0.clear();
+        self.near.clear();
+        self.far.clear();
     }
     /// How many are in.
     pub fn count(&self) -> u64 {
-        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+        let words = self.near.iter().chain(self.far.values().flat_map(|page| page.iter()));
+        words.map(|word| u64::from(word.count_ones())).sum()
     }
     /// The first of `range` that is not in, whole words at a time.
     pub fn first_unset(&self, range: Range<u64>) -> Option<u64> {
         let mut at = range.start;
         while at < range.end {
-            let word = self.0.get((at / 64) as usize).copied().unwrap_or(0);
-            let missing = !word >> (at % 64);
+            let missing = !self.word(at) >> (at % 64);
             if missing != 0 {
                 let found = at + u64::from(missing.trailing_zeros());
                 return (found < range.end).then_some(found);
@@ -62,6 +112,21 @@ impl Bitmap {
             at = (at / 64 + 1) * 64;
         }
         None
+    }
+    /// All that are in.
+    pub fn all(&self) -> impl Iterator<Item = u64> {
+        let near = (0..).step_by(64).zip(self.near.iter().copied());
+        let words = |(page, words): (&u64, &[u64; PAGE_WORDS as usize])| (page * PAGE..).step_by(64).zip(*words);
+        let far = self
+            .far
+            .iter()
+            .flat_map(move |(page, page_words)| words((page, page_words)));
+        let bits = |(start, word): (u64, u64)| {
+            (0..64)
+                .filter(move |bit| word & (1 << bit) != 0)
+                .map(move |bit| start + bit)
+        };
+        near.chain(far).flat_map(bits)
     }
 }
 
@@ -73,9 +138,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_set(ops in proptest::collection::vec((0u8..4, 0u64..300), 0..80), from in 0u64..300, len in 0u64..300) {
+        fn agrees_with_a_set(ops in proptest::collection::vec((0u8..4, 0u64..300), 0..80), from in 0u64..300, len in 0u64..300, far in 0u8..3) {
             let (mut bits, mut set) = (Bitmap::default(), BTreeSet::new());
+            // Near, across the border, and from page to page.
+            let base = [0, NEAR - 150, NEAR + 5 * PAGE - 100][far as usize];
+            let from = base + from;
             for (op, at) in ops {
+                let at = base + at;
                 match op {
                     0 | 1 => prop_assert_eq!(bits.set(at), set.insert(at)),
                     2 => prop_assert_eq!(bits.clear(at), set.remove(&at)),
@@ -83,6 +152,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(bits.count(), set.len() as u64);
+            prop_assert_eq!(bits.all().collect::<Vec<_>>(), set.iter().copied().collect::<Vec<_>>());
             let range = from..from + len;
             prop_assert_eq!(bits.first_unset(range.clone()), range.clone().find(|x| !set.contains(x)));
             prop_assert!(range.clone().all(|x| bits.get(x) == set.contains(&x)));

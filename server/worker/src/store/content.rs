@@ -214,6 +214,12 @@ impl Entry {
         if !elsewhere {
             return Ok(false);
         }
+        if inner.header.holes {
+            // From now on what has no mark is not here.
+            drop(inner);
+            self.update(|header| header.holes = false)?;
+            inner = self.inner.lock();
+        }
         if inner.present.get(chunk) && !inner.dirty.get(chunk) {
             inner.present.clear(chunk);
             inner.verified.clear(chunk);
@@ -222,14 +228,15 @@ impl Entry {
         Ok(true)
     }
 
-    /// Writes into the open version. What the write covers in part is here already.
-    pub fn write_local(&self, offset: u64, data: &[u8]) -> IoResult<()> {
+    /// Writes into the open version. What the write covers in part is here already. Answers how much was written: as much as
+    /// there is room for, below the largest offset that the file system has too; an error if that is nothing.
+    pub fn write_local(&self, offset: u64, data: &[u8]) -> IoResult<u64> {
         let _content = self.content.lock();
         let size = io::stat(&self.data)?.size;
-        let end = offset + data.len() as u64;
-        self.begin_change(offset..end, size)?;
-        self.data.write_all_at(data, offset)?;
-        self.end_change(offset..end)
+        self.begin_change(offset..offset + data.len() as u64, size)?;
+        let written = io::write_at(&self.data, offset, data)?;
+        self.end_change(offset..offset + written)?;
+        Ok(written)
     }
 
     /// Copies bytes of another local file, or of this one, into the open version. What the range covers in part is here

@@ -386,6 +386,9 @@ impl Entry {
             return 0;
         }
         let bytes_min = u64::from(header.ufs.is_none() && header.length > 0);
+        if header.holes {
+            return header.length;
+        }
         (inner.present.count() * CHUNK_BYTES).min(header.length).max(bytes_min)
     }
 
@@ -499,12 +502,18 @@ impl Inner {
     }
     /// Whether `chunk` is here.
     pub fn has(&self, chunk: u64) -> bool {
-        self.present.get(chunk) || (self.header.open && (self.header.whole || chunk * CHUNK_BYTES >= self.base_bytes()))
+        let header = &self.header;
+        let is_own = match header.open {
+            true => header.whole || chunk * CHUNK_BYTES >= self.base_bytes(),
+            false => header.holes,
+        };
+        is_own || self.present.get(chunk)
     }
     /// First of `range` that is not here.
     pub fn first_missing(&self, range: Range<u64>) -> Option<u64> {
         let end = match (self.header.open, self.header.whole) {
             (true, true) => return None,
+            (false, _) if self.header.holes => return None,
             (true, false) => range.end.min(chunks_of(self.base_bytes())),
             (false, _) => range.end,
         };

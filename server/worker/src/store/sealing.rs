@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bytes read at once for checksums.
 const READ_BYTES: u64 = 1024 * 1024;
+/// Files with so much of holes have no marks for them: these would be 8 bytes for each chunk of nothing.
+const HOLES_BYTES_MIN: u64 = 64 << 30;
 /// Less than this is not worth another thread.
 const PARALLEL_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// More threads than this fight for the disk and for memory.
@@ -91,13 +93,20 @@ impl Entry {
         inner.header.open && (inner.stamp != Some(now) || (!fine_times && inner.writable_fd_out && is_fresh(stat)))
     }
 
-    /// Brings the checksums of all that changed up to date. Blocks, for as long as it takes to read that.
-    pub fn checksum_changes(&self, size: u64) -> IoResult<()> {
-        let count = chunks_of(size);
+    /// Brings the checksums of all that changed up to date. Blocks, for as long as it takes to read that. Answers whether
+    /// chunks without a mark are holes from now on.
+    pub fn checksum_changes(&self, stat: &FileStat) -> IoResult<bool> {
+        let (size, count) = (stat.size, chunks_of(stat.size));
+        let holes = stat.size.saturating_sub(stat.disk_bytes) >= HOLES_BYTES_MIN && self.inner.lock().header.whole;
+        let data = if holes { Some(self.data_runs(size)?) } else { None };
         let stale: Vec<Range<u64>> = {
             let mut inner = self.inner.lock();
             inner.marks_are_sealed = false;
-            if inner.writable_fd_out {
+            let all = inner.writable_fd_out;
+            if let Some(data) = &data {
+                let is_stale = |chunk: &u64| all || inner.dirty.get(*chunk) || !inner.present.get(*chunk);
+                runs(data.iter().cloned().flatten().filter(is_stale))
+            } else if all {
                 std::iter::once(0..count).collect()
             } else {
                 let stale = |chunk: &u64| match inner.present.get(*chunk) {
@@ -135,12 +144,52 @@ impl Entry {
         }
         let _content = self.content.lock();
         self.sidecar.cut_marks(count)?;
+        if let Some(data) = &data {
+            self.forget_marks_but(data)?;
+        }
         let mut inner = self.inner.lock();
         inner.present.clear_from(count);
         inner.dirty.clear_from(count);
         inner.verified.clear_from(count);
         for chunk in stale.into_iter().flatten() {
             inner.present.set(chunk);
+            inner.dirty.clear(chunk);
+            inner.verified.clear(chunk);
+        }
+        Ok(holes)
+    }
+
+    /// Runs of chunks that are not holes through and through.
+    fn data_runs(&self, size: u64) -> IoResult<Vec<Range<u64>>> {
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        let mut at = 0;
+        while let Some((start, end)) = io::next_data(&self.data, at)?.filter(|(start, _)| *start < size) {
+            let run = start / CHUNK_BYTES..chunks_of(end.min(size));
+            match runs.last_mut() {
+                Some(last) if run.start <= last.end => last.end = last.end.max(run.end),
+                _ => runs.push(run),
+            }
+            at = end;
+        }
+        Ok(runs)
+    }
+
+    /// What is a hole by now has no marks. The caller has the content.
+    fn forget_marks_but(&self, data: &[Range<u64>]) -> IoResult<()> {
+        let is_data = |chunk: &u64| {
+            let after = data.partition_point(|run| run.end <= *chunk);
+            data.get(after).is_some_and(|run| run.contains(chunk))
+        };
+        let gone: Vec<u64> = {
+            let inner = self.inner.lock();
+            inner.present.all().filter(|chunk| !is_data(chunk)).collect()
+        };
+        for chunk in &gone {
+            self.sidecar.set_marks(*chunk, &[Mark::Absent])?;
+        }
+        let mut inner = self.inner.lock();
+        for chunk in gone {
+            inner.present.clear(chunk);
             inner.dirty.clear(chunk);
             inner.verified.clear(chunk);
         }
@@ -182,9 +231,11 @@ impl Entry {
 
     /// Labels the checksummed content of `stat` as committed `version`; it stays open as `next`, or not (0). What is in no
     /// under-storage is pinned by that.
-    pub fn label_sealed(&self, version: u64, next: u64, stat: &FileStat, boot_id: &str) -> IoResult<()> {
+    /// `holes`: as [`Self::checksum_changes`] answered.
+    pub fn label_sealed(&self, version: u64, next: u64, stat: &FileStat, holes: bool, boot_id: &str) -> IoResult<()> {
         self.change(|inner| {
             let header = &mut inner.header;
+            header.holes = holes;
             inner.content_epoch += 1;
             inner.marks_are_sealed = true;
             boot_id.clone_into(&mut header.boot_id);
@@ -356,6 +407,7 @@ impl Entry {
         let start = first * CHUNK_BYTES;
         let end = ((last + 1) * CHUNK_BYTES).min(length);
         let marks = self.sidecar.marks(first, last - first + 1)?;
+        let holes = self.inner.lock().header.holes;
         let Some(mut bytes) = io::read_at(&self.data, start, (end - start) as usize, false)? else {
             return Ok(None);
         };
@@ -365,6 +417,7 @@ impl Entry {
                 .zip(&marks)
                 .all(|(chunk, mark)| match mark {
                     Mark::Clean(crc) | Mark::Local(crc) => crc32c(chunk) == *crc,
+                    Mark::Absent => holes && chunk.iter().all(|byte| *byte == 0),
                     _ => false,
                 });
         if !right {

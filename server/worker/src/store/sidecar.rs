@@ -18,8 +18,10 @@
 //! Entries follow the header because their number grows with the file.
 //!
 //! Versions of the format: 1: first. 2: the base says which version it is, and a sealed version how much of the base shows
-//! through it; [`Mark::Clean`] of an open version is relative to its base, which in format 1 it was as well.
+//! through it; [`Mark::Clean`] of an open version is relative to its base, which in format 1 it was as well. 3: no marks for
+//! holes, of files that are next to nothing else; all others are still written as 2.
 
+use crate::io::next_data;
 use alluxio_common::checksum::{Crc32c, crc32c};
 use alluxio_proto::types::UfsSource;
 use prost::Message;
@@ -27,8 +29,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Version of the format that is written.
-pub(crate) const FORMAT: u16 = 2;
+/// Newest version of the format.
+pub(crate) const FORMAT: u16 = 3;
+/// What is written where nothing needs a newer one.
+const FORMAT_WITHOUT_HOLES: u16 = 2;
 const MAGIC: [u8; 4] = *b"ALXS";
 const SLOT_BYTES: usize = 8192;
 const SLOT_HEAD_BYTES: usize = 24;
@@ -79,8 +83,12 @@ pub(crate) struct Header {
     /// Last change of the data of a committed version.
     #[prost(int64, tag = "13")]
     pub mtime_ns: i64,
-    /// Of a new file, open and never sealed: it was closed while it was empty.
+    /// Of the content sealed last: all of it is here, and chunks without a mark are holes. So it is with files that are next to
+    /// nothing but holes, whose marks would take more than their data (format 3).
     #[prost(bool, tag = "14")]
+    pub holes: bool,
+    /// Of a new file, open and never sealed: it was closed while it was empty.
+    #[prost(bool, tag = "15")]
     pub closed_empty: bool,
 }
 
@@ -240,7 +248,9 @@ impl Sidecar {
 
     /// Writes `header` as number `sequence`, which must be one above the last.
     pub fn store(&self, header: &Header, sequence: u64) -> io::Result<()> {
-        let slot = encode_slot(header, sequence, FORMAT)?;
+        // Software that does not know of holes would take them for what is missing.
+        let format = if header.holes { FORMAT } else { FORMAT_WITHOUT_HOLES };
+        let slot = encode_slot(header, sequence, format)?;
         self.file.write_all_at(&slot, (sequence % 2) * SLOT_BYTES as u64)
     }
 
@@ -265,11 +275,20 @@ impl Sidecar {
         let mut at = 0;
         while at < count {
             let want = ((count - at) * ENTRY_BYTES).min(buffer.len() as u64) as usize;
-            let n = read_full(&self.file, &mut buffer[..want], TABLE_OFFSET + at * ENTRY_BYTES)?;
+            let offset = TABLE_OFFSET + at * ENTRY_BYTES;
+            let n = read_full(&self.file, &mut buffer[..want], offset)?;
             if n == 0 {
                 return Ok(());
             }
             buffer[n..want].fill(0);
+            if buffer[..want].iter().all(|byte| *byte == 0) {
+                // The table of a file of holes has holes itself.
+                match next_data(&self.file, offset + want as u64)? {
+                    Some((data, _)) => at = (data - TABLE_OFFSET) / ENTRY_BYTES,
+                    None => return Ok(()),
+                }
+                continue;
+            }
             for entry in buffer[..want].chunks_exact(ENTRY_BYTES as usize) {
                 let mark = entry.try_into().map_or(Mark::Damaged, |b| Mark::from_bytes(at, b));
                 if mark != Mark::Absent {

@@ -376,6 +376,7 @@ impl Client {
             mtime_ns: 1_000_000_000,
             keep_open: false,
             ctime_ns: 0,
+            hole_bytes: 0,
         }))
         .await
     }

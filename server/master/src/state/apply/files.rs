@@ -1,12 +1,13 @@
 //! Data and attributes of files: opening for writing, committing, closing, recovering, setting attributes.
 
+use alluxio_proto::master::ACCESSED_MAX;
 use alluxio_proto::types::PersistState;
 use alluxio_proto::{ErrorKind, InodeId, SessionId};
 
 use super::Work;
 use super::access::{WRITE, Who};
 use super::xattrs::CAPABILITY;
-use crate::state::command::{CloseWrite, Commit, MarkDurable, OpenWrite, Recovered, SetAttr};
+use crate::state::command::{CloseWrite, Commit, MarkDurable, OpenWrite, Recovered, SetAttr, TouchAtimes};
 use crate::state::fault::{Outcomes, refuse};
 use crate::state::inode::{CachedAt, Inode, OpenVersion, Writer};
 use crate::state::records::{Freed, RecoverItem};
@@ -90,6 +91,7 @@ impl Work<'_, '_> {
         if c.ctime_ns != 0 {
             inode.ctime_ns = c.ctime_ns.min(self.now_ns).max(before_ns);
         }
+        inode.hole_bytes = c.hole_bytes.min(c.length);
         self.put_and_answer(inode);
         Ok(())
     }
@@ -101,6 +103,7 @@ impl Work<'_, '_> {
         };
         let old = std::mem::replace(&mut inode.version, open.version);
         inode.size = length;
+        inode.hole_bytes = 0;
         inode.mtime_ns = mtime_ns;
         // Since the last write, not since now: whoever looked in between has seen that time. An mtime that was set may be
         // in the future; then the setting has changed ctime already.
@@ -338,6 +341,23 @@ impl Work<'_, '_> {
         self.schedule_attributes(&inode)?;
         self.inode_changed(inode.id, false);
         self.put_and_answer(inode);
+        Ok(())
+    }
+
+    /// Relatime: a read counts if it is the first since a change, or a day has passed. Nobody is told: it is not worth it.
+    pub(super) fn touch_atimes(&mut self, c: TouchAtimes) -> Outcomes<()> {
+        for file in c.files.into_iter().take(ACCESSED_MAX) {
+            let Some(inode) = self.tx.inode_opt(InodeId(file.inode))? else {
+                continue;
+            };
+            let read_ns = file.atime_ns.min(self.now_ns);
+            let is_read_only = self.tx.mount_opt(inode.mount()).is_none_or(|mount| mount.read_only());
+            if !is_read_only && inode.is_moved_by_read(read_ns) {
+                let mut inode = (*inode).clone();
+                inode.atime_ns = read_ns;
+                self.tx.put_inode(inode);
+            }
+        }
         Ok(())
     }
 

@@ -167,6 +167,7 @@ impl Work<'_, '_> {
         inode.version_high += 1;
         inode.version = inode.version_high;
         inode.size = entry.length;
+        inode.hole_bytes = 0;
         inode.mtime_ns = if entry.mtime_ns == 0 {
             self.now_ns
         } else {

@@ -224,6 +224,7 @@ impl<'w, 'a> Work<'w, 'a> {
             Body::RemoveXattr(c) => self.remove_xattr(c),
             Body::SetAcl(c) => self.set_acl(c),
             Body::UseLocks(c) => self.use_locks(SessionId(c.id)),
+            Body::TouchAtimes(c) => self.touch_atimes(c),
         }
     }
 

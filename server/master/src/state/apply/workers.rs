@@ -52,7 +52,12 @@ impl Work<'_, '_> {
                 continue;
             }
             let mut inode = (*inode).clone();
-            inode.locations.retain(|at| at.worker != c.worker_id);
+            // That an older version is gone, which a worker also says when it opens that for writing, is no news of what was
+            // committed since: such a report may be slower than the commit.
+            let is_late = file.version < inode.version;
+            inode
+                .locations
+                .retain(|at| at.worker != c.worker_id || (is_late && at.version > file.version));
             if file.bytes > 0 && inode.locations.len() < LOCATIONS_MAX {
                 inode.locations.push(CachedAt {
                     worker: c.worker_id,

@@ -1,5 +1,6 @@
 //! Attributes, extended attributes and access lists.
 
+use alluxio_proto::master::Accessed;
 use alluxio_proto::types::Acl;
 use bytes::Bytes;
 
@@ -75,4 +76,12 @@ pub struct SetAcl {
     /// Absent: remove it.
     #[prost(message, optional, tag = "3")]
     pub acl: Option<Acl>,
+}
+
+/// Files were read: their atime is taken over where relatime wants it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TouchAtimes {
+    /// Which, and when.
+    #[prost(message, repeated, tag = "1")]
+    pub files: Vec<Accessed>,
 }

@@ -40,6 +40,9 @@ pub struct Commit {
     /// Last change of data or length by the home's clock; 0: now.
     #[prost(int64, tag = "6")]
     pub ctime_ns: i64,
+    /// How much of the length is holes, as far as known.
+    #[prost(uint64, tag = "7")]
+    pub hole_bytes: u64,
 }
 
 /// The home has synced the open version: so much of it is kept after a crash.

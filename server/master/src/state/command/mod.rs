@@ -133,6 +133,9 @@ pub enum Body {
     /// See [`UseLocks`].
     #[prost(message, tag = "60")]
     UseLocks(UseLocks),
+    /// See [`TouchAtimes`].
+    #[prost(message, tag = "75")]
+    TouchAtimes(TouchAtimes),
 }
 
 /// One entry of the journal.
@@ -156,7 +159,7 @@ pub struct Command {
     /// What to do.
     #[prost(
         oneof = "Body",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 60, 70, 71, 72, 73, 74"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 60, 70, 71, 72, 73, 74, 75"
     )]
     pub body: Option<Body>,
 }
@@ -189,5 +192,5 @@ bodies! {
     Format OpenSession EndSession CreateFile Mkdir Symlink Mknod Unlink Rmdir Rename DeleteTree ReclaimSlice SetAttr
     OpenWrite Commit MarkDurable CloseWrite ReleaseOrphan Recovered LoadEntries ApplySync UfsChanged MountUfs UnmountUfs
     IntentStarted IntentDone IntentFailed SchedulePersist RegisterWorker ReportCached
-    Tmpfile Link SetXattr RemoveXattr SetAcl UseLocks
+    Tmpfile Link SetXattr RemoveXattr SetAcl UseLocks TouchAtimes
 }

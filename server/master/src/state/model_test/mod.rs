@@ -474,6 +474,7 @@ impl World {
             keep_open,
             // Each third by the home's clock, which may be behind or ahead.
             ctime_ns: if inode.is_multiple_of(3) { mtime_ns * 2 } else { 0 },
+            hole_bytes: 0,
         });
         if !keep_open && writers == 1 {
             self.opens.retain(|(other, _)| *other != inode);

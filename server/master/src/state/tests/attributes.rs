@@ -172,6 +172,41 @@ fn times_are_set_by_the_owner_and_touched_by_writers() {
 }
 
 #[test]
+fn a_read_counts_once_after_a_change_and_once_a_day() {
+    const DAY_NS: i64 = 24 * 3600 * 1_000_000_000;
+    let state = formatted(false);
+    let inode = file(&state, "f", 0o644);
+    let touch = |now_ns, atime_ns| {
+        let accessed = alluxio_proto::master::Accessed { inode, atime_ns };
+        let files = vec![accessed, alluxio_proto::master::Accessed { inode: 99, atime_ns }];
+        run(&state, Command::system(now_ns, TouchAtimes { files })).unwrap();
+        let attr = state.attr(inode.into()).unwrap();
+        (attr.atime_ns, attr.ctime_ns)
+    };
+    // It was made at 5.
+    assert_eq!(touch(8, 7), (7, 5));
+    assert_eq!(touch(10, 9), (7, 5), "nothing has changed since");
+    assert_eq!(touch(20 + DAY_NS, 7 + DAY_NS), (7 + DAY_NS, 5));
+    let later = Command {
+        now_ns: 30 + DAY_NS,
+        ..as_user("ann", 0, 0, chmod(inode, 0o600))
+    };
+    run(&state, later).unwrap();
+    assert_eq!(
+        touch(40 + DAY_NS, i64::MAX),
+        (40 + DAY_NS, 30 + DAY_NS),
+        "never in the future"
+    );
+    let later = Command {
+        now_ns: 60 + DAY_NS,
+        ..as_user("ann", 0, 0, chmod(inode, 0o644))
+    };
+    run(&state, later).unwrap();
+    let told_late = touch(70 + DAY_NS, 50 + DAY_NS);
+    assert_eq!(told_late, (40 + DAY_NS, 60 + DAY_NS), "the inode was changed since");
+}
+
+#[test]
 fn special_files_keep_their_device_through_a_snapshot() {
     let state = formatted(false);
     let mknod = |name: &str, kind: FileKind, rdev| Mknod {

@@ -279,6 +279,7 @@ fn a_file_without_a_name_lives_while_it_is_open_or_gets_one() {
         mtime_ns: 1,
         keep_open: true,
         ctime_ns: 0,
+        hole_bytes: 0,
     };
     let make = |op, never| id_of(run(&state, as_user("ann", id, op, tmpfile(never))).unwrap());
     assert_eq!(

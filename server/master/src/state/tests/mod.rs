@@ -2,6 +2,7 @@
 
 mod attributes;
 mod links;
+mod reports;
 
 use super::command::*;
 use super::*;
@@ -299,6 +300,7 @@ fn must_cache_is_persisted_on_request_only() {
         mtime_ns: 1,
         keep_open: false,
         ctime_ns: 0,
+        hole_bytes: 0,
     };
     run(&state, as_user("ann", id, 2, commit)).unwrap();
     assert_eq!(
@@ -427,6 +429,7 @@ fn sample() -> State {
         mtime_ns: 8,
         keep_open: true,
         ctime_ns: 0,
+        hole_bytes: 0,
     };
     run(&state, as_user("ann", id, 3, commit)).unwrap();
     run(
