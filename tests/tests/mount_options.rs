@@ -128,6 +128,26 @@ fn a_signal_ends_who_waits_for_a_dead_master() {
     assert!(!status.success(), "{status}");
 }
 
+/// One that is stopped meanwhile, as by ^Z, and continued, goes on waiting: no call fails because of that.
+#[test]
+fn who_is_stopped_and_continued_goes_on_waiting() {
+    let mut cluster = cluster();
+    let hard = cluster.mount_with("hard", &format!("hard,{UNCACHED}"));
+    std::fs::write(hard.file("f"), "there").unwrap();
+    cluster.kill_master();
+    let mut waiting = Process::spawn("cat", Command::new("cat").arg(hard.file("f")));
+    std::thread::sleep(Duration::from_secs(1));
+    waiting.signal(Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_secs(2));
+    waiting.signal(Signal::SIGCONT);
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(waiting.ended().is_none(), "{}", waiting.log());
+    cluster.restart_master();
+    let status = waiting.wait(LONG);
+    assert!(status.success(), "{status}: {}", waiting.log());
+    assert!(waiting.log().contains("there"), "{}", waiting.log());
+}
+
 #[test]
 fn sigterm_waits_for_who_is_writing_and_unmounts() {
     let cluster = cluster();

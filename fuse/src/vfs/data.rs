@@ -128,7 +128,7 @@ impl Vfs {
         });
         let opened: Opened = self.master.read(&self.own_caller(), request).await?;
         // The opening that this handle stands for is there already.
-        self.close_at_master(inode, false).await;
+        self.close_at_master(inode).await;
         match opened.write {
             Some(lease) => state.foreign_lease = Some(lease),
             None => {

@@ -18,6 +18,7 @@ mod linger;
 mod locks;
 mod names;
 mod open;
+mod owed;
 mod pages;
 mod ranges;
 mod removed;
@@ -96,6 +97,7 @@ pub struct Vfs {
     accesses: atimes::Accesses,
     removed: removed::Removed,
     lingering: linger::Lingering,
+    owed: owed::Owed,
     next_handle: AtomicU64,
     locks: locks::Locks,
     /// To the thread that tells the kernel what is stale.
@@ -125,6 +127,7 @@ impl Vfs {
             accesses: atimes::Accesses::default(),
             removed: removed::Removed::default(),
             lingering: linger::Lingering::default(),
+            owed: owed::Owed::default(),
             next_handle: AtomicU64::new(1),
             locks: locks::Locks::default(),
             stale: Mutex::default(),

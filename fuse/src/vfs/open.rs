@@ -426,7 +426,7 @@ impl Vfs {
         let result = self.read_path(open, state, opened).await;
         if result.is_err() {
             state.master_opens -= 1;
-            self.close_at_master(open.id, false).await;
+            self.close_at_master(open.id).await;
         }
         result
     }
@@ -560,7 +560,9 @@ impl Vfs {
             write_type: self.options.write_type as i32,
         };
         for round in 1.. {
-            let opened: Opened = self.change(caller, Op::Open(request.clone())).await?;
+            self.settle(open.id).await?;
+            let opened = self.change(caller, Op::Open(request.clone())).await;
+            let opened: Opened = opened.inspect_err(|error| self.doubt_open(open.id, error))?;
             match self.adopt_lease(open, state, opened, truncate).await {
                 // Persisted and evicted since the master was asked: now it says where it is in the under-storage.
                 Err(error) if error.kind == ErrorKind::DataLost && round < LEASE_ROUNDS_MAX => {
@@ -584,7 +586,7 @@ impl Vfs {
         if result.is_err() {
             state.write = None;
             *open.live.lock() = None;
-            self.abandon_at_master(open.id).await;
+            self.close_write_at_master(open.id, true).await;
         }
         result
     }
@@ -681,31 +683,16 @@ impl Vfs {
             .for_appending(handle.writable && handle.append))
     }
 
-    /// Tells the master of a close. Failing is not the closer's concern: the session's end closes everything.
-    pub(super) async fn close_at_master(&self, inode: u64, write: bool) {
+    /// Tells the master of a close of what was read. Failing is not the closer's concern: the session's end closes everything.
+    pub(super) async fn close_at_master(&self, inode: u64) {
         let close = Op::Close(Close {
             inode,
-            write,
+            write: false,
             abandon: false,
         });
-        let result: FsResult<Empty> = if write {
-            self.master.change(&self.own_caller(), close).await
-        } else {
-            self.master.once(&self.own_caller(), close).await
-        };
+        let result: FsResult<Empty> = self.master.once(&self.own_caller(), close).await;
         if let Err(error) = result {
             tracing::info!(%error, inode, "close at the master; it will be closed with the session");
-        }
-    }
-
-    async fn abandon_at_master(&self, inode: u64) {
-        let close = Op::Close(Close {
-            inode,
-            write: true,
-            abandon: true,
-        });
-        if let Err(error) = self.master.change::<Empty>(&self.own_caller(), close).await {
-            tracing::info!(%error, inode, "abandon at the master; it will be recovered with the session");
         }
     }
 }
