@@ -120,6 +120,7 @@ impl World {
             read_only: false,
             noatime: false,
             write_type: WriteType::AsyncThrough,
+            rename_across_mounts: false,
             attr_cache_max: Duration::from_secs(1),
             entry_cache_max: Duration::from_secs(1),
             retry: RetryPolicy {

@@ -94,11 +94,9 @@ async fn connect(conf: &Configuration, masters: &[String]) -> Result<FileSystem,
         host = workers::host_name();
     }
     keep_alive(master.clone(), caller.clone());
-    Ok(FileSystem::new(
-        master,
-        Arc::new(RemoteWorkers::new(host, options)),
-        caller,
-    ))
+    let workers = Arc::new(RemoteWorkers::new(host, options));
+    let files = FileSystem::new(master, workers, caller);
+    Ok(files.with_rename_across_mounts(conf.bool(&keys::user::RENAME_ACROSS_MOUNTS)))
 }
 
 fn no_master(masters: &[String], error: &FsError) -> FsError {

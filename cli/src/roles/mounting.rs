@@ -205,6 +205,7 @@ fn vfs_options(conf: &Configuration, request: &MountRequest<'_>, retry: RetryPol
         read_only: options.read_only(),
         noatime: options.noatime(),
         write_type,
+        rename_across_mounts: conf.bool(&keys::user::RENAME_ACROSS_MOUNTS),
         attr_cache_max,
         entry_cache_max,
         retry,

@@ -26,6 +26,7 @@ pub struct FileSystem {
     workers: Arc<dyn WorkerPool>,
     caller: Caller,
     session: Arc<tokio::sync::Mutex<bool>>,
+    rename_across_mounts: bool,
 }
 
 impl FileSystem {
@@ -36,6 +37,16 @@ impl FileSystem {
             workers,
             caller,
             session: Arc::default(),
+            rename_across_mounts: false,
+        }
+    }
+
+    /// Whether [`FileSystem::rename`] moves to other mounts of the namespace, instead of `CrossesMounts`.
+    #[must_use]
+    pub fn with_rename_across_mounts(self, rename_across_mounts: bool) -> Self {
+        Self {
+            rename_across_mounts,
+            ..self
         }
     }
 
@@ -211,6 +222,7 @@ impl FileSystem {
                 new_name,
                 flags,
                 tell_removed: false,
+                across_mounts: self.rename_across_mounts,
             }))
             .await
             .map_err(|error| error.context(format!("rename {from} to {to}")))?;

@@ -71,6 +71,8 @@ pub struct VfsOptions {
     pub noatime: bool,
     /// Write type of new data.
     pub write_type: WriteType,
+    /// Rename moves to other mounts of the namespace.
+    pub rename_across_mounts: bool,
     /// Longest time that the kernel may cache attributes, whatever the master allows.
     pub attr_cache_max: Duration,
     /// The same for names.

@@ -264,6 +264,7 @@ impl Vfs {
             new_name,
             flags,
             tell_removed: true,
+            across_mounts: self.options.rename_across_mounts,
         };
         let removed: Removed = self.change(caller, Op::Rename(op)).await?;
         self.keep_removed(removed.attr);

@@ -208,6 +208,9 @@ pub struct Rename {
     /// Answer by [`Removed`].
     #[prost(bool, tag = "6")]
     pub tell_removed: bool,
+    /// The target may lie on another mount of the namespace; without it that is `CrossesMounts`.
+    #[prost(bool, tag = "7")]
+    pub across_mounts: bool,
 }
 
 /// What a change of names left without any.

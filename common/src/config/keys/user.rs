@@ -123,6 +123,17 @@ keys! {
         doc: "This host's name, to find the worker on the same host; empty: what the system says.",
     };
 
+    /// `alluxio.user.rename.across.mounts`.
+    pub const RENAME_ACROSS_MOUNTS: Key = Key {
+        name: "alluxio.user.rename.across.mounts",
+        default: "false",
+        kind: Kind::Bool,
+        scope: Scope::Client,
+        doc: "Whether rename moves files and folders from one mount of the namespace to another: at once in the \
+              namespace, while the master copies their objects between the two under-storages behind it. Without it \
+              that is EXDEV, and `mv` copies. Ours.",
+    };
+
     /// `alluxio.user.session.timeout`.
     pub const SESSION_TIMEOUT: Key = Key {
         name: "alluxio.user.session.timeout",

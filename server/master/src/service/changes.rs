@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
+use super::across::{self, COPIES_PER_PAIR};
 use super::load::PAGE_ENTRIES;
 use super::ufs_ops::{self, Change, attributes};
 use super::{Core, now_ns, show};
@@ -25,11 +26,12 @@ const HOLD_MAX: Duration = Duration::from_secs(3);
 /// A file that is open for writing is not uploaded; it is looked at again so often, should its close be missed.
 const OPEN_RECHECK: Duration = Duration::from_secs(1);
 
-/// How many changes each mount's store is asked for at once: one store that hangs does not hold up another.
+/// How many changes each mount's store is asked for at once: one store that hangs does not hold up another. Copies between
+/// two mounts have places of their own.
 #[derive(Debug)]
 pub(super) struct Limits {
     per_mount: usize,
-    mounts: Mutex<HashMap<MountId, Arc<Semaphore>>>,
+    mounts: Mutex<HashMap<(MountId, MountId), Arc<Semaphore>>>,
 }
 
 impl Limits {
@@ -39,13 +41,23 @@ impl Limits {
             mounts: Mutex::default(),
         }
     }
-    fn of(&self, mount: MountId) -> Arc<Semaphore> {
+    fn of(&self, intent: &Intent) -> Arc<Semaphore> {
+        let key = (MountId(intent.mount_id), intent.to_mount());
+        let places = if intent.is_across() {
+            COPIES_PER_PAIR
+        } else {
+            self.per_mount
+        };
         let mut mounts = self.mounts.lock();
-        let new = || Arc::new(Semaphore::new(self.per_mount));
-        mounts.entry(mount).or_insert_with(new).clone()
+        mounts
+            .entry(key)
+            .or_insert_with(|| Arc::new(Semaphore::new(places)))
+            .clone()
     }
     pub fn forget(&self, mount: MountId) {
-        self.mounts.lock().remove(&mount);
+        self.mounts
+            .lock()
+            .retain(|(from, to), _| *from != mount && *to != mount);
     }
 }
 
@@ -89,7 +101,7 @@ impl Core {
             let core = self.clone();
             self.tasks.spawn(async move {
                 tokio::select! {
-                    () = Box::pin(core.execute(id, MountId(intent.mount_id))) => {}
+                    () = Box::pin(core.execute(id, &intent)) => {}
                     () = core.stop.cancelled() => {}
                 }
             });
@@ -152,14 +164,14 @@ impl Core {
         }
     }
 
-    async fn execute(self: &Arc<Self>, id: IntentId, mount: MountId) {
-        let limit = self.limits.of(mount);
+    async fn execute(self: &Arc<Self>, id: IntentId, looked_at: &Intent) {
+        let limit = self.limits.of(looked_at);
         let Ok(_permit) = limit.acquire().await else { return };
         let Some(intent) = self.start_intent(id, None).await else {
             return;
         };
         let done = match self.change(&intent).await {
-            Ok(change) => self.intent_done(&intent, change.fingerprint, change.skipped).await,
+            Ok(change) => self.intent_done(&intent, change).await,
             Err(error) => self.intent_failed(id, &intent, error).await,
         };
         if let Err(error) = done {
@@ -204,19 +216,16 @@ impl Core {
         }
     }
 
-    /// Confirms an intent. A persist may live on under its id, for a version that was committed meanwhile.
-    pub(super) async fn intent_done(
-        self: &Arc<Self>,
-        intent: &Intent,
-        fingerprint: String,
-        skipped: bool,
-    ) -> FsResult<()> {
+    /// Confirms an intent. A persist may live on under its id, for a version that was committed meanwhile; a rename to another
+    /// mount does, as the delete of its source.
+    pub(super) async fn intent_done(self: &Arc<Self>, intent: &Intent, change: Change) -> FsResult<()> {
         let id = IntentId(intent.id);
         let done = IntentDone {
             intent: intent.id,
-            fingerprint,
-            skipped,
+            fingerprint: change.fingerprint,
+            skipped: change.skipped,
             dropped: false,
+            source_fingerprint: change.source_fingerprint,
         };
         self.commit_for(id, done).await?;
         self.metrics.ufs_changes_done.inc();
@@ -293,6 +302,12 @@ impl Core {
             IntentKind::Persist => ufs_ops::upload_nothing(ufs, intent, self.inode_of(intent)?.as_deref()).await,
             IntentKind::Delete => ufs_ops::delete(ufs, intent).await,
             IntentKind::DeleteTree => ufs_ops::delete_tree(ufs, &intent.path).await,
+            IntentKind::Rename if intent.is_across() => {
+                let to = self.ufs.of(intent.to_mount())?;
+                let copied = across::copy(ufs, to.as_ref(), intent, self.inode_of(intent)?.as_deref()).await;
+                // The source's folder is as it was.
+                return Ok(copied?);
+            }
             IntentKind::Rename => ufs_ops::rename(ufs, intent).await,
             IntentKind::Mkdir => ufs_ops::mkdir(ufs, intent, self.inode_of(intent)?.as_deref()).await,
             IntentKind::Rmdir => ufs_ops::rmdir(ufs, intent).await,
@@ -304,7 +319,7 @@ impl Core {
             intent.kind(),
             IntentKind::Delete | IntentKind::Rename | IntentKind::Rmdir | IntentKind::DeleteTree
         ) {
-            self.keep_empty_dir(ufs, InodeId(intent.dir)).await?;
+            self.keep_empty_dir(ufs, intent).await?;
         }
         Ok(change)
     }
@@ -318,7 +333,8 @@ impl Core {
     }
 
     /// Where folders are only prefixes of keys, the last key takes its folder along: a marker keeps a directory that we know.
-    async fn keep_empty_dir(&self, ufs: &dyn UnderFileSystem, dir: InodeId) -> FsResult<()> {
+    async fn keep_empty_dir(&self, ufs: &dyn UnderFileSystem, intent: &Intent) -> FsResult<()> {
+        let dir = InodeId(intent.dir);
         if ufs.capabilities().real_directories {
             return Ok(());
         }
@@ -331,7 +347,8 @@ impl Core {
         let Ok(at) = self.state.ufs_path(dir) else {
             return Ok(());
         };
-        if at.path.is_empty() {
+        // One that moved to another mount leaves nothing here.
+        if at.path.is_empty() || at.mount.get() != intent.mount_id {
             return Ok(());
         }
         Ok(ufs.mkdir(&at.path, &attributes(Some(&inode))).await?)

@@ -13,6 +13,7 @@
 //!
 //! Left out: deciding what a command does (the state), the log (the journal), moving data (workers).
 
+mod across;
 mod changes;
 mod dispatch;
 mod executor;

@@ -392,8 +392,15 @@ impl Core {
     pub(super) async fn rename(self: &Arc<Self>, ctx: &Ctx, op: Rename) -> FsResult<Removed> {
         let source = self.know(op.parent, &op.name).await?;
         let target = self.know(op.new_parent, &op.new_name).await?;
-        if source.is_some() {
+        if let Some(source) = &source {
             self.check_storable(op.new_parent, &op.new_name)?;
+            if op.across_mounts
+                && op.flags & command::RENAME_EXCHANGE == 0
+                && source.is_dir()
+                && let Some(to) = self.moves_across(op.parent, op.new_parent, &op.new_name)?
+            {
+                self.know_tree(source, to).await?;
+            }
         }
         if let Some(dir) = target.as_ref().filter(|inode| inode.is_dir()) {
             self.ensure_loaded(dir).await?;
@@ -409,6 +416,7 @@ impl Core {
             new_name: op.new_name.clone(),
             flags: op.flags,
             keep_for: self.readers_of(target.as_deref()),
+            across_mounts: op.across_mounts,
         };
         let applied = self.propose(ctx, body).await?;
         self.metrics.paths_renamed.inc();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::load::is_absent;
+use super::ufs_ops::Change;
 use super::workers::REPORTS_MAX;
 use super::{Core, error, now_ns};
 use crate::state::command;
@@ -148,7 +149,7 @@ impl Core {
         let intent = self.start_intent(id, None).await;
         let task = match intent {
             Some(intent) if intent.cancelled => {
-                if let Err(error) = self.intent_done(&intent, String::new(), true).await {
+                if let Err(error) = self.intent_done(&intent, Change::skipped()).await {
                     tracing::warn!(intent = %id, %error, "a cancelled upload could not be taken off");
                     self.queue.again_at(id, Instant::now() + NO_HOLDER_PAUSE);
                 }
@@ -226,7 +227,11 @@ impl Core {
         };
         match op.error {
             None => {
-                self.intent_done(&intent, op.fingerprint, false).await?;
+                let uploaded = Change {
+                    fingerprint: op.fingerprint,
+                    ..Change::default()
+                };
+                self.intent_done(&intent, uploaded).await?;
                 self.metrics.files_persisted.inc();
             }
             Some(error) => {

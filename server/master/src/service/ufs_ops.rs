@@ -14,6 +14,8 @@ pub(super) struct Change {
     pub fingerprint: String,
     /// Nothing was there to be done.
     pub skipped: bool,
+    /// Of a copy to another mount: of what was copied.
+    pub source_fingerprint: String,
 }
 
 impl Change {
@@ -26,7 +28,7 @@ impl Change {
     pub fn of(status: UfsStatus) -> Self {
         Self {
             fingerprint: status.fingerprint,
-            skipped: false,
+            ..Self::default()
         }
     }
 }
@@ -41,7 +43,7 @@ pub(super) fn attributes(inode: Option<&Inode>) -> UfsAttributes {
     })
 }
 
-async fn status_if_any(ufs: &dyn UnderFileSystem, path: &[u8]) -> UfsResult<Option<UfsStatus>> {
+pub(super) async fn status_if_any(ufs: &dyn UnderFileSystem, path: &[u8]) -> UfsResult<Option<UfsStatus>> {
     match ufs.status(path).await {
         Ok(status) => Ok(Some(status)),
         Err(error) if is_absent(&error) => Ok(None),
@@ -77,7 +79,8 @@ pub(super) async fn delete(ufs: &dyn UnderFileSystem, intent: &Intent) -> UfsRes
     Ok(Change::default())
 }
 
-fn is_ours(intent: &Intent, there: &UfsStatus) -> bool {
+/// Whether what is there is what the intent is about.
+pub(super) fn is_ours(intent: &Intent, there: &UfsStatus) -> bool {
     let recent = there.mtime_ns >= intent.created_ns.saturating_sub(CLOCK_SLACK_NS);
     intent.expect.contains(&there.fingerprint) || (recent && intent.expect_lengths.contains(&there.length))
 }
@@ -150,7 +153,7 @@ async fn empty_page(ufs: &dyn UnderFileSystem, frame: &mut Frame) -> UfsResult<(
     Ok(())
 }
 
-fn join(dir: &[u8], name: &[u8]) -> Bytes {
+pub(super) fn join(dir: &[u8], name: &[u8]) -> Bytes {
     let mut path = BytesMut::with_capacity(dir.len() + 1 + name.len());
     path.extend_from_slice(dir);
     if !dir.is_empty() {

@@ -5,6 +5,8 @@ use alluxio_proto::types::{ACL_ACCESS, ACL_DEFAULT, Acl, Attr, FileKind, Persist
 use alluxio_proto::{DataVersion, InodeId, MountId, WorkerId};
 use bytes::Bytes;
 
+use super::read::UfsLocation;
+
 /// One inode, as stored. Its names are in the `edges` table; `parent` and `name` repeat the first of them: the *stored name*,
 /// by which a path can be found upwards and under which the under-storage has it. The `links` table has the others.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -142,11 +144,32 @@ pub struct UfsBinding {
     /// Lengths of uploads that ended without telling whether their object is at the path. Treated as `occupied` is.
     #[prost(uint64, repeated, tag = "7")]
     pub uncertain: Vec<u64>,
+    /// Mount of `path`; 0: that of the inode, in records of before renames between mounts.
+    #[prost(uint64, tag = "8")]
+    pub path_mount: u64,
 }
 
 /// Most remembered in [`UfsBinding::occupied`] and in [`UfsBinding::uncertain`]; forgetting the oldest leaves an object rather than deleting one
 /// in doubt.
 pub const OCCUPIED_MAX: usize = 8;
+
+impl UfsBinding {
+    /// Where the object of an unlinked inode is that is still held. Records of before renames between mounts have no mount:
+    /// then it is the inode's.
+    pub(super) fn held_at(&self, mount: MountId) -> Option<UfsLocation> {
+        let mount = if self.path_mount == 0 {
+            mount
+        } else {
+            MountId(self.path_mount)
+        };
+        self.path.clone().map(|path| UfsLocation { mount, path })
+    }
+
+    /// Remembers that.
+    pub(super) fn hold_at(&mut self, at: UfsLocation) {
+        (self.path_mount, self.path) = (at.mount.get(), Some(at.path));
+    }
+}
 
 /// The one open version of a file (DESIGN D15).
 #[derive(Clone, PartialEq, prost::Message)]

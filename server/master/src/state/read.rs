@@ -192,11 +192,11 @@ impl State {
             let Some(natural) = view.natural_path(&dir)? else {
                 return refuse(ErrorKind::NotFound, format!("directory {} was removed", dir.id));
             };
-            let path = view.undo_renames(dir.mount(), super::apply::child_path(&natural, name))?;
-            Ok(UfsLocation {
+            let natural = UfsLocation {
                 mount: dir.mount(),
-                path,
-            })
+                path: super::apply::child_path(&natural, name),
+            };
+            Ok(view.undo_renames(natural, false)?)
         })
     }
 
@@ -252,7 +252,8 @@ impl State {
     /// Only if the store failed.
     pub fn intents(&self, after: IntentId, limit: usize) -> FsResult<Vec<Intent>> {
         self.read(|view| {
-            let start = tables::intent(IntentId(after.get().saturating_add(1)));
+            let first = after.get().saturating_add(1).max(view.lowest_intent().get());
+            let start = tables::intent(IntentId(first));
             let rows = view.scan(&start, &[tables::INTENTS + 1], limit)?;
             rows.iter()
                 .map(|(key, value)| tables::decode(key, value).map_err(Fault::from))
@@ -428,18 +429,12 @@ impl State {
 
 fn location(view: &Committed<'_>, inode: &Inode) -> Outcomes<UfsLocation> {
     let mount = inode.mount();
-    if let Some(path) = inode.ufs.as_ref().and_then(|ufs| ufs.path.clone()) {
-        // Unlinked but held: pending renames of folders above it concern it as before.
-        return Ok(UfsLocation {
-            mount,
-            path: view.undo_renames(mount, path)?,
-        });
+    // Unlinked but held: pending renames of folders above it concern it as before.
+    if let Some(held) = inode.ufs.as_ref().and_then(|ufs| ufs.held_at(mount)) {
+        return Ok(view.undo_renames(held, false)?);
     }
     match view.natural_path(inode)? {
-        Some(path) => Ok(UfsLocation {
-            mount,
-            path: view.undo_renames(mount, path)?,
-        }),
+        Some(path) => Ok(view.undo_renames(UfsLocation { mount, path }, inode.is_dir())?),
         None => refuse(ErrorKind::NotFound, format!("inode {} has no name any more", inode.id)),
     }
 }

@@ -3,7 +3,7 @@
 use alluxio_proto::error::WireError;
 use alluxio_proto::master::WatchEvent;
 use alluxio_proto::types::{Attr, FileKind, Property, WorkerAddress, WriteType};
-use alluxio_proto::{FsError, SessionId};
+use alluxio_proto::{FsError, MountId, SessionId};
 use bytes::Bytes;
 
 use super::inode::Inode;
@@ -123,9 +123,25 @@ pub struct Intent {
     /// Later intents whose `expect` must learn the fingerprint that this one leaves.
     #[prost(uint64, repeated, tag = "23")]
     pub tell: Vec<u64>,
+    /// Of a rename to another mount: where `to_path` is; 0: on the same one. Such a rename is of one object, never of a folder,
+    /// and is a copy: once it is confirmed, the intent lives on as the [`IntentKind::Delete`] of what was copied.
+    #[prost(uint64, tag = "24")]
+    pub to_mount_id: u64,
 }
 
 impl Intent {
+    /// The mount of `to_path`.
+    pub fn to_mount(&self) -> MountId {
+        MountId(if self.is_across() {
+            self.to_mount_id
+        } else {
+            self.mount_id
+        })
+    }
+    /// A rename to another mount.
+    pub fn is_across(&self) -> bool {
+        self.to_mount_id != 0
+    }
     /// About a directory.
     pub fn is_folder(&self) -> bool {
         self.inode_kind() == FileKind::Directory

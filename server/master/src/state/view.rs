@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::fault::{Outcomes, refuse};
 use super::inode::Inode;
+use super::read::UfsLocation;
 use super::records::{Counters, Edge, Intent, MountRecord};
 use super::tables::{self, PathRole};
 use crate::metastore::prefix_end;
@@ -23,15 +24,35 @@ pub(super) trait View {
     fn edge(&self, parent: InodeId, name: &[u8]) -> io::Result<Option<Edge>>;
     fn counters(&self) -> &Counters;
     fn mount_opt(&self, id: MountId) -> Option<Arc<MountRecord>>;
+    /// No pending intent has a smaller id.
+    fn lowest_intent(&self) -> IntentId;
 
     fn record<M: prost::Message + Default>(&self, key: &[u8]) -> io::Result<Option<M>> {
         self.get(key)?.map(|value| tables::decode(key, &value)).transpose()
     }
 
     /// All rows whose key starts with `prefix`, until `visit` returns false.
-    fn each(&self, prefix: &[u8], mut visit: impl FnMut(Bytes, Bytes) -> io::Result<bool>) -> io::Result<()> {
+    fn each(&self, prefix: &[u8], visit: impl FnMut(Bytes, Bytes) -> io::Result<bool>) -> io::Result<()> {
+        self.each_from(prefix.to_vec(), prefix, visit)
+    }
+
+    /// As [`Self::each`], where an intent's id follows the prefix.
+    fn each_intent(&self, prefix: &[u8], visit: impl FnMut(Bytes, Bytes) -> io::Result<bool>) -> io::Result<()> {
+        self.each_from(self.first_intent(prefix), prefix, visit)
+    }
+
+    /// The first key that there may be where an intent's id follows the prefix.
+    fn first_intent(&self, prefix: &[u8]) -> Vec<u8> {
+        [prefix, &self.lowest_intent().to_key()].concat()
+    }
+
+    fn each_from(
+        &self,
+        mut start: Vec<u8>,
+        prefix: &[u8],
+        mut visit: impl FnMut(Bytes, Bytes) -> io::Result<bool>,
+    ) -> io::Result<()> {
         let end = prefix_end(prefix);
-        let mut start = prefix.to_vec();
         loop {
             let page = self.scan(&start, &end, PAGE_ROWS)?;
             let full = page.len() == PAGE_ROWS;
@@ -90,11 +111,11 @@ pub(super) trait View {
         if self.counters().intents == 0 {
             return Ok(Vec::new());
         }
-        let ids = self.numbers(&tables::of(tables::INTENTS_BY_INODE, inode.get()))?;
-        let mut intents = Vec::with_capacity(ids.len());
-        for id in ids {
-            intents.extend(self.intent_opt(IntentId(id))?);
-        }
+        let mut intents = Vec::new();
+        self.each_intent(&tables::of(tables::INTENTS_BY_INODE, inode.get()), |key, _| {
+            intents.extend(self.intent_opt(IntentId(tables::last_number(&key)?))?);
+            Ok(true)
+        })?;
         Ok(intents)
     }
 
@@ -153,44 +174,51 @@ pub(super) trait View {
 
     /// Where in the under-storage a path of the namespace is now: pending renames have not happened there yet, so they are
     /// undone, the latest first.
-    fn undo_renames(&self, mount: MountId, natural: Bytes) -> io::Result<Bytes> {
-        let levels = self.path_levels(mount, natural.clone())?;
-        Ok(levels.into_iter().last().map_or(natural, |(path, _)| path))
+    fn undo_renames(&self, natural: UfsLocation, is_dir: bool) -> io::Result<UfsLocation> {
+        let levels = self.path_levels(natural.clone(), is_dir)?;
+        Ok(levels.into_iter().last().map_or(natural, |(at, _)| at))
     }
 
-    /// The paths that a path of the namespace has had, from now back to where it is in the under-storage: each with the
-    /// order before which it was so (`u64::MAX` for the present one).
-    fn path_levels(&self, mount: MountId, natural: Bytes) -> io::Result<Vec<(Bytes, u64)>> {
+    /// The places that a path of the namespace has had, from now back to where it is in the under-storage: each with the
+    /// order before which it was so (`u64::MAX` for the present one). `is_dir`: it is that of a directory.
+    fn path_levels(&self, natural: UfsLocation, is_dir: bool) -> io::Result<Vec<(UfsLocation, u64)>> {
         let mut levels = vec![(natural, u64::MAX)];
         if self.counters().renames == 0 {
             return Ok(levels);
         }
-        while let Some((path, before)) = levels.last()
-            && let Some((rename, matched)) = self.last_rename_to(mount, path, *before)?
+        while let Some((at, before)) = levels.last()
+            && let Some((rename, matched)) = self.last_rename_to(at, is_dir, *before)?
         {
             let mut old = BytesMut::from(&rename.path[..]);
-            old.extend_from_slice(&path[matched..]);
-            levels.push((old.freeze(), rename.order));
+            old.extend_from_slice(&at.path[matched..]);
+            let old = UfsLocation {
+                mount: MountId(rename.mount_id),
+                path: old.freeze(),
+            };
+            levels.push((old, rename.order));
         }
         Ok(levels)
     }
 
-    /// The latest pending rename before `before` whose target is `path` or an ancestor, and the length of its target.
-    fn last_rename_to(&self, mount: MountId, path: &[u8], before: u64) -> io::Result<Option<(Intent, usize)>> {
-        let mut best: Option<(PathRole, usize)> = None;
+    /// The latest pending rename before `before` whose target is `at` or a folder above it, and the length of its target.
+    fn last_rename_to(&self, at: &UfsLocation, is_dir: bool, before: u64) -> io::Result<Option<(Intent, usize)>> {
+        let path = &at.path;
+        let mut best: Option<(Intent, usize)> = None;
         for length in prefix_lengths(path) {
-            self.each(&tables::at_path(mount, &path[..length]), |key, value| {
+            // A directory that has the name of a file whose rename is not done has nothing to do with that file.
+            let wants_folder = is_dir || length < path.len();
+            self.each_intent(&tables::at_path(at.mount, &path[..length]), |key, value| {
                 let role = PathRole::decode(&key, &value)?;
-                if role.is_target && role.order < before && best.is_none_or(|(best, _)| role.order > best.order) {
-                    best = Some((role, length));
+                let is_later = best.as_ref().is_none_or(|(best, _)| role.order > best.order);
+                if role.is_target && role.order < before && is_later {
+                    let rename = self.intent_opt(role.id)?;
+                    let rename = rename.filter(|rename| !wants_folder || rename.is_folder());
+                    best = rename.map(|rename| (rename, length)).or(best.take());
                 }
                 Ok(true)
             })?;
         }
-        match best {
-            Some((role, length)) => Ok(self.intent_opt(role.id)?.map(|intent| (intent, length))),
-            None => Ok(None),
-        }
+        Ok(best)
     }
 
     /// An intent that touches `path`, an ancestor or a descendant, and comes before `order`.
@@ -204,7 +232,7 @@ pub(super) trait View {
             Ok(found.is_none())
         };
         for length in prefix_lengths(path) {
-            self.each(&tables::at_path(mount, &path[..length]), &mut visit)?;
+            self.each_intent(&tables::at_path(mount, &path[..length]), &mut visit)?;
         }
         self.each(&tables::beneath_path(mount, path), &mut visit)?;
         Ok(found)
@@ -217,7 +245,7 @@ pub(super) trait View {
             return Ok(found);
         }
         for length in prefix_lengths(path) {
-            self.each(&tables::at_path(mount, &path[..length]), |key, value| {
+            self.each_intent(&tables::at_path(mount, &path[..length]), |key, value| {
                 let role = PathRole::decode(&key, &value)?;
                 found.extend(Some(role).filter(|role| role.order < order));
                 Ok(true)
@@ -228,7 +256,13 @@ pub(super) trait View {
 
     /// Whether an intent touches exactly `path`.
     fn has_intent_at(&self, mount: MountId, path: &[u8]) -> io::Result<bool> {
-        Ok(self.counters().intents != 0 && self.has_any(&tables::at_path(mount, path))?)
+        if self.counters().intents == 0 {
+            return Ok(false);
+        }
+        let prefix = tables::at_path(mount, path);
+        Ok(!self
+            .scan(&self.first_intent(&prefix), &prefix_end(&prefix), 1)?
+            .is_empty())
     }
 
     /// Whether an intent touches something beneath `path`.
@@ -250,7 +284,7 @@ pub(super) trait View {
             return Ok(Some(found));
         }
         match intent.kind() {
-            super::IntentKind::Rename => self.conflict_before(mount, &intent.to_path, order, id),
+            super::IntentKind::Rename => self.conflict_before(intent.to_mount(), &intent.to_path, order, id),
             _ => Ok(None),
         }
     }

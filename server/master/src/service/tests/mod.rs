@@ -1,6 +1,7 @@
 //! Tests of the service: real journals in real folders, stores in memory with faults on demand, and a worker that speaks the
 //! real protocol but keeps its files in a map.
 
+mod across;
 mod files;
 mod harness;
 mod lazy;

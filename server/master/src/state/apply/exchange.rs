@@ -56,19 +56,21 @@ impl Work<'_, '_> {
         if !of_b.own {
             self.vacate(b, of_b, at_b.path.clone(), at_b.dir)?;
         }
-        let (end_a, end_b) = ((at_a.path.clone(), at_a.dir), (at_b.path.clone(), at_b.dir));
         match (of_a.own, of_b.own) {
             (true, true) => {
                 let number = self.tx.globals.counters.intent_high;
                 let mut detour = at_a.path[..at_a.path.len() - at_a.name.len()].to_vec();
                 detour.extend_from_slice(format!("{DETOUR}{number}").as_bytes());
-                let detour = (bytes::Bytes::from(detour), at_a.dir);
-                self.new_rename(a, end_a.clone(), detour.clone())?;
-                self.new_rename(b, end_b.clone(), end_a)?;
-                self.new_rename(a, detour, end_b)
+                let detour = End {
+                    path: detour.into(),
+                    ..at_a.clone()
+                };
+                self.new_rename(a, at_a, &detour)?;
+                self.new_rename(b, at_b, at_a)?;
+                self.new_rename(a, &detour, at_b)
             }
-            (true, false) => self.new_rename(a, end_a, end_b),
-            (false, true) => self.new_rename(b, end_b, end_a),
+            (true, false) => self.new_rename(a, at_a, at_b),
+            (false, true) => self.new_rename(b, at_b, at_a),
             (false, false) => Ok(()),
         }
     }

@@ -79,8 +79,10 @@ impl Work<'_, '_> {
         self.tx
             .put(tables::intent_by_path(mount, &intent.path, id), role(false));
         if intent.kind() == IntentKind::Rename {
-            self.tx
-                .put(tables::intent_by_path(mount, &intent.to_path, id), role(true));
+            self.tx.put(
+                tables::intent_by_path(intent.to_mount(), &intent.to_path, id),
+                role(true),
+            );
         }
     }
 
@@ -94,7 +96,8 @@ impl Work<'_, '_> {
         if intent.order != 0 {
             self.tx.delete(tables::intent_by_path(mount, &intent.path, id));
             if intent.kind() == IntentKind::Rename {
-                self.tx.delete(tables::intent_by_path(mount, &intent.to_path, id));
+                self.tx
+                    .delete(tables::intent_by_path(intent.to_mount(), &intent.to_path, id));
             }
         }
         let counters = self.tx.counters_mut();
@@ -184,6 +187,9 @@ impl Work<'_, '_> {
         if intent.kind().leaves_an_object() && !intent.is_folder() {
             self.tell(&intent, &c.fingerprint)?;
         }
+        if intent.is_across() && !c.skipped {
+            self.delete_copied(&intent, c.source_fingerprint);
+        }
         let inode = self.tx.inode_opt(InodeId(intent.inode))?;
         let Some(mut inode) = inode.map(|inode| (*inode).clone()).filter(|_| !intent.cancelled) else {
             return Ok(());
@@ -208,6 +214,33 @@ impl Work<'_, '_> {
         }
         self.put_and_answer(inode);
         Ok(())
+    }
+
+    /// A rename to another mount is done there: it lives on as the delete of its source, in its place in the order. Nothing
+    /// but what was copied is deleted.
+    fn delete_copied(&mut self, rename: &Intent, source_fingerprint: String) {
+        let copied = (!source_fingerprint.is_empty()).then(|| vec![source_fingerprint]);
+        let delete = Intent {
+            id: rename.id,
+            kind: IntentKind::Delete as i32,
+            mount_id: rename.mount_id,
+            path: rename.path.clone(),
+            inode: rename.inode,
+            inode_kind: rename.inode_kind,
+            created_ns: rename.created_ns,
+            order: rename.order,
+            expect: copied.unwrap_or_else(|| rename.expect.clone()),
+            dir: rename.dir,
+            ..Default::default()
+        };
+        self.tx.put(
+            tables::intent_by_inode(InodeId(delete.inode), IntentId(delete.id)),
+            tables::nothing(),
+        );
+        self.index_path(&delete);
+        self.put_intent(&delete);
+        self.tx.counters_mut().intents += 1;
+        self.applied.intents.push(delete.id);
     }
 
     /// What a change left at its path is made known to those who come after it: a delete or rename behind it, or the inode

@@ -176,6 +176,7 @@ impl Work<'_, '_> {
         match self.tx.natural_path(inode)? {
             Some(path) if !next.path.is_empty() => {
                 let from = End {
+                    mount: inode.mount(),
                     dir,
                     name: inode.name.clone(),
                     path,
@@ -184,10 +185,10 @@ impl Work<'_, '_> {
             }
             // Only names in deleted trees are left: nothing is to be kept in the under-storage.
             path => {
-                let physical = self.physical_path(inode, path.clone())?;
+                let physical = self.physical_place(inode, path.clone())?;
                 self.leave_for_good(inode, path, dir)?;
-                if let Some(ufs) = inode.ufs.as_mut().filter(|_| physical.is_some()) {
-                    ufs.path = physical;
+                if let (Some(ufs), Some(physical)) = (inode.ufs.as_mut(), physical) {
+                    ufs.hold_at(physical);
                 }
             }
         }
@@ -212,6 +213,7 @@ impl Work<'_, '_> {
             let path = self.path_of_name(dir, &name)?;
             let is_live = path.is_some();
             let end = End {
+                mount: inode.mount(),
                 dir,
                 name,
                 path: path.unwrap_or_default(),
@@ -283,6 +285,7 @@ impl Work<'_, '_> {
             let (dir, name) = (inode.parent_id(), inode.name.clone());
             if let Some(path) = self.tx.natural_path(&inode)? {
                 let from = End {
+                    mount: inode.mount(),
                     dir,
                     name: name.clone(),
                     path,
@@ -305,7 +308,8 @@ impl Work<'_, '_> {
                 continue;
             }
             if let Some(path) = self.path_of_name(dir, &name)? {
-                return Ok(Some(End { dir, name, path }));
+                let mount = inode.mount();
+                return Ok(Some(End { mount, dir, name, path }));
             }
         }
         Ok(None)

@@ -5,6 +5,7 @@ use alluxio_proto::{ErrorKind, InodeId};
 use bytes::Bytes;
 
 use super::{Work, check_name, child_path, generation, is_tree_busy};
+use crate::state::UfsLocation;
 use crate::state::command::{ApplySync, LoadEntries, SyncChange, UfsChanged, UfsEntry};
 use crate::state::fault::{Outcomes, refuse};
 use crate::state::inode::{Inode, UfsBinding};
@@ -15,19 +16,19 @@ use crate::state::view::View;
 /// Names looked at before a directory counts as too large to be removed by a sync in one command.
 const SYNC_TREE_MAX: usize = 10_000;
 
-/// The paths that a directory has had in the intents that are pending: the present one first.
-type Paths = Vec<Bytes>;
+/// The places that a directory has had in the intents that are pending: the present one first.
+type Places = Vec<UfsLocation>;
 
 impl Work<'_, '_> {
     pub(super) fn load_entries(&mut self, c: LoadEntries) -> Outcomes<()> {
-        let (mut dir, paths) = self.looked_at(c.dir, c.generation)?;
+        let (mut dir, places) = self.looked_at(c.dir, c.generation)?;
         let was_loaded = dir.children_loaded;
         let mut first = c.first_inode;
         for entry in &c.entries {
             // The adapter has skipped what cannot be a path; what comes through all the same is not worth a failed page.
             if check_name(&entry.name).is_err()
                 || self.tx.edge(dir.inode_id(), &entry.name)?.is_some()
-                || self.is_pending(&dir, &paths, &entry.name)?
+                || self.is_pending(&places, &entry.name)?
             {
                 continue;
             }
@@ -52,7 +53,7 @@ impl Work<'_, '_> {
 
     /// The directory that a look at the under-storage is about, if nothing has happened since that would make it wrong.
     /// Also answers all paths that it has in intents, which are named by the time when they were journaled.
-    fn looked_at(&self, dir: u64, seen: u64) -> Outcomes<(Inode, Paths)> {
+    fn looked_at(&self, dir: u64, seen: u64) -> Outcomes<(Inode, Places)> {
         let dir = self.tx.dir(InodeId(dir))?;
         let Some(path) = self.tx.natural_path(&dir)? else {
             return refuse(ErrorKind::NotFound, format!("directory {} was removed", dir.id));
@@ -69,14 +70,18 @@ impl Work<'_, '_> {
                 format!("directory {} changed since it was looked at; look again", dir.id),
             );
         }
-        let levels = self.tx.path_levels(dir.mount(), path)?;
-        Ok(((*dir).clone(), levels.into_iter().map(|(path, _)| path).collect()))
+        let natural = UfsLocation {
+            mount: dir.mount(),
+            path,
+        };
+        let levels = self.tx.path_levels(natural, true)?;
+        Ok(((*dir).clone(), levels.into_iter().map(|(at, _)| at).collect()))
     }
 
     /// Whether an intent is about that name of the directory.
-    fn is_pending(&self, dir: &Inode, paths: &Paths, name: &[u8]) -> Outcomes<bool> {
-        for path in paths {
-            if self.tx.has_intent_at(dir.mount(), &child_path(path, name))? {
+    fn is_pending(&self, places: &Places, name: &[u8]) -> Outcomes<bool> {
+        for at in places {
+            if self.tx.has_intent_at(at.mount, &child_path(&at.path, name))? {
                 return Ok(true);
             }
         }
@@ -128,16 +133,16 @@ impl Work<'_, '_> {
     }
 
     pub(super) fn apply_sync(&mut self, c: ApplySync) -> Outcomes<()> {
-        let (dir, paths) = self.looked_at(c.dir, c.generation)?;
+        let (dir, places) = self.looked_at(c.dir, c.generation)?;
         for change in c.changed {
             let Some(entry) = &change.entry else { continue };
             let name = entry.name.clone();
-            if !self.sync_change(&dir, &paths, &change, entry)? {
+            if !self.sync_change(&dir, &places, &change, entry)? {
                 self.applied.refused.push(name);
             }
         }
         for removal in c.removed {
-            let found = self.settled_child(&dir, &paths, &removal.name)?;
+            let found = self.settled_child(&dir, &places, &removal.name)?;
             let found = found.filter(|inode| inode.is_dir() || inode.fingerprint() == removal.expected_fingerprint);
             match found {
                 Some(inode) => self.sync_removal(&dir, inode, &removal.keep_for)?,
@@ -149,8 +154,8 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    fn sync_change(&mut self, dir: &Inode, paths: &Paths, change: &SyncChange, entry: &UfsEntry) -> Outcomes<bool> {
-        let Some(mut inode) = self.settled_child(dir, paths, &entry.name)? else {
+    fn sync_change(&mut self, dir: &Inode, places: &Places, change: &SyncChange, entry: &UfsEntry) -> Outcomes<bool> {
+        let Some(mut inode) = self.settled_child(dir, places, &entry.name)? else {
             return Ok(false);
         };
         if inode.is_dir() || inode.kind != entry.kind || inode.fingerprint() != change.expected_fingerprint {
@@ -205,7 +210,7 @@ impl Work<'_, '_> {
 
     /// The child of that name, if it is exactly what the under-storage is known to have: persisted, not open for writing, and
     /// nothing pending about it. For a directory, all beneath it too.
-    fn settled_child(&self, dir: &Inode, paths: &Paths, name: &Bytes) -> Outcomes<Option<Inode>> {
+    fn settled_child(&self, dir: &Inode, places: &Places, name: &Bytes) -> Outcomes<Option<Inode>> {
         let Some(edge) = self.tx.edge(dir.inode_id(), name)? else {
             return Ok(None);
         };
@@ -214,10 +219,10 @@ impl Work<'_, '_> {
         if !inode.is_stored_at(dir.inode_id(), name) || self.tx.is_mount_point(&inode) || !self.is_settled(&inode)? {
             return Ok(None);
         }
-        for path in paths {
-            let path = child_path(path, name);
-            let above = self.tx.intents_above(inode.mount(), &path, u64::MAX)?;
-            if !above.is_empty() || self.tx.has_intent_beneath(inode.mount(), &path)? {
+        for at in places {
+            let path = child_path(&at.path, name);
+            let above = self.tx.intents_above(at.mount, &path, u64::MAX)?;
+            if !above.is_empty() || self.tx.has_intent_beneath(at.mount, &path)? {
                 return Ok(None);
             }
         }
@@ -269,8 +274,8 @@ impl Work<'_, '_> {
         if inode.version != c.version || inode.nlink == 0 || inode.is_dir() {
             return Ok(());
         }
-        let (dir, paths) = self.looked_at(inode.parent, c.generation)?;
-        let Some(mut inode) = self.settled_child(&dir, &paths, &inode.name)? else {
+        let (dir, places) = self.looked_at(inode.parent, c.generation)?;
+        let Some(mut inode) = self.settled_child(&dir, &places, &inode.name)? else {
             return Ok(());
         };
         match c.status {

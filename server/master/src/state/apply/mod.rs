@@ -1,6 +1,7 @@
 //! Applying commands: one file per noun. Here: the frame around each command, and what all of them share.
 
 mod access;
+mod across;
 mod create;
 mod exchange;
 mod files;
@@ -28,7 +29,7 @@ use super::inode::Inode;
 use super::records::{Applied, IntentKind, Outcome, RetryRecord};
 use super::tx::Tx;
 use super::view::View;
-use super::{Body, Command, Committed, State, snapshot, tables};
+use super::{Body, Command, Committed, State, UfsLocation, snapshot, tables};
 use crate::metastore::Batch;
 
 impl StateMachine for State {
@@ -57,6 +58,10 @@ impl StateMachine for State {
             self.cache.put_edge(key, edge);
         }
         *globals = written.globals;
+        if written.lowest_intent_ended {
+            let from = globals.lowest_intent + 1;
+            globals.lowest_intent = super::lowest_intent(self.store.as_ref(), from, &globals.counters)?;
+        }
         Ok(outcomes)
     }
 
@@ -337,8 +342,12 @@ pub(super) fn is_tree_busy(view: &impl View, dir: &Inode) -> Outcomes<bool> {
     let Some(path) = view.natural_path(dir)? else {
         return Ok(true);
     };
-    for (path, before) in view.path_levels(dir.mount(), path)? {
-        for role in view.intents_above(dir.mount(), &path, before)? {
+    let natural = UfsLocation {
+        mount: dir.mount(),
+        path,
+    };
+    for (at, before) in view.path_levels(natural, true)? {
+        for role in view.intents_above(at.mount, &at.path, before)? {
             let Some(intent) = view.intent_opt(role.id)? else {
                 continue;
             };

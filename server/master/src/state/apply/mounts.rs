@@ -92,7 +92,7 @@ impl Work<'_, '_> {
         let mut pending = 0u64;
         self.tx.each(&[tables::INTENTS], |key, value| {
             let intent: Intent = tables::decode(&key, &value)?;
-            pending += u64::from(intent.mount_id == id.get());
+            pending += u64::from(intent.mount_id == id.get() || intent.to_mount_id == id.get());
             Ok(true)
         })?;
         if pending > 0 {

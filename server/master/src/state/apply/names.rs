@@ -5,6 +5,7 @@ use alluxio_proto::{ErrorKind, InodeId, SessionId};
 use bytes::Bytes;
 
 use super::{Work, check_name};
+use crate::state::UfsLocation;
 use crate::state::command::{Rmdir, Unlink};
 use crate::state::fault::{Outcomes, refuse, show};
 use crate::state::inode::{Inode, UfsBinding};
@@ -84,17 +85,18 @@ impl Work<'_, '_> {
             return self.lose_a_name(parent, name, inode);
         }
         let path = self.tx.natural_path(&inode)?;
-        let physical = self.physical_path(&inode, path.clone())?;
+        let physical = self.physical_place(&inode, path.clone())?;
         self.leave_for_good(&mut inode, path, parent)?;
         self.unname(parent, name, &inode, true)?;
         self.lose_last_name(inode, keep, physical)
     }
 
     /// Where the object of an inode is now, for those who still hold it after its name went.
-    pub(super) fn physical_path(&self, inode: &Inode, natural: Option<Bytes>) -> Outcomes<Option<Bytes>> {
+    pub(super) fn physical_place(&self, inode: &Inode, natural: Option<Bytes>) -> Outcomes<Option<UfsLocation>> {
+        let mount = inode.mount();
         Ok(match natural {
             Some(path) if inode.ufs.as_ref().is_some_and(|ufs| ufs.present) => {
-                Some(self.tx.undo_renames(inode.mount(), path)?)
+                Some(self.tx.undo_renames(UfsLocation { mount, path }, inode.is_dir())?)
             }
             _ => None,
         })
@@ -134,7 +136,12 @@ impl Work<'_, '_> {
     }
 
     /// Keeps an inode without a name for those who have it open, or deletes it.
-    pub(super) fn lose_last_name(&mut self, mut inode: Inode, keep: &[u64], physical: Option<Bytes>) -> Outcomes<()> {
+    pub(super) fn lose_last_name(
+        &mut self,
+        mut inode: Inode,
+        keep: &[u64],
+        physical: Option<UfsLocation>,
+    ) -> Outcomes<()> {
         self.applied.unlinked = inode.id;
         let mut held = false;
         if inode.is_file() {
@@ -161,7 +168,8 @@ impl Work<'_, '_> {
         inode.nlink = 0;
         inode.ctime_ns = self.now_ns;
         if let Some(physical) = physical {
-            inode.ufs.get_or_insert_with(UfsBinding::default).path = Some(physical);
+            let ufs = inode.ufs.get_or_insert_with(UfsBinding::default);
+            ufs.hold_at(physical);
         }
         self.applied.orphaned = true;
         self.inode_changed(inode.id, false);

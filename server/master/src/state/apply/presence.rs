@@ -9,6 +9,8 @@
 //!   ([`UfsBinding::occupied`]); so the new object is never followed by a delete of the old.
 //! - A delete names the fingerprints that it may delete. Anything else at the path is somebody else's.
 //! - Of several names of an inode one is stored ([`super::links`]); the others have nothing to do with what is said here.
+//! - A rename to another mount is a copy, then a delete of what was copied; a folder's is made of those of what is in it
+//!   ([`super::across`]).
 //! - A rename or new attributes may change the fingerprint of an object (a copy of an object in parts has another one), so
 //!   whoever is journaled behind a change that is still to come is told what it left ([`Intent::tell`]).
 
@@ -17,6 +19,7 @@ use alluxio_proto::{InodeId, IntentId};
 use bytes::Bytes;
 
 use super::Work;
+use super::rename::End;
 use crate::state::fault::Outcomes;
 use crate::state::inode::{Inode, OCCUPIED_MAX, UfsBinding};
 use crate::state::records::{Intent, IntentKind};
@@ -43,12 +46,12 @@ impl Presence {
         }
     }
 
-    /// Uploads (and mkdirs) of `inode` itself that have started.
+    /// Uploads (and mkdirs) of `inode` itself that have started. A cancelled one is about a place that it has left.
     fn in_flight(&self, inode: &Inode) -> impl Iterator<Item = &Intent> {
         let id = inode.id;
-        self.intents
-            .iter()
-            .filter(move |intent| intent.inode == id && intent.started && intent.kind().is_creating())
+        self.intents.iter().filter(move |intent| {
+            intent.inode == id && intent.started && !intent.cancelled && intent.kind().is_creating()
+        })
     }
 
     /// Changes to replaced inodes, whose name `inode` has, that are not done.
@@ -78,7 +81,8 @@ impl Work<'_, '_> {
     /// Whether an upload will come and replace what is at the path.
     pub(super) fn will_upload(&self, inode: &Inode, presence: &Presence) -> bool {
         let pending = presence.intents.iter().any(|intent| {
-            intent.inode == inode.id && matches!(intent.kind(), IntentKind::Persist | IntentKind::Symlink)
+            let uploads = matches!(intent.kind(), IntentKind::Persist | IntentKind::Symlink);
+            intent.inode == inode.id && uploads && !intent.cancelled
         });
         pending || inode.open.as_ref().is_some_and(|open| open.persists())
     }
@@ -214,23 +218,23 @@ impl Work<'_, '_> {
         Ok(delete)
     }
 
-    /// Journals a rename of what an inode has in the under-storage.
-    pub(super) fn new_rename(
-        &mut self,
-        inode: &Inode,
-        (from, from_dir): (Bytes, InodeId),
-        (to, to_dir): (Bytes, InodeId),
-    ) -> Outcomes<()> {
-        self.ensure_dirs(to_dir)?;
-        self.bump_generation(from_dir)?;
-        self.bump_generation(to_dir)?;
+    /// Journals a rename of what an inode has in the under-storage, and the folders that it needs.
+    pub(super) fn new_rename(&mut self, inode: &Inode, from: &End, to: &End) -> Outcomes<()> {
+        self.ensure_dirs(to.dir)?;
+        self.new_rename_into(inode, from, to)
+    }
+
+    /// The same, where the folder of `to` is there or on its way.
+    pub(super) fn new_rename_into(&mut self, inode: &Inode, from: &End, to: &End) -> Outcomes<()> {
+        self.bump_generation(from.dir)?;
+        self.bump_generation(to.dir)?;
         // Read again: an exchange journals several renames of one inode.
         let presence = self.presence(inode)?;
         let rename = self.new_fixed_intent(Intent {
             kind: IntentKind::Rename as i32,
-            mount_id: inode.mount_id,
-            path: from,
-            to_path: to,
+            mount_id: from.mount.get(),
+            path: from.path.clone(),
+            to_path: to.path.clone(),
             inode: inode.id,
             inode_kind: inode.kind,
             expect: inode
@@ -240,8 +244,9 @@ impl Work<'_, '_> {
                 .map(|ufs| ufs.fingerprint.clone())
                 .collect(),
             expect_lengths: uncertain_lengths(inode, presence.in_flight(inode)),
-            dir: from_dir.get(),
-            to_dir: to_dir.get(),
+            dir: from.dir.get(),
+            to_dir: to.dir.get(),
+            to_mount_id: if from.mount == to.mount { 0 } else { to.mount.get() },
             ..Default::default()
         })?;
         self.tell_of_changes(inode, rename)
@@ -250,7 +255,8 @@ impl Work<'_, '_> {
     /// `later` is told what the changes to the object of `inode` leave that are not done.
     fn tell_of_changes(&mut self, inode: &Inode, later: IntentId) -> Outcomes<()> {
         for mut intent in self.tx.intents_of(inode.inode_id())? {
-            let changes = intent.inode == inode.id && intent.order != 0 && intent.kind().leaves_an_object();
+            let leaves = intent.order != 0 && !intent.cancelled && intent.kind().leaves_an_object();
+            let changes = intent.inode == inode.id && leaves;
             if changes && intent.id != later.get() && !intent.tell.contains(&later.get()) {
                 intent.tell.push(later.get());
                 self.put_intent(&intent);

@@ -1,17 +1,22 @@
-//! Rename, in the namespace at once, in the under-storage by intents.
+//! Rename, in the namespace at once, in the under-storage by intents. Between two of them: [`super::across`].
 
-use alluxio_proto::{ErrorKind, InodeId};
+use alluxio_proto::types::FileKind;
+use alluxio_proto::{ErrorKind, InodeId, MountId};
 use bytes::Bytes;
 
 use super::access::WRITE;
+use super::across::check_across;
 use super::{Work, check_name, child_path};
+use crate::state::UfsLocation;
 use crate::state::command::{RENAME_EXCHANGE, RENAME_NOREPLACE, Rename};
 use crate::state::fault::{Outcomes, refuse, show};
 use crate::state::inode::Inode;
 use crate::state::view::View;
 
 /// One end of a rename.
+#[derive(Clone)]
 pub(super) struct End {
+    pub mount: MountId,
     pub dir: InodeId,
     pub name: Bytes,
     /// Path beneath the mount's root.
@@ -34,10 +39,7 @@ impl Work<'_, '_> {
             None => None,
         };
         if from_dir.mount_id != to_dir.mount_id {
-            return refuse(
-                ErrorKind::CrossesMounts,
-                format!("{:?} would move to another mount", show(&c.name)),
-            );
+            check_across(&c, &source)?;
         }
         let to_dir = self.writable_dir(to_dir.inode_id())?;
         self.check_move(&from_dir, &source, &to_dir)?;
@@ -55,11 +57,13 @@ impl Work<'_, '_> {
             return refuse(ErrorKind::NotFound, "the directory was removed");
         };
         let from = End {
+            mount: from_dir.mount(),
             dir: from_dir.inode_id(),
             path: child_path(&from_path, &c.name),
             name: c.name,
         };
         let to = End {
+            mount: to_dir.mount(),
             dir: to_dir.inode_id(),
             path: child_path(&to_path, &c.new_name),
             name: c.new_name,
@@ -127,6 +131,9 @@ impl Work<'_, '_> {
             }
             None => None,
         };
+        if from.mount != to.mount {
+            self.settle_on(&mut source, to.mount)?;
+        }
         if let Some((target, _)) = &replaced {
             self.unname(to.dir, &to.name, target, true)?;
         }
@@ -144,9 +151,15 @@ impl Work<'_, '_> {
 
     /// What a rename to a free name means for the under-storage.
     pub(super) fn move_to_free(&mut self, source: &mut Inode, from: &End, to: &End) -> Outcomes<()> {
+        if from.mount != to.mount && source.is_dir() {
+            return self.carry_tree(source, from, to);
+        }
+        if from.mount != to.mount && source.kind() == FileKind::Symlink {
+            return self.link_anew(source, from, to.mount);
+        }
         let presence = self.presence(source)?;
         if presence.own {
-            return self.new_rename(source, (from.path.clone(), from.dir), (to.path.clone(), to.dir));
+            return self.new_rename(source, from, to);
         }
         self.vacate(source, &presence, from.path.clone(), from.dir)
     }
@@ -158,9 +171,8 @@ impl Work<'_, '_> {
         from: &End,
         mut target: Inode,
         to: &End,
-    ) -> Outcomes<(Inode, Option<Bytes>)> {
-        let presence = self.presence(source)?;
-        let physical = self.physical_path(&target, Some(to.path.clone()))?;
+    ) -> Outcomes<(Inode, Option<UfsLocation>)> {
+        let physical = self.physical_place(&target, Some(to.path.clone()))?;
         if !source.is_stored_at(from.dir, &from.name) {
             // The source stays where the under-storage has it, under another name.
             self.leave_for_good(&mut target, Some(to.path.clone()), to.dir)?;
@@ -168,7 +180,14 @@ impl Work<'_, '_> {
         }
         if source.is_dir() {
             self.leave_dir_for_good(&mut target, Some(to.path.clone()), to.dir)?;
-        } else if presence.own || self.will_upload(source, &presence) {
+            self.move_to_free(source, from, to)?;
+            return Ok((target, physical));
+        }
+        if from.mount != to.mount && source.kind() == FileKind::Symlink {
+            self.link_anew(source, from, to.mount)?;
+        }
+        let presence = self.presence(source)?;
+        if presence.own || self.will_upload(source, &presence) {
             if !presence.own {
                 self.vacate(source, &presence, from.path.clone(), from.dir)?;
             }
@@ -178,7 +197,7 @@ impl Work<'_, '_> {
             self.leave_for_good(&mut target, Some(to.path.clone()), to.dir)?;
         }
         if presence.own {
-            self.new_rename(source, (from.path.clone(), from.dir), (to.path.clone(), to.dir))?;
+            self.new_rename(source, from, to)?;
         }
         Ok((target, physical))
     }

@@ -194,7 +194,14 @@ pub struct Rename {
     /// Sessions that have the replaced inode open for reading.
     #[prost(uint64, repeated, tag = "6")]
     pub keep_for: Vec<u64>,
+    /// The target may lie on another mount of the namespace; without it that is `CrossesMounts`.
+    #[prost(bool, tag = "7")]
+    pub across_mounts: bool,
 }
+
+/// Most inodes that one [`Rename`] moves to another mount, the top included: each of them is changed by that one command,
+/// which holds the apply lock for so long. A larger tree is `CrossesMounts`, and is to be copied.
+pub const ACROSS_INODES_MAX: usize = if cfg!(test) { 20 } else { 10_000 };
 
 /// Fail if the target exists.
 pub const RENAME_NOREPLACE: u32 = 1;

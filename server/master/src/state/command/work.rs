@@ -32,6 +32,9 @@ pub struct IntentDone {
     /// THROUGH: workers have dropped the data. Informational.
     #[prost(bool, tag = "4")]
     pub dropped: bool,
+    /// Rename to another mount: of the object that was copied and is to be deleted now; empty: what the intent expected.
+    #[prost(string, tag = "5")]
+    pub source_fingerprint: String,
 }
 
 /// An attempt at an intent failed.

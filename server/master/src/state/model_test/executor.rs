@@ -15,11 +15,7 @@ impl World {
             replace_foreign: None,
         }) {
             Ok(applied) => {
-                let started = applied.intent.map(|intent| Running {
-                    id: intent.id,
-                    fingerprint: None,
-                    skipped: false,
-                });
+                let started = applied.intent.map(|intent| Running::new(intent.id));
                 self.running.extend(started);
             }
             Err(error) => assert_eq!(error.kind, ErrorKind::Busy),
@@ -33,8 +29,12 @@ impl World {
         let Some(intent) = self.state.intent(IntentId(id)).unwrap() else {
             return;
         };
-        let path = String::from_utf8(intent.path.to_vec()).unwrap();
-        let (mut fingerprint, mut skipped) = (String::new(), false);
+        let path = self.key(MountId(intent.mount_id), &intent.path);
+        let (mut fingerprint, mut skipped, mut source) = (String::new(), false, String::new());
+        // A copy leaves what it is made of as it was.
+        if !intent.is_across() {
+            self.untold.insert(id);
+        }
         match intent.kind() {
             IntentKind::Persist => {
                 let Some(object) = self.uploadable(&intent) else { return };
@@ -50,6 +50,10 @@ impl World {
                 }
             }
             IntentKind::DeleteTree => self.ufs.retain(|other, _| *other != path && !is_beneath(other, &path)),
+            IntentKind::Rename if intent.is_across() => match self.copy_across(&intent) {
+                Some((copied, made)) => (source, fingerprint) = (copied, made),
+                None => skipped = true,
+            },
             IntentKind::Rename => match self.rename_in_ufs(&intent) {
                 Some(moved) => fingerprint = moved,
                 None => skipped = true,
@@ -65,6 +69,7 @@ impl World {
         if let Some(running) = self.running.get_mut(nth) {
             running.fingerprint = Some(fingerprint);
             running.skipped = skipped;
+            running.source = source;
         }
     }
 
@@ -113,7 +118,9 @@ impl World {
 
     /// The fingerprint of what was moved, if it was, now or by an attempt that was not confirmed.
     pub(super) fn rename_in_ufs(&mut self, intent: &Intent) -> Option<String> {
-        let [from, to] = [&intent.path, &intent.to_path].map(|path| std::str::from_utf8(path).unwrap());
+        let mount = MountId(intent.mount_id);
+        let [from, to] = [&intent.path, &intent.to_path].map(|path| self.key(mount, path));
+        let (from, to) = (from.as_str(), to.as_str());
         let Some(object) = self.ufs.get(from).cloned() else {
             return Some(self.ufs.get(to)?.fingerprint());
         };
@@ -146,6 +153,30 @@ impl World {
         Some(self.ufs[to].fingerprint())
     }
 
+    /// Copies an object to the other mount: the fingerprints of what was copied and of the copy.
+    fn copy_across(&mut self, intent: &Intent) -> Option<(String, String)> {
+        let from = self.key(MountId(intent.mount_id), &intent.path);
+        let to = self.key(intent.to_mount(), &intent.to_path);
+        assert!(!intent.is_folder() && is_across(&from, &to), "{intent:?}");
+        let object = self.ufs.get(&from).cloned()?;
+        let ours = intent.expect.contains(&object.fingerprint()) || intent.expect_lengths.contains(&object.length());
+        assert!(ours, "{from} holds {object:?}, which {intent:?} may not copy");
+        let inode = self.state.inode(InodeId(intent.inode)).ok();
+        if inode.is_none_or(|inode| inode.nlink == 0) && !self.ufs.contains_key(&to) {
+            return Some((object.fingerprint(), String::new()));
+        }
+        let dir = split(&to).0;
+        assert!(
+            dir.is_empty() || self.ufs.get(dir) == Some(&Object::Dir),
+            "no folder for {to}"
+        );
+        assert_ne!(self.ufs.get(&to), Some(&Object::Dir), "{to} is in the way of {from}");
+        let copy = object.moved();
+        let fingerprint = copy.fingerprint();
+        self.ufs.insert(to, copy);
+        Some((object.fingerprint(), fingerprint))
+    }
+
     pub(super) fn confirm(&mut self, nth: usize) {
         let done = self
             .running
@@ -159,7 +190,9 @@ impl World {
                 fingerprint,
                 skipped: running.skipped,
                 dropped: false,
+                source_fingerprint: running.source,
             });
+            self.untold.remove(&running.id);
         }
     }
 
@@ -193,11 +226,7 @@ impl World {
                     continue;
                 };
                 let Some(started) = applied.intent else { continue };
-                self.running.push(Running {
-                    id: started.id,
-                    fingerprint: None,
-                    skipped: false,
-                });
+                self.running.push(Running::new(started.id));
                 if !started.cancelled {
                     self.effect(0);
                 }

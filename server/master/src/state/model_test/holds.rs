@@ -27,6 +27,30 @@ impl World {
         }
     }
 
+    /// What the state says where a file is to be read from is there, at any time, but for the moment between a change of
+    /// the under-storage and the word of it.
+    pub(super) fn check_sources(&self) {
+        if !self.untold.is_empty() {
+            return;
+        }
+        let mut found = BTreeMap::new();
+        self.collect(InodeId::ROOT, "", &mut found);
+        for (path, inode) in found.iter().filter(|(_, inode)| inode.is_file()) {
+            let Some(source) = self.state.ufs_source(inode.inode_id()).unwrap() else {
+                continue;
+            };
+            let key = self.key(MountId(source.mount_id), &source.path);
+            let object = self.ufs.get(&key);
+            let version = inode.ufs.as_ref().unwrap().version;
+            let tag = self.contents.get(&(inode.id, version)).copied().unwrap_or(EMPTY);
+            assert!(
+                object.is_some_and(|object| object.is_same(&Object::File(tag, 0))),
+                "{path} is said to be at {key}, which holds {object:?}"
+            );
+            assert_eq!(object.unwrap().fingerprint(), source.fingerprint, "{path} at {key}");
+        }
+    }
+
     pub(super) fn collect(&self, dir: InodeId, path: &str, found: &mut BTreeMap<String, Arc<Inode>>) {
         let listed = self.state.list(dir, b"", 1000).unwrap();
         let inode = self.state.inode(dir).unwrap();

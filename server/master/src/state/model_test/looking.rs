@@ -13,11 +13,11 @@ impl World {
         }
         let generation = self.state.generation(dir).unwrap();
         let at = self.state.ufs_path(dir).unwrap();
-        let at = String::from_utf8(at.path.to_vec()).unwrap();
+        let at = self.key(at.mount, &at.path);
         let children = self
             .ufs
             .iter()
-            .filter(|(path, _)| split(path).0 == at && !path.is_empty());
+            .filter(|(path, _)| split(path).0 == at && !path.is_empty() && *path != MOUNT);
         let entries = children
             .map(|(path, object)| UfsEntry {
                 name: Bytes::copy_from_slice(split(path).1.as_bytes()),

@@ -4,6 +4,9 @@
 //! small set, and equal contents have equal fingerprints, as ETags do: so a delete in the wrong order hits the new object.
 //! Every write asserts its precondition, every delete that what it finds is ours. At the end all intents are executed, and
 //! the under-storage must hold exactly what the namespace says is persisted.
+//!
+//! A second under-storage is mounted at [`MOUNT`]. Its paths are kept in the same map, beneath the name of the mount, so that a
+//! path of the namespace is one of the map.
 
 mod executor;
 mod holds;
@@ -15,13 +18,15 @@ use super::*;
 use crate::metastore::HeapStore;
 use alluxio_journal::StateMachine;
 use alluxio_proto::types::{FileKind, PersistState, WriteType};
-use alluxio_proto::{ErrorKind, IntentId, SessionId};
+use alluxio_proto::{ErrorKind, IntentId, MountId, SessionId};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-const PATHS: [&str; 12] = [
-    "a", "b", "c", "d", "a/a", "a/b", "b/a", "b/b", "d/a", "a/b/a", "a/b/b", "b/a/a",
+const PATHS: [&str; 16] = [
+    "a", "b", "c", "d", "a/a", "a/b", "b/a", "b/b", "d/a", "a/b/a", "a/b/b", "b/a/a", "m/a", "m/b", "m/a/a", "m/a/b",
 ];
+/// Where another under-storage is mounted.
+const MOUNT: &str = "m";
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -228,6 +233,19 @@ struct Running {
     id: u64,
     fingerprint: Option<String>,
     skipped: bool,
+    /// Of what was copied to another mount.
+    source: String,
+}
+
+impl Running {
+    fn new(id: u64) -> Self {
+        Running {
+            id,
+            fingerprint: None,
+            skipped: false,
+            source: String::new(),
+        }
+    }
 }
 
 struct Seen {
@@ -253,6 +271,10 @@ struct World {
     /// Inode, and whether it is new and has no commit yet.
     opens: Vec<(u64, bool)>,
     running: Vec<Running>,
+    /// Intents that have changed the under-storage, which the state has not been told.
+    untold: HashSet<u64>,
+    /// The second mount.
+    mount: MountId,
     seen: Vec<Seen>,
     /// Every command so far.
     log: Vec<Command>,
@@ -266,12 +288,18 @@ fn is_beneath(path: &str, dir: &str) -> bool {
     dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// Whether the two lie on different mounts.
+fn is_across(one: &str, other: &str) -> bool {
+    is_beneath(one, MOUNT) != is_beneath(other, MOUNT)
+}
+
 fn kind_of<T>(result: Result<T, alluxio_proto::FsError>) -> Result<(), ErrorKind> {
     result.map(|_| ()).map_err(|error| error.kind)
 }
 
 impl World {
-    fn new(state: State) -> Self {
+    /// `links`: the second under-storage stores symbolic links, too.
+    fn new(state: State, links: bool) -> Self {
         let mut world = World {
             state,
             position: 0,
@@ -285,6 +313,8 @@ impl World {
             acls: Default::default(),
             opens: Vec::new(),
             running: Vec::new(),
+            untold: HashSet::new(),
+            mount: MountId(0),
             seen: Vec::new(),
             log: Vec::new(),
         };
@@ -301,15 +331,30 @@ impl World {
         };
         world.must(format);
         world.session = world.must(OpenSession::default()).id;
+        let mounted = world.must(MountUfs {
+            parent: 1,
+            name: Bytes::from_static(MOUNT.as_bytes()),
+            spec: Some(MountSpec {
+                uri: "other".into(),
+                stores_symlinks: links,
+                stores_attributes: !links,
+                ..Default::default()
+            }),
+            mode: 0o755,
+            ..Default::default()
+        });
+        world.mount = MountId(mounted.id);
         // What was there before us.
         for (path, object) in [
+            (MOUNT, Object::Dir),
+            ("m/b", Object::File(2, 0)),
             ("a", Object::Dir),
             ("a/a", Object::File(0, 0)),
             ("c", Object::File(1, 0)),
         ] {
             world.ufs.insert(path.into(), object);
         }
-        for dir in ["", "a"] {
+        for dir in ["", "a", MOUNT] {
             world.look(dir);
             let seen = world.seen.pop().unwrap();
             let made = world.load(&seen);
@@ -336,7 +381,9 @@ impl World {
         command.session = self.session;
         self.log.push(command.clone());
         let position = self.position.to_be_bytes();
-        self.state.apply(&position, vec![command]).unwrap().remove(0).result
+        let result = self.state.apply(&position, vec![command]).unwrap().remove(0).result;
+        self.state.check_lowest_intent();
+        result
     }
 
     fn must(&mut self, body: impl Into<Body>) -> Applied {
@@ -694,6 +741,7 @@ impl World {
             new_name,
             flags,
             keep_for: Vec::new(),
+            across_mounts: true,
         }));
         if flags == RENAME_EXCHANGE && result == Err(ErrorKind::Busy) {
             return;
@@ -701,8 +749,12 @@ impl World {
         let (source, target) = (self.model.get(from).cloned(), self.model.get(to).cloned());
         let id = |node: &Option<Node>| node.as_ref().and_then(Node::id);
         let is_same = id(&source).is_some() && id(&source) == id(&target);
+        let across = is_across(from, to);
+        let is_linked = self.inode(from).is_some_and(|inode| !inode.is_dir() && inode.nlink > 1);
+        let has_linked = across && self.has_linked(from);
         let expected = match (&source, &target) {
             (None, _) => Err(ErrorKind::NotFound),
+            _ if across && (flags == RENAME_EXCHANGE || is_linked) => Err(ErrorKind::CrossesMounts),
             (Some(Node::Dir), _) if is_beneath(to, from) => Err(ErrorKind::InvalidArgument),
             (Some(_), Some(_)) if flags == RENAME_NOREPLACE => Err(ErrorKind::AlreadyExists),
             (Some(_), Some(_)) if from == to || is_same => Ok(()),
@@ -712,6 +764,7 @@ impl World {
             }
             (Some(_), Some(_)) if flags == RENAME_EXCHANGE => Ok(()),
             (Some(Node::Dir), Some(Node::Dir)) if self.has_children(to) => Err(ErrorKind::NotEmpty),
+            (Some(Node::Dir), Some(Node::Dir) | None) if has_linked => Err(ErrorKind::CrossesMounts),
             (Some(Node::Dir), Some(Node::Dir)) => Ok(()),
             (Some(Node::Dir), Some(_)) => Err(ErrorKind::NotADirectory),
             (Some(_), Some(Node::Dir)) => Err(ErrorKind::IsADirectory),
@@ -726,6 +779,24 @@ impl World {
         if flags == RENAME_EXCHANGE {
             self.put_tree(from, replaced);
         }
+    }
+}
+
+impl World {
+    /// Where a place of an under-storage is in the map of both.
+    fn key(&self, mount: MountId, path: &[u8]) -> String {
+        let path = std::str::from_utf8(path).unwrap();
+        match (mount == self.mount, path) {
+            (true, "") => MOUNT.to_owned(),
+            (true, path) => format!("{MOUNT}/{path}"),
+            (false, path) => path.to_owned(),
+        }
+    }
+
+    /// Whether something beneath a directory has several names.
+    fn has_linked(&self, dir: &str) -> bool {
+        let mut beneath = self.model.keys().filter(|path| is_beneath(path, dir));
+        beneath.any(|path| self.inode(path).is_some_and(|inode| !inode.is_dir() && inode.nlink > 1))
     }
 }
 
@@ -746,10 +817,11 @@ proptest! {
 
     #[test]
     fn random_operations_agree_with_the_model(ops in prop::collection::vec(op(), 1..60)) {
-        let mut world = World::new(heap_state());
+        let mut world = World::new(heap_state(), ops.len().is_multiple_of(2));
         for op in ops {
             world.run(op);
             world.check_names();
+            world.check_sources();
         }
         world.check_end();
     }
@@ -767,7 +839,7 @@ proptest! {
 
     #[test]
     fn every_store_and_a_restored_snapshot_agree(ops in prop::collection::vec(op(), 20..80)) {
-        let mut world = World::new(heap_state());
+        let mut world = World::new(heap_state(), true);
         for op in ops {
             world.run(op);
         }

@@ -41,6 +41,7 @@ impl World {
         let expected = match (&source, self.model.contains_key(to)) {
             (_, true) => Err(ErrorKind::AlreadyExists),
             (Node::Dir, _) => Err(ErrorKind::NotPermitted),
+            _ if is_across(from, to) => Err(ErrorKind::CrossesMounts),
             _ => Ok(()),
         };
         assert_eq!(kind_of(result), expected, "link {from} {to}");
@@ -69,8 +70,11 @@ impl World {
         };
         let result = self.apply(Link { inode, parent, name });
         let has_name = !self.names_of(inode).is_empty();
+        let mount = self.state.inode(InodeId(inode)).unwrap().mount();
+        let is_elsewhere = (mount == self.mount) != is_beneath(to, MOUNT);
         let expected = match self.model.contains_key(to) {
             true => Err(ErrorKind::AlreadyExists),
+            false if is_elsewhere => Err(ErrorKind::CrossesMounts),
             false if has_name || self.nameless.contains(&inode) => Ok(()),
             false => Err(ErrorKind::NotFound),
         };

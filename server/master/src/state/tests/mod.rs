@@ -1,5 +1,6 @@
 //! Rules that the model does not speak of: permission, retries, orphans, formats, mounts.
 
+mod across;
 mod attributes;
 mod links;
 mod reports;
