@@ -103,8 +103,20 @@ impl MasterClient {
     /// # Errors
     /// As the operation says.
     pub async fn change<T: FromReply>(&self, caller: &Caller, op: Op) -> FsResult<T> {
-        let op_id = self.next_op.fetch_add(1, Ordering::Relaxed);
+        self.change_as(self.new_op_id(), caller, op).await
+    }
+
+    /// As [`Self::change`], with an id of [`Self::new_op_id`], for a change that is asked for again later: it is done once.
+    ///
+    /// # Errors
+    /// As the operation says.
+    pub async fn change_as<T: FromReply>(&self, op_id: u64, caller: &Caller, op: Op) -> FsResult<T> {
         self.ask(caller, op, op_id).await
+    }
+
+    /// The id of a change that is still to be asked for.
+    pub fn new_op_id(&self) -> u64 {
+        self.next_op.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Asks once.

@@ -57,6 +57,9 @@ pub struct Read {
     /// Identifies one reader's sequence of reads, for read-ahead; 0: none.
     #[prost(uint64, tag = "6")]
     pub stream: u64,
+    /// Hold all that is read against its checksum, also what was found right before.
+    #[prost(bool, tag = "7")]
+    pub verify: bool,
 }
 
 /// Makes or joins the open version on its home.

@@ -192,6 +192,22 @@ impl Local {
         (status.code().unwrap_or(-1), self.process.log())
     }
 
+    /// SIGTERM, waits for the clean end, and starts again over the same folders. Answers also what the first one printed.
+    #[track_caller]
+    pub fn restart(mut self, limit: Duration) -> (Local, String) {
+        self.process.signal(nix::sys::signal::Signal::SIGTERM);
+        let status = self.process.wait(limit);
+        let log = self.process.log();
+        assert!(status.success(), "{status}: {log}");
+        let Local {
+            process,
+            point,
+            builder,
+        } = self;
+        drop((process, point));
+        (builder.start(), log)
+    }
+
     /// kill -9, detaches the dead mount, and starts again over the same folders.
     #[track_caller]
     pub fn crash_and_restart(mut self) -> Local {

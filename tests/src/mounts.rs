@@ -1,7 +1,11 @@
 //! Mount points that never outlive their test.
 
+use crate::{process, tools};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+const HELPER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Whether a file system is mounted at exactly this folder.
 pub fn is_mounted(dir: &Path) -> bool {
@@ -73,6 +77,38 @@ fn abort_connection(dir: &Path) {
         {
             // fusectl may not be mounted; then the lazy unmount alone has to do.
             let _ = std::fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1");
+        }
+    }
+}
+
+const HELPER: &str = "/sbin/mount.alluxio";
+
+/// /sbin/mount.alluxio for the length of a test; what was there before is put back.
+#[derive(Debug)]
+pub struct MountHelper {
+    saved: Option<PathBuf>,
+}
+
+impl MountHelper {
+    /// Installs the binary under test as the helper.
+    #[track_caller]
+    pub fn install() -> MountHelper {
+        let saved = std::fs::read_link(HELPER).ok();
+        let mut command = Command::new(tools::alluxio());
+        process::run(command.args(["fuse", "install-helper"]), HELPER_LIMIT).ok();
+        assert!(
+            Path::new(HELPER).exists(),
+            "{HELPER} is not there after its installation"
+        );
+        MountHelper { saved }
+    }
+}
+
+impl Drop for MountHelper {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(HELPER);
+        if let Some(target) = &self.saved {
+            let _ = std::os::unix::fs::symlink(target, HELPER);
         }
     }
 }

@@ -2,11 +2,15 @@
 
 use crate::cluster::START_LIMIT;
 use crate::mounts::{self, MountPoint};
+use crate::process::{self, Output};
 use crate::{Process, ports, tools, wait};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+
+/// How long a command may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a role may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
@@ -84,6 +88,32 @@ impl Separate {
     pub fn restart_master(&mut self) {
         self.master.kill();
         self.master = start_role(self.dir.path(), "master", self.rpc_port);
+    }
+
+    /// kill -9 of the master; nothing serves until [`Separate::restart_master`].
+    pub fn kill_master(&mut self) {
+        self.master.kill();
+    }
+
+    /// Where `mount -t alluxio` finds it.
+    pub fn source(&self) -> String {
+        format!("localhost:{}/", self.rpc_port)
+    }
+
+    /// The folder that holds all of it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The folder that is the root's under-storage.
+    pub fn ufs(&self) -> PathBuf {
+        self.dir.path().join("ufs")
+    }
+
+    /// Runs an `alluxio` command against it.
+    #[track_caller]
+    pub fn alluxio(&self, arguments: &[&str]) -> Output {
+        process::run(role(self.dir.path()).args(arguments), COMMAND_LIMIT)
     }
 
     /// The master.

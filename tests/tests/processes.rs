@@ -1,40 +1,13 @@
 //! Three separate processes on the default ports, and `mount -t alluxio`.
 
-use alluxio_tests::mounts::{self, MountPoint};
+use alluxio_tests::mounts::{self, MountHelper, MountPoint};
 use alluxio_tests::netns::NetNs;
 use alluxio_tests::s3::{ACCESS_KEY, SECRET_KEY};
 use alluxio_tests::{Process, tools, tree};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_secs(60);
-
-/// /sbin/mount.alluxio for the length of a test; what was there before is put back.
-struct Helper {
-    saved: Option<PathBuf>,
-}
-
-const HELPER: &str = "/sbin/mount.alluxio";
-
-impl Helper {
-    fn install() -> Helper {
-        let saved = std::fs::read_link(HELPER).ok();
-        let mut command = std::process::Command::new(tools::alluxio());
-        alluxio_tests::process::run(command.args(["fuse", "install-helper"]), SHORT).ok();
-        assert!(Path::new(HELPER).exists());
-        Helper { saved }
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(HELPER);
-        if let Some(target) = &self.saved {
-            let _ = std::os::unix::fs::symlink(target, HELPER);
-        }
-    }
-}
 
 #[test]
 fn three_processes_and_mount_t_alluxio() {
@@ -80,7 +53,7 @@ fn three_processes_and_mount_t_alluxio() {
     let mut worker = role("worker");
     worker.wait_ready("port 29999", SHORT, || net.listens(29999));
 
-    let _helper = Helper::install();
+    let _helper = MountHelper::install();
     let point = MountPoint::new(dir.path().join("mnt"));
     let at = point.path().display();
     net.sh(&format!("mount -t alluxio localhost:19998/ {at}"), SHORT).ok();

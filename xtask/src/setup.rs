@@ -8,23 +8,38 @@ use std::process::Command;
 const VERSITYGW: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
 const PYTHON_PACKAGES: [&str; 2] = ["moto[server]==5.2.5", "boto3==1.44.5"];
 const PJDFSTEST: &str = "0.2.2";
-/// Program that shows that a Debian package is installed, and the package.
-const DEBIAN: [(&str, &str); 7] = [
-    ("fusermount3", "fuse3"),
-    ("mkfs.ext4", "e2fsprogs"),
-    ("git", "git"),
-    ("fio", "fio"),
-    ("setfacl", "acl"),
-    ("setfattr", "attr"),
-    ("flock", "util-linux"),
+/// A Debian package, and what shows that it is there, from wherever.
+struct Need {
+    package: &'static str,
+    is_there: fn() -> bool,
+}
+
+const DEBIAN: [Need; 8] = [
+    Need::program("fuse3", || on_path("fusermount3")),
+    Need::program("e2fsprogs", || on_path("mkfs.ext4")),
+    Need::program("git", || on_path("git")),
+    Need::program("fio", || on_path("fio")),
+    Need::program("acl", || on_path("setfacl")),
+    Need::program("attr", || on_path("setfattr")),
+    Need::program("util-linux", || on_path("flock")),
+    Need::program("python3-venv", || python_has("ensurepip")),
 ];
 /// Programs whose work on a mount is a proof of POSIX.
-const DEBIAN_POSIX: [(&str, &str); 4] = [
-    ("rsync", "rsync"),
-    ("vim", "vim"),
-    ("pg_ctlcluster", "postgresql"),
-    ("sqlite3", "sqlite3"),
+const DEBIAN_POSIX: [Need; 6] = [
+    Need::program("rsync", || on_path("rsync")),
+    Need::program("vim", || on_path("vim")),
+    Need::program("sqlite3", || on_path("sqlite3")),
+    Need::program("tar", || on_path("tar")),
+    Need::program("python3-pip", || python_has("pip")),
+    // The server's programs are on no PATH, and what is there may belong to the client alone.
+    Need::program("postgresql", has_postgresql),
 ];
+
+impl Need {
+    const fn program(package: &'static str, is_there: fn() -> bool) -> Need {
+        Need { package, is_there }
+    }
+}
 
 /// Where the installed tools are.
 pub struct Tools {
@@ -71,28 +86,62 @@ fn on_path(name: &str) -> bool {
         .any(|dir| dir.join(name).is_file())
 }
 
-/// Installs the programs that the proofs of POSIX run.
+fn python_has(module: &str) -> bool {
+    let found = Command::new("python3")
+        .arg("-c")
+        .arg(format!("import {module}"))
+        .output();
+    found.is_ok_and(|output| output.status.success())
+}
+
+fn has_postgresql() -> bool {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    versions
+        .map(|version| version.path().join("bin"))
+        .any(|bin| bin.join("initdb").is_file() && bin.join("pgbench").is_file())
+}
+
+/// Installs the programs that the proofs of POSIX run. The tests start PostgreSQL by themselves, as the user `postgres`.
+///
+/// # Errors
+/// If one of them cannot be had: nothing is left out.
 pub fn posix_programs() -> anyhow::Result<()> {
     debian(&DEBIAN_POSIX)
 }
 
-fn debian(wanted: &[(&str, &'static str)]) -> anyhow::Result<()> {
+fn debian(wanted: &[Need]) -> anyhow::Result<()> {
     let missing: Vec<&str> = wanted
         .iter()
-        .filter(|(program, _)| !on_path(program))
-        .map(|(_, package)| *package)
+        .filter(|need| !(need.is_there)())
+        .map(|need| need.package)
         .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    println!("installing Debian packages: {}", missing.join(" "));
+    let names = missing.join(" ");
+    ensure!(
+        on_path("apt-get"),
+        "the tests need programs that are not here, and this is no Debian: install what is there called {names}"
+    );
+    println!("installing Debian packages: {names}");
     step(Command::new("apt-get").args(["-qq", "update"]))?;
     step(
         Command::new("apt-get")
-            .args(["-qq", "-y", "install"])
+            .args(["-qq", "-y", "--no-install-recommends", "install"])
             .args(&missing)
             .env("DEBIAN_FRONTEND", "noninteractive"),
-    )
+    )?;
+    let still: Vec<&str> = wanted
+        .iter()
+        .filter(|need| !(need.is_there)())
+        .map(|need| need.package)
+        .collect();
+    ensure!(
+        still.is_empty(),
+        "apt-get installed {names}, and what the tests want of {} is still not found: is another version of it first on PATH?",
+        still.join(" ")
+    );
+    Ok(())
 }
 
 fn versitygw(dir: &Path) -> anyhow::Result<PathBuf> {

@@ -7,8 +7,9 @@ use std::process::Command;
 /// The filter that stands for all proofs of POSIX behaviour.
 const POSIX: &str = "posix";
 /// Test binaries that belong to it, beside the public suite.
-const POSIX_TESTS: [&str; 6] = [
+const POSIX_TESTS: [&str; 7] = [
     "reference",
+    "mount_options",
     "bad_posix",
     "posix_calls",
     "posix_ranges",

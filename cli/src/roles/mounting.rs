@@ -49,6 +49,7 @@ impl MountPart {
         master: MasterClient,
         workers: Arc<dyn WorkerPool>,
     ) -> FsResult<MountPart> {
+        contradiction(request.options)?;
         let conf = &with_properties(conf, request.options)?;
         let retry = retry_policy(conf, request.options);
         let vfs_options = vfs_options(conf, request, retry);
@@ -142,6 +143,15 @@ impl MountPart {
             tracing::warn!(%error, "detach the mount");
         }
     }
+}
+
+/// Refuses words that cannot both be true.
+fn contradiction(options: &MountOptions) -> FsResult<()> {
+    if options.verify && options.passthrough == Passthrough::On {
+        let why = "mount options verify and passthrough=on: the kernel knows no checksums; leave one of them out";
+        return Err(FsError::new(ErrorKind::InvalidArgument, why));
+    }
+    Ok(())
 }
 
 /// The configuration with what this mount alone was told.

@@ -161,6 +161,7 @@ impl FileReader {
             length,
             open_version: self.open_version,
             stream: self.stream,
+            verify: false,
         };
         let data = self.ask(read.into()).await?.data;
         self.started = true;

@@ -9,7 +9,7 @@ use crate::{ErrorKind, FsError, FsResult};
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Limits of a client.
@@ -54,9 +54,18 @@ struct Inner {
     addresses: Vec<Address>,
     options: ClientOptions,
     current: Mutex<Option<Arc<Connection>>>,
-    /// One caller connects, the others wait for it; the number of the address to try first.
-    connecting: tokio::sync::Mutex<usize>,
+    /// One caller connects, the others wait for it.
+    connecting: tokio::sync::Mutex<Connecting>,
     closed: CancellationToken,
+}
+
+/// What whoever connects knows from those before.
+#[derive(Default)]
+struct Connecting {
+    /// Number of the address to try first.
+    next: usize,
+    /// When the last one that failed began, and why it failed.
+    failed: Option<(Instant, FsError)>,
 }
 
 impl Drop for Inner {
@@ -80,7 +89,7 @@ impl Client {
             addresses,
             options,
             current: Mutex::new(None),
-            connecting: tokio::sync::Mutex::new(0),
+            connecting: tokio::sync::Mutex::default(),
             closed: CancellationToken::new(),
         }))
     }
@@ -165,13 +174,19 @@ impl Client {
             return Ok(connection);
         }
         // Waiters are bounded by their own timeouts.
-        let mut next = self.0.connecting.lock().await;
+        let asked = Instant::now();
+        let mut connecting = self.0.connecting.lock().await;
         if let Some(connection) = self.live() {
             return Ok(connection);
         }
+        // All that time was spent on it for us, too: one after the other, the last of many would hear of it after minutes.
+        if let Some((_, error)) = connecting.failed.as_ref().filter(|(began, _)| *began >= asked) {
+            return Err(error.clone());
+        }
+        let began = Instant::now();
         let mut backoff = self.0.options.reconnect.start();
         loop {
-            let error = match self.try_each(&mut next).await {
+            let error = match self.try_each(&mut connecting.next).await {
                 Ok(connection) => {
                     *self.0.current.lock() = Some(Arc::clone(&connection));
                     return Ok(connection);
@@ -179,6 +194,7 @@ impl Client {
                 Err(error) => error,
             };
             if !error.is_retryable() || !backoff.pause().await {
+                connecting.failed = Some((began, error.clone()));
                 return Err(error);
             }
         }

@@ -244,6 +244,24 @@ async fn a_call_waits_for_a_server_that_restarts() {
     again.stop().await;
 }
 
+/// Many that wait for one connection hear together that there is none, instead of trying one after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_connection_shares_its_failure() {
+    const CALLS: u32 = 50;
+    let server = Server::start().await;
+    let address = server.address.clone();
+    server.stop().await;
+    let options = quick();
+    let once = options.reconnect.total;
+    let client = Client::new(vec![address], options);
+    let start = Instant::now();
+    let calls = (0..CALLS).map(|_| client.call(1, text("x"), Bytes::new()));
+    for result in futures::future::join_all(calls).await {
+        assert_eq!(result.unwrap_err().kind, ErrorKind::Unavailable);
+    }
+    assert!(start.elapsed() < once * CALLS / 4, "{:?}", start.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stuck_handler_does_not_hold_up_shutdown_for_ever() {
     let server = Server::start().await;

@@ -52,7 +52,7 @@ pub struct MountOptions {
     pub transport: Option<TransportKind>,
     /// Calls wait for as long as master or workers are away, instead of failing after `alluxio.user.rpc.retry.max.duration`.
     pub hard: bool,
-    /// Compare checksums of cached bytes at every read. Such bytes pass through the daemon.
+    /// Hold cached bytes against their checksums at every read. All bytes pass through the daemon then.
     pub verify: bool,
     /// Property keys set for this mount only (`-o alluxio.user.file.writetype.default=THROUGH`), in the order given.
     pub properties: Vec<(String, String)>,

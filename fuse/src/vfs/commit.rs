@@ -81,7 +81,7 @@ impl Vfs {
         }
         if !was_writer && state.master_opens > 0 {
             state.master_opens -= 1;
-            self.close_at_master(open.id, false).await;
+            self.close_at_master(open.id).await;
         }
         drop::<Arc<Handle>>(handle);
         if state.opens == 0 {
@@ -121,7 +121,7 @@ impl Vfs {
                 self.commit_sealed(open.id, write.version, &stat, false).await.map(drop)
             }
             Ok(_) => {
-                self.close_at_master(open.id, true).await;
+                self.close_write_at_master(open.id, false).await;
                 Ok(())
             }
             Err(error) => Err(error),
@@ -129,7 +129,7 @@ impl Vfs {
         if let Err(error) = result {
             // Flush has reported its own; this is about what came after the last flush, which only mmap does.
             tracing::warn!(%error, inode = open.id, "complete a file after its last close; the master will recover it");
-            self.close_at_master(open.id, true).await;
+            self.close_write_at_master(open.id, false).await;
         }
     }
 

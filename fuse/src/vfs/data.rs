@@ -8,6 +8,7 @@ use alluxio_proto::types::{Caller, WorkerAddress};
 use alluxio_proto::worker::{Allocate, Read, SetLength, StatOpen, TRANSFER_BYTES_MAX, WorkerReplyBody, Write};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi};
 use bytes::Bytes;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ impl Vfs {
         let handle = self.handle(fh)?;
         let length = length.min(TRANSFER_BYTES_MAX);
         // Another round after the master was told that the object changed, or that another mount's version has ended.
+        let mut kind = ErrorKind::Stale;
         for round in 0..ROUNDS_MAX {
             let server = self.server(&handle).await?;
             let result = match server {
@@ -50,9 +52,13 @@ impl Vfs {
                         version,
                         ..Default::default()
                     };
-                    let result = read_from(&home, &handle, source, offset, length, true).await;
+                    let result = self
+                        .read_from(&home, &handle, source, offset..offset + length, true)
+                        .await;
                     if matches!(&result, Err(error) if error.kind == ErrorKind::Stale) {
-                        // Its writer is gone, or committed: the home knew before the master.
+                        // Its writer is gone, or committed: the home knew before the master. Which of the two may take
+                        // the master longer to find out than this loop, after a restart; then it is to be tried again.
+                        kind = ErrorKind::Unavailable;
                         tokio::time::sleep(ROUND_PAUSE * round).await;
                         self.refresh_foreign(&handle).await?;
                         continue;
@@ -73,9 +79,9 @@ impl Vfs {
                     }
                     if let Err(error) = &result
                         && is_nowhere(error)
+                        && self.look_again(&handle, &source).await?
                     {
-                        // For the next try, which is the caller's: perhaps somebody else has it by now.
-                        self.look_again(&handle, &source).await?;
+                        continue;
                     }
                     result
                 }
@@ -85,10 +91,8 @@ impl Vfs {
             }
             return result;
         }
-        Err(FsError::new(
-            ErrorKind::Stale,
-            format!("read inode {}: it changes all the time", handle.inode.id),
-        ))
+        let why = format!("read inode {}: it changes all the time", handle.inode.id);
+        Err(FsError::new(kind, why))
     }
 
     /// Asks the master anew who writes the file, if it is another mount.
@@ -100,6 +104,21 @@ impl Vfs {
         self.refresh_source(handle.inode.id, &mut state).await
     }
 
+    /// After a read of `tried` failed: asks the master who has it now. It may have been persisted and evicted, or a worker may
+    /// have come, since it was asked. True if the answer is another one.
+    async fn look_again(&self, handle: &Handle, tried: &ReadSource) -> FsResult<bool> {
+        let mut state = handle.inode.state.lock().await;
+        // Somebody else has looked, or writes it.
+        if state.source != *tried || state.write.is_some() {
+            return Ok(true);
+        }
+        self.refresh_source(handle.inode.id, &mut state).await?;
+        if state.foreign_lease.is_none() && state.source.version != tried.version {
+            state.epoch += 1;
+        }
+        Ok(state.foreign_lease.is_some() || state.source != *tried)
+    }
+
     /// Asks the master anew what the content of an open file is.
     async fn refresh_source(&self, inode: u64, state: &mut OpenState) -> FsResult<()> {
         let request = Op::Open(alluxio_proto::master::Open {
@@ -109,7 +128,7 @@ impl Vfs {
         });
         let opened: Opened = self.master.read(&self.own_caller(), request).await?;
         // The opening that this handle stands for is there already.
-        self.close_at_master(inode, false).await;
+        self.close_at_master(inode).await;
         match opened.write {
             Some(lease) => state.foreign_lease = Some(lease),
             None => {
@@ -175,7 +194,10 @@ impl Vfs {
         );
         for address in &source.workers {
             let result = match self.workers.worker(address).await {
-                Ok(worker) => read_from(&worker, handle, source.clone(), offset, length, false).await,
+                Ok(worker) => {
+                    self.read_from(&worker, handle, source.clone(), offset..offset + length, false)
+                        .await
+                }
                 Err(error) => Err(error),
             };
             match result {
@@ -186,18 +208,24 @@ impl Vfs {
         Err(last)
     }
 
-    /// Nobody could serve what is open: asks the master who has it now, or what has become of it.
-    async fn look_again(&self, handle: &Handle, source: &ReadSource) -> FsResult<()> {
-        let mut state = handle.inode.state.lock().await;
-        // Somebody else has looked, or writes it.
-        if state.source != *source || state.write.is_some() {
-            return Ok(());
-        }
-        self.refresh_source(handle.inode.id, &mut state).await?;
-        if state.foreign_lease.is_none() && state.source.version != source.version {
-            state.epoch += 1;
-        }
-        Ok(())
+    async fn read_from(
+        &self,
+        worker: &Arc<dyn WorkerApi>,
+        handle: &Handle,
+        source: ReadSource,
+        range: Range<u64>,
+        open_version: bool,
+    ) -> FsResult<Bytes> {
+        let request = Read {
+            inode: handle.inode.id,
+            source: Some(source),
+            offset: range.start,
+            length: range.end - range.start,
+            open_version,
+            stream: handle.stream,
+            verify: self.options.verify,
+        };
+        Ok(worker.call(request.into(), Bytes::new()).await?.data)
     }
 
     /// Tells the master that the object of `version` is another one now, and hears which.
@@ -358,25 +386,6 @@ impl Vfs {
         write.dirty = true;
         Ok(())
     }
-}
-
-async fn read_from(
-    worker: &Arc<dyn WorkerApi>,
-    handle: &Handle,
-    source: ReadSource,
-    offset: u64,
-    length: u64,
-    open_version: bool,
-) -> FsResult<Bytes> {
-    let request = Read {
-        inode: handle.inode.id,
-        source: Some(source),
-        offset,
-        length,
-        open_version,
-        stream: handle.stream,
-    };
-    Ok(worker.call(request.into(), Bytes::new()).await?.data)
 }
 
 async fn set_open_length(inode: u64, state: &mut OpenState, length: u64) -> FsResult<()> {

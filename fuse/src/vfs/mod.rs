@@ -18,6 +18,7 @@ mod linger;
 mod locks;
 mod names;
 mod open;
+mod owed;
 mod pages;
 mod ranges;
 mod removed;
@@ -62,7 +63,7 @@ pub struct VfsOptions {
     pub host: String,
     /// Hand local files to the kernel where they are complete.
     pub passthrough: bool,
-    /// Read every byte through the checksum: no passthrough for reading.
+    /// Read every byte through its checksum. There is no passthrough then.
     pub verify: bool,
     /// Refuse changes.
     pub read_only: bool,
@@ -98,6 +99,7 @@ pub struct Vfs {
     accesses: atimes::Accesses,
     removed: removed::Removed,
     lingering: linger::Lingering,
+    owed: owed::Owed,
     next_handle: AtomicU64,
     locks: locks::Locks,
     /// To the thread that tells the kernel what is stale.
@@ -116,7 +118,7 @@ impl Vfs {
             master,
             workers,
             root: AtomicU64::new(0),
-            passthrough: AtomicBool::new(options.passthrough),
+            passthrough: AtomicBool::new(options.passthrough && !options.verify),
             watching: AtomicBool::new(false),
             inodes: Mutex::default(),
             handles: Mutex::default(),
@@ -127,6 +129,7 @@ impl Vfs {
             accesses: atimes::Accesses::default(),
             removed: removed::Removed::default(),
             lingering: linger::Lingering::default(),
+            owed: owed::Owed::default(),
             next_handle: AtomicU64::new(1),
             locks: locks::Locks::default(),
             stale: Mutex::default(),
@@ -158,7 +161,7 @@ impl Vfs {
     /// Stops handing out local files: the kernel cannot, or may not, take them.
     pub fn disable_passthrough(&self, why: &str) {
         if self.passthrough.swap(false, Ordering::Relaxed) {
-            tracing::info!("no passthrough on this mount ({why}): reads and writes go through the daemon");
+            tracing::warn!("no passthrough on this mount ({why}): reads and writes go through the daemon");
         }
     }
 

@@ -224,6 +224,9 @@ pub struct OpenedHandle {
     pub no_flush: bool,
 }
 
+/// Leases asked for in one open, each after the home had lost what the lease was based on.
+const LEASE_ROUNDS_MAX: u32 = 3;
+
 impl Vfs {
     /// Opens a file; `flags` as in open(2).
     ///
@@ -423,7 +426,7 @@ impl Vfs {
         let result = self.read_path(open, state, opened).await;
         if result.is_err() {
             state.master_opens -= 1;
-            self.close_at_master(open.id, false).await;
+            self.close_at_master(open.id).await;
         }
         result
     }
@@ -486,7 +489,7 @@ impl Vfs {
 
     /// A descriptor of the committed version, if a worker on this host has all of it.
     async fn complete_local_file(&self, inode: u64, source: &ReadSource) -> FsResult<Option<Arc<LocalFile>>> {
-        let usable = self.is_passthrough() && !self.options.verify;
+        let usable = self.is_passthrough();
         let Some(address) = source
             .workers
             .iter()
@@ -556,8 +559,19 @@ impl Vfs {
             truncate,
             write_type: self.options.write_type as i32,
         };
-        let opened: Opened = self.change(caller, Op::Open(request)).await?;
-        self.adopt_lease(open, state, opened, truncate).await
+        for round in 1.. {
+            self.settle(open.id).await?;
+            let opened = self.change(caller, Op::Open(request.clone())).await;
+            let opened: Opened = opened.inspect_err(|error| self.doubt_open(open.id, error))?;
+            match self.adopt_lease(open, state, opened, truncate).await {
+                // Persisted and evicted since the master was asked: now it says where it is in the under-storage.
+                Err(error) if error.kind == ErrorKind::DataLost && round < LEASE_ROUNDS_MAX => {
+                    tracing::debug!(%error, inode = open.id, "the home has the file no more; asking again");
+                }
+                other => return other,
+            }
+        }
+        Err(incomplete("Open"))
     }
 
     /// Makes or joins the open version at its home.
@@ -572,7 +586,7 @@ impl Vfs {
         if result.is_err() {
             state.write = None;
             *open.live.lock() = None;
-            self.abandon_at_master(open.id).await;
+            self.close_write_at_master(open.id, true).await;
         }
         result
     }
@@ -669,31 +683,16 @@ impl Vfs {
             .for_appending(handle.writable && handle.append))
     }
 
-    /// Tells the master of a close. Failing is not the closer's concern: the session's end closes everything.
-    pub(super) async fn close_at_master(&self, inode: u64, write: bool) {
+    /// Tells the master of a close of what was read. Failing is not the closer's concern: the session's end closes everything.
+    pub(super) async fn close_at_master(&self, inode: u64) {
         let close = Op::Close(Close {
             inode,
-            write,
+            write: false,
             abandon: false,
         });
-        let result: FsResult<Empty> = if write {
-            self.master.change(&self.own_caller(), close).await
-        } else {
-            self.master.once(&self.own_caller(), close).await
-        };
+        let result: FsResult<Empty> = self.master.once(&self.own_caller(), close).await;
         if let Err(error) = result {
             tracing::info!(%error, inode, "close at the master; it will be closed with the session");
-        }
-    }
-
-    async fn abandon_at_master(&self, inode: u64) {
-        let close = Op::Close(Close {
-            inode,
-            write: true,
-            abandon: true,
-        });
-        if let Err(error) = self.master.change::<Empty>(&self.own_caller(), close).await {
-            tracing::info!(%error, inode, "abandon at the master; it will be recovered with the session");
         }
     }
 }

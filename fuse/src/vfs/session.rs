@@ -140,6 +140,7 @@ impl Vfs {
         let vfs = Arc::clone(self);
         self.tasks.spawn(async move { vfs.keep_alive_loop().await });
         self.tasks.spawn(Arc::clone(self).tell_accesses());
+        self.tasks.spawn(Arc::clone(self).settle_owed());
     }
 
     async fn watch_loop(&self, kernel: ToKernel) {

@@ -7,6 +7,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
+/// Not in the libc crate for all targets; the same on all of Linux but PA-RISC.
+const F_SETSIG: libc::c_int = 10;
+
 /// What fstat(2) says, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileStat {
@@ -151,6 +154,26 @@ pub(crate) fn allocate(file: &File, mode: i32, offset: u64, length: u64) -> io::
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Whether there is another open file description of the same file, in whatever process or kernel module. The kernel grants
+/// a write lease only if there is none, so one is asked for and given back. False also if it cannot tell.
+pub(crate) fn is_open_elsewhere(file: &File) -> bool {
+    let fd = file.as_raw_fd();
+    // Who opens the file in just this moment waits for the lease to end, and the kernel tells us by a signal: one that does
+    // nothing, instead of SIGIO, which ends the process.
+    // SAFETY: these commands take no pointers.
+    unsafe {
+        if libc::fcntl(fd, F_SETSIG, libc::SIGURG) != 0 {
+            return false;
+        }
+        if libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) != 0 {
+            return std::io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN);
+        }
+        // Cannot fail for a lease that is held.
+        libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK);
+    }
+    false
 }
 
 /// Sets mtime and leaves atime.

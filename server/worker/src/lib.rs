@@ -19,6 +19,7 @@ mod quick;
 mod ranges;
 mod read;
 mod report;
+mod room;
 mod seal;
 mod serve;
 mod store;

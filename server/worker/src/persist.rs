@@ -28,8 +28,13 @@ impl Core {
     /// `Stale` if the version changed under its hands or is not here; the under-storage's otherwise.
     pub async fn persist(&self, task: &PersistTask) -> FsResult<String> {
         let inode = InodeId(task.inode);
-        let entry = self.store.find(inode).await?.ok_or_else(|| not_held(task))?;
-        let content = sealed_content(&entry, task)?;
+        let Some(entry) = self.store.find(inode).await? else {
+            return self.uploaded_before(task).await;
+        };
+        let content = match sealed_content(&entry, task)? {
+            Some(content) => content,
+            None => return self.uploaded_before(task).await,
+        };
         if let Some(ufs) = content
             .header
             .ufs
@@ -48,6 +53,31 @@ impl Core {
             self.drop_uploaded(&entry, task.version).await?;
         }
         Ok(status.fingerprint)
+    }
+
+    /// A version that is not here: it may have been uploaded, and evicted after a restart, before the master heard of it.
+    async fn uploaded_before(&self, task: &PersistTask) -> FsResult<String> {
+        let ufs = self.clients.get(task.mount_id).await?;
+        let there = match ufs.status(&task.path).await {
+            Ok(there) => there,
+            Err(error) if error.kind == UfsErrorKind::NotFound => return Err(not_held(task)),
+            Err(error) => return Err(FsError::from(error).context("look for a version that is not on this worker")),
+        };
+        let mtime_ns = task.attr.as_ref().map_or(0, |attr| attr.mtime_ns);
+        let is_it = match &there.write_id {
+            Some(id) => *id == write_id(task.inode, task.version, mtime_ns),
+            // Where the store has no room for its name: as exactly as its times go.
+            None => mtime_ns != 0 && there.mtime_ns == mtime_ns,
+        };
+        if there.kind != FileKind::File || there.length != task.length || !is_it {
+            return Err(not_held(task));
+        }
+        tracing::info!(
+            inode = task.inode,
+            version = task.version,
+            "uploaded before, and no longer on this worker"
+        );
+        Ok(there.fingerprint)
     }
 
     async fn upload(&self, entry: &Arc<Entry>, content: &Content, task: &PersistTask) -> FsResult<UfsStatus> {
@@ -204,22 +234,23 @@ struct Content {
     base_bytes: Option<u64>,
 }
 
-fn sealed_content(entry: &Entry, task: &PersistTask) -> FsResult<Content> {
+/// None: it has none of that version.
+fn sealed_content(entry: &Entry, task: &PersistTask) -> FsResult<Option<Content>> {
     let view = entry.view();
     let mut base_bytes = None;
     let mut header = view.header;
     if view.dead {
-        return Err(not_held(task));
+        return Ok(None);
     }
     if header.open {
         let sealed = header.sealed.take().filter(|sealed| sealed.version == task.version);
-        let sealed = sealed.ok_or_else(|| not_held(task))?;
+        let Some(sealed) = sealed else { return Ok(None) };
         header.length = sealed.length;
         header.mtime_ns = sealed.mtime_ns;
         header.ufs = sealed.ufs;
         base_bytes = sealed.base_bytes;
     } else if header.version != task.version {
-        return Err(not_held(task));
+        return Ok(None);
     }
     if header.length != task.length {
         let why = format!(
@@ -228,12 +259,12 @@ fn sealed_content(entry: &Entry, task: &PersistTask) -> FsResult<Content> {
         );
         return Err(FsError::new(ErrorKind::Stale, why));
     }
-    Ok(Content {
+    Ok(Some(Content {
         epoch: view.content_epoch,
         mtime_ns: header.mtime_ns,
         base_bytes,
         header,
-    })
+    }))
 }
 
 fn not_held(task: &PersistTask) -> FsError {

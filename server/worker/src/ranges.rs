@@ -1,15 +1,18 @@
 //! SeekRange and CopyRange: holes, and bytes that go from file to file on the worker itself.
 
 use crate::core::{Core, on_file, stale};
-use crate::fill::Failed;
-use crate::read::{local_length, no_source, not_here};
-use crate::store::{Entry, blocking, chunks_of};
+use crate::fill::{Failed, Purpose};
+use crate::read::{Reader, local_length, no_source, not_here};
+use crate::store::{Entry, chunks_of};
 use crate::write::checked_end;
 use alluxio_proto::master::ReadSource;
 use alluxio_proto::worker::{COPY_BYTES_MAX, CopyRange, SeekRange, Sought, TRANSFER_BYTES_MAX, Written};
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId};
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Rounds of a copy whose source is evicted under its hands.
+const ROUNDS_MAX: usize = 16;
 
 impl Core {
     /// See [`SeekRange`].
@@ -52,48 +55,58 @@ impl Core {
     /// See [`CopyRange`].
     pub async fn copy_range(&self, request: CopyRange) -> FsResult<Written> {
         let source = request.from_source.clone().unwrap_or_default();
-        let from_inode = InodeId(request.from_inode);
-        let from = self.entry_of(from_inode, &source, request.from_open_version).await?;
         let to = self.open_entry(request.inode, request.version).await?;
-        let from = match from {
-            Some(from) => from,
-            None if source.length == 0 => return self.copied(&request, 0, &to),
-            None => return Err(not_here(from_inode, &source)),
-        };
-        let from_length = local_length(&from)?;
+        for _ in 0..ROUNDS_MAX {
+            let found = self.entry_of(InodeId(request.from_inode), &source, request.from_open_version);
+            let from = match found.await? {
+                Some(from) => from,
+                None if source.length == 0 => return self.copied(&request, 0, &to),
+                None => return Err(not_here(InodeId(request.from_inode), &source)),
+            };
+            match self.copy_from(&request, &from, &to).await {
+                // Evicted, for others or for what is written here, before all of it was copied: it is fetched again.
+                Err(error) if error.kind == ErrorKind::NoSpace && from.is_dead() => {}
+                other => return other,
+            }
+        }
+        let why = format!("inode {} is evicted as fast as it is fetched", request.from_inode);
+        Err(FsError::new(ErrorKind::Busy, why))
+    }
+
+    async fn copy_from(&self, request: &CopyRange, from: &Arc<Entry>, to: &Arc<Entry>) -> FsResult<Written> {
+        let from_length = local_length(from)?;
         let from_end = request.from_offset.saturating_add(request.length.min(COPY_BYTES_MAX));
         let range = request.from_offset.min(from_length)..from_end.min(from_length);
         let length = range.end - range.start;
         let end = checked_end(request.offset, length)?;
         if length == 0 {
-            return self.copied(&request, 0, &to);
+            return self.copied(request, 0, to);
         }
-        if Arc::ptr_eq(&from, &to) && request.offset < range.end && range.start < end {
+        if Arc::ptr_eq(from, to) && request.offset < range.end && range.start < end {
             let why = format!("copy within inode {}: the ranges overlap", to.inode);
             return Err(FsError::new(ErrorKind::InvalidArgument, why));
         }
-        self.bring_checked(&from, range.clone()).await?;
+        self.bring_checked(from, range.clone()).await?;
         let _turn = to.turn.lock().await;
-        let size = self.open_stat(&to, request.version)?.size;
-        self.bring_edges(&to, request.offset..end, size).await?;
-        let (store, target) = (Arc::clone(&self.store), Arc::clone(&to));
+        let size = self.open_stat(to, request.version)?.size;
+        self.bring_edges(to, request.offset..end, size).await?;
+        let (store, from) = (Arc::clone(&self.store), Arc::clone(from));
         let (offset, start) = (request.offset, range.start);
-        blocking(move || {
-            store.make_room(length);
+        let copy = move |to: &Entry| {
             let doing = || {
                 format!(
                     "copy {length} bytes of inode {} to {offset} of {}",
-                    from.inode, target.inode
+                    from.inode, to.inode
                 )
             };
-            let done = target.copy_local(offset, &from.data, start, length);
+            let done = to.copy_local(offset, &from.data, start, length);
             done.map_err(|error| FsError::from_io(doing(), &error))?;
-            store.measure(&target);
+            store.measure(to);
             Ok(())
-        })
-        .await?;
+        };
+        self.with_room(to, length, copy).await?;
         self.counters.bytes_written.add(length);
-        self.copied(&request, length, &to)
+        self.copied(request, length, to)
     }
 
     fn copied(&self, request: &CopyRange, length: u64, to: &Entry) -> FsResult<Written> {
@@ -107,13 +120,13 @@ impl Core {
     /// Sees to it that all of `range` is in the local file, and right: it is taken from there by the kernel.
     async fn bring_checked(&self, entry: &Arc<Entry>, range: Range<u64>) -> FsResult<()> {
         let chunks = range.start / CHUNK_BYTES..chunks_of(range.end);
-        let brought = self.filler.ensure(entry, chunks).await;
+        let brought = self.filler.ensure(entry, chunks, Purpose::Write).await;
         brought.map_err(Failed::into_error)?;
         let mut at = range.start;
         while at < range.end {
             let end = range.end.min((at / CHUNK_BYTES * CHUNK_BYTES) + TRANSFER_BYTES_MAX);
             if !entry.is_verified(at..end) {
-                self.read_entry(entry, at..end, 0).await?;
+                self.read_entry(entry, at..end, Reader::default()).await?;
             }
             at = end;
         }

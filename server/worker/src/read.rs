@@ -2,10 +2,10 @@
 //! where it cannot be kept.
 
 use crate::core::{Core, on_file, stale};
-use crate::fill::Failed;
+use crate::fill::{Failed, Purpose};
 use crate::io;
 use crate::quick::quick;
-use crate::store::{Entry, Header, Local, blocking, chunks_of};
+use crate::store::{Check, Entry, Header, Local, blocking, chunks_of};
 use alluxio_proto::master::ReadSource;
 use alluxio_proto::worker::{Load, OpenRead, OpenedFile, Read, TRANSFER_BYTES_MAX, WorkerReplyBody};
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId, WorkerResponse};
@@ -20,6 +20,24 @@ const INLINE_BYTES_MAX: u64 = 128 * 1024;
 const ROUNDS_MAX: usize = 32;
 /// Bytes fetched at a time by Load.
 const LOAD_STEP_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Who reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reader {
+    /// Its sequence of reads, for read-ahead; 0: none.
+    pub stream: u64,
+    /// It wants every byte held against its checksum.
+    pub verify: bool,
+}
+
+impl Reader {
+    fn check(self) -> Check {
+        match self.verify {
+            true => Check::Always,
+            false => Check::Once,
+        }
+    }
+}
 
 impl Core {
     /// See [`OpenRead`].
@@ -43,7 +61,8 @@ impl Core {
             return Ok(WorkerResponse::message(WorkerReplyBody::OpenedFile(opened)));
         };
         if source.length <= self.settings.whole_fetch_bytes && request.want_fd {
-            match self.filler.ensure(&entry, 0..chunks_of(source.length)).await {
+            let all = 0..chunks_of(source.length);
+            match self.filler.ensure(&entry, all, Purpose::Read).await {
                 Ok(()) | Err(Failed::NotKept(_)) => {}
                 Err(Failed::Source(error)) => return Err(error),
             }
@@ -94,6 +113,10 @@ impl Core {
             .checked_add(request.length)
             .ok_or_else(|| FsError::new(ErrorKind::InvalidArgument, "read beyond the largest offset"))?;
         let inode = InodeId(request.inode);
+        let reader = Reader {
+            stream: request.stream,
+            verify: request.verify,
+        };
         let source = request.source.ok_or_else(|| no_source(request.inode))?;
         let bytes = if request.open_version {
             let entry = self.store.find(inode).await?.filter(|entry| {
@@ -102,13 +125,13 @@ impl Core {
                 view.open_as(source.version) || (!view.header.open && view.header.version == source.version)
             });
             let entry = entry.ok_or_else(|| stale(request.inode, source.version))?;
-            self.read_entry(&entry, request.offset..end, request.stream).await?
+            self.read_entry(&entry, request.offset..end, reader).await?
         } else {
             let range = request.offset.min(source.length)..end.min(source.length);
             if range.is_empty() {
                 Bytes::new()
             } else {
-                self.read_committed(inode, &source, range, request.stream).await?
+                self.read_committed(inode, &source, range, reader).await?
             }
         };
         self.counters.bytes_read.add(bytes.len() as u64);
@@ -120,7 +143,7 @@ impl Core {
         inode: InodeId,
         source: &ReadSource,
         range: Range<u64>,
-        stream: u64,
+        reader: Reader,
     ) -> FsResult<Bytes> {
         // What is here and in the page cache is answered at once.
         if range.end - range.start <= INLINE_BYTES_MAX
@@ -128,13 +151,13 @@ impl Core {
                 .store
                 .get(inode)
                 .filter(|entry| entry.is_committed_as(source.version))
-            && let Ok(Local::Data(bytes)) = entry.read_local(range.clone(), true)
+            && let Ok(Local::Data(bytes)) = entry.read_local(range.clone(), true, reader.check())
         {
-            self.read_ahead(&entry, &range, stream);
+            self.read_ahead(&entry, &range, reader.stream);
             return Ok(bytes);
         }
         match self.entry_for_read(inode, source).await? {
-            Some(entry) => self.read_entry(&entry, range, stream).await,
+            Some(entry) => self.read_entry(&entry, range, reader).await,
             None => {
                 let ufs = source.ufs.as_ref().ok_or_else(|| not_here(inode, source))?;
                 self.filler.read_past(ufs, range).await
@@ -155,7 +178,8 @@ impl Core {
         let mut at = 0;
         while at < chunks {
             let next = chunks.min(at + LOAD_STEP_BYTES / CHUNK_BYTES);
-            self.filler.ensure(&entry, at..next).await.map_err(Failed::into_error)?;
+            let brought = self.filler.ensure(&entry, at..next, Purpose::Read).await;
+            brought.map_err(Failed::into_error)?;
             at = next;
         }
         Ok(())
@@ -240,7 +264,8 @@ impl Core {
     }
 
     /// Reads from an entry; short only at its end.
-    pub async fn read_entry(&self, entry: &Arc<Entry>, range: Range<u64>, stream: u64) -> FsResult<Bytes> {
+    pub async fn read_entry(&self, entry: &Arc<Entry>, range: Range<u64>, reader: Reader) -> FsResult<Bytes> {
+        let (stream, check) = (reader.stream, reader.check());
         for _ in 0..ROUNDS_MAX {
             let content = entry.committed_content();
             if let Some(bytes) = content.and_then(|content| self.store.fresh.take(content, &range)) {
@@ -249,7 +274,7 @@ impl Core {
             }
             let found = if range.end - range.start <= INLINE_BYTES_MAX {
                 entry
-                    .read_local(range.clone(), true)
+                    .read_local(range.clone(), true, check)
                     .map_err(|error| FsError::from_io(format!("read the local file of inode {}", entry.inode), &error))
             } else {
                 Ok(Local::WouldBlock)
@@ -257,7 +282,7 @@ impl Core {
             let found = match found {
                 Ok(Local::WouldBlock) => {
                     let range = range.clone();
-                    on_file(entry, "read", move |entry| entry.read_local(range, false)).await
+                    on_file(entry, "read", move |entry| entry.read_local(range, false, check)).await
                 }
                 other => other,
             };
@@ -267,33 +292,33 @@ impl Core {
                     return Ok(bytes);
                 }
                 Ok(Local::Missing) | Ok(Local::WouldBlock) => {
-                    if let Some(bytes) = self.fetch_missing(entry, &range, stream).await? {
+                    if let Some(bytes) = self.fetch_missing(entry, &range, reader).await? {
                         return Ok(bytes);
                     }
                 }
                 Ok(Local::Corrupt(chunk)) => self.forget_corrupt(entry, chunk).await?,
                 Err(error) => {
                     tracing::warn!(%error, inode = entry.inode.get(), "the worker's disk fails; reading past the store");
-                    return self.read_mixed(entry, range).await.map_err(|_| error);
+                    return self.read_mixed(entry, range, check).await.map_err(|_| error);
                 }
             }
         }
         // Evicted as fast as it is fetched.
-        self.read_mixed(entry, range).await
+        self.read_mixed(entry, range, check).await
     }
 
     /// Fetches what is missing of `range`, then there is another round; or gives the bytes if they cannot be kept.
-    async fn fetch_missing(&self, entry: &Arc<Entry>, range: &Range<u64>, stream: u64) -> FsResult<Option<Bytes>> {
+    async fn fetch_missing(&self, entry: &Arc<Entry>, range: &Range<u64>, reader: Reader) -> FsResult<Option<Bytes>> {
         let length = local_length(entry)?;
         let mut chunks = range.start / CHUNK_BYTES..chunks_of(range.end.min(length));
         if length <= self.settings.whole_fetch_bytes {
             chunks = 0..chunks_of(length);
         }
-        self.read_ahead(entry, range, stream);
-        match self.filler.ensure(entry, chunks).await {
+        self.read_ahead(entry, range, reader.stream);
+        match self.filler.ensure(entry, chunks, Purpose::Read).await {
             Ok(()) => Ok(None),
             Err(Failed::Source(error)) => Err(error),
-            Err(Failed::NotKept(_)) => self.read_mixed(entry, range.clone()).await.map(Some),
+            Err(Failed::NotKept(_)) => self.read_mixed(entry, range.clone(), reader.check()).await.map(Some),
         }
     }
 
@@ -329,7 +354,7 @@ impl Core {
     }
 
     /// Reads what is here from here and the rest past the store, keeping nothing.
-    async fn read_mixed(&self, entry: &Arc<Entry>, range: Range<u64>) -> FsResult<Bytes> {
+    async fn read_mixed(&self, entry: &Arc<Entry>, range: Range<u64>, check: Check) -> FsResult<Bytes> {
         let length = local_length(entry)?;
         let range = range.start.min(length)..range.end.min(length);
         let mut out = BytesMut::with_capacity((range.end - range.start) as usize);
@@ -342,7 +367,7 @@ impl Core {
             let local = at..gap_start.clamp(at, range.end);
             if !local.is_empty() {
                 let part = local.clone();
-                match on_file(entry, "read", move |entry| entry.read_local(part, false)).await? {
+                match on_file(entry, "read", move |entry| entry.read_local(part, false, check)).await? {
                     Local::Data(bytes) if bytes.len() as u64 == local.end - local.start => {
                         out.extend_from_slice(&bytes)
                     }
@@ -389,7 +414,7 @@ fn trust(entry: &Entry, boot_id: &str) -> std::io::Result<bool> {
             }
         }
         let end = length.min(at + TRANSFER_BYTES_MAX);
-        match entry.read_local(at..end, false)? {
+        match entry.read_local(at..end, false, Check::Always)? {
             Local::Data(_) => at = end,
             Local::Corrupt(chunk) => {
                 tracing::warn!(

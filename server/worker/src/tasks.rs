@@ -10,7 +10,7 @@ use crate::store::{Identity, Store};
 use alluxio_common::retry::RetryPolicy;
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::*;
-use alluxio_proto::{ErrorKind, FsError, FsResult, MasterApi, WorkerId};
+use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId, MasterApi, WorkerId};
 use futures::FutureExt;
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
@@ -310,6 +310,11 @@ impl MasterLoop {
     }
 
     async fn run_persist(&self, task: PersistTask) {
+        // Kept over the answer, and not evicted before the master has it: readers are sent here until then.
+        let held = self.core.store.find(InodeId(task.inode)).await.ok().flatten();
+        if let Some(entry) = &held {
+            entry.unconfirmed.fetch_add(1, Ordering::Relaxed);
+        }
         let result = self.core.persist(&task).await;
         if let Err(error) = &result {
             tracing::info!(%error, intent = task.intent, inode = task.inode, "an upload failed");
@@ -329,6 +334,9 @@ impl MasterLoop {
             error,
         }))
         .await;
+        if let Some(entry) = held {
+            entry.unconfirmed.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     async fn run_recover(&self, task: RecoverTask) {

@@ -4,7 +4,7 @@
 //! other writers of the one open version need not know.
 
 use crate::core::{Core, on_file, quickly_on_file, stale};
-use crate::fill::Failed;
+use crate::fill::{Failed, Purpose};
 use crate::io::{self, FileStat};
 use crate::quick::quick;
 use crate::store::{Base, Entry, Header, Sealed, Stamp, Store, View, blocking, chunks_of};
@@ -38,7 +38,12 @@ impl Core {
         if request.want_fd {
             let length = io::stat(&entry.data).map_or(u64::MAX, |stat| stat.size);
             if length <= self.settings.whole_fetch_bytes {
-                match self.filler.ensure(&entry, 0..chunks_of(length)).await {
+                // Who has it open already on its descriptor cannot be joined without one.
+                let purpose = match request.needs_fd {
+                    true => Purpose::Write,
+                    false => Purpose::Read,
+                };
+                match self.filler.ensure(&entry, 0..chunks_of(length), purpose).await {
                     // Without all of it there is no descriptor, and the caller comes to us for every byte.
                     Ok(()) | Err(Failed::NotKept(_)) => {}
                     Err(Failed::Source(error)) => return Err(error),
@@ -196,17 +201,12 @@ impl Core {
         let mut done = 0;
         if length > 0 {
             self.bring_edges(&entry, offset..end, stat.size).await?;
-            let store = Arc::clone(&self.store);
-            let written = Arc::clone(&entry);
-            done = blocking(move || {
-                // Whatever the quota says, what a program writes has the disk's own limit; the cache gives way.
-                store.make_room(length);
-                let doing = || format!("write {length} bytes at {offset} of inode {}", written.inode);
-                written
-                    .write_local(offset, &data)
-                    .map_err(|error| FsError::from_io(doing(), &error))
-            })
-            .await?;
+            let write = move |entry: &Entry| {
+                let doing = || format!("write {length} bytes at {offset} of inode {}", entry.inode);
+                let done = entry.write_local(offset, &data);
+                done.map_err(|error| FsError::from_io(doing(), &error))
+            };
+            done = self.with_room(&entry, length, write).await?;
             self.store.space.charge(&entry, done);
             self.counters.bytes_written.add(done);
         }
@@ -228,7 +228,7 @@ impl Core {
             edges.push(last);
         }
         for chunk in edges {
-            let brought = self.filler.ensure(entry, chunk..chunk + 1).await;
+            let brought = self.filler.ensure(entry, chunk..chunk + 1, Purpose::Write).await;
             brought.map_err(|failed| failed.into_error().context("fetch what a write covers in part"))?;
         }
         Ok(())
@@ -273,18 +273,19 @@ impl Core {
         if mode & (PUNCH | ZERO) & !KEEP != 0 && !within.is_empty() {
             self.bring_edges(&entry, within, stat.size).await?;
         }
-        let (store, file) = (Arc::clone(&self.store), Arc::clone(&entry));
-        blocking(move || {
-            if mode & (PUNCH & !KEEP) == 0 {
-                store.make_room(request.length);
-            }
-            let doing = || format!("allocate {} bytes of inode {}", request.length, file.inode);
-            let done = file.allocate_local(mode, request.offset, request.length);
+        let store = Arc::clone(&self.store);
+        let needed = match mode & (PUNCH & !KEEP) {
+            0 => request.length,
+            _ => 0,
+        };
+        let allocate = move |entry: &Entry| {
+            let doing = || format!("allocate {} bytes of inode {}", request.length, entry.inode);
+            let done = entry.allocate_local(mode, request.offset, request.length);
             done.map_err(|error| FsError::from_io(doing(), &error))?;
-            store.measure(&file);
+            store.measure(entry);
             Ok(())
-        })
-        .await?;
+        };
+        self.with_room(&entry, needed, allocate).await?;
         self.stat_reply(&entry).await
     }
 

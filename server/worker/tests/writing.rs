@@ -5,6 +5,7 @@ mod harness;
 
 use alluxio_proto::ErrorKind;
 use alluxio_proto::master::{CachedFile, RecoverTask, WorkerTasks};
+use alluxio_proto::types::Attr;
 use alluxio_proto::worker::{
     Allocate, Drop, OpenStat, Seal, SetLength, SetTimes, StatOpen, SyncOpen, WorkerReplyBody, Write,
 };
@@ -330,11 +331,23 @@ async fn what_is_not_uploaded_is_dropped_by_order_only() {
     // THROUGH: dropped once uploaded.
     node.open_write(6, 1, None, false, false).await.unwrap();
     node.write(6, 1, 0, content.clone()).await.unwrap();
-    node.seal(6, 1, 0).await.unwrap();
+    let sealed = node.seal(6, 1, 0).await.unwrap();
     let mut through = task(1, 6, 1, MB, "through");
+    through.attr = Some(Attr {
+        mtime_ns: sealed.mtime_ns,
+        ..Attr::default()
+    });
     through.drop_after = true;
-    assert_eq!(node.persist(through).await.error, None);
+    let done = node.persist(through.clone()).await;
+    assert_eq!(done.error, None);
     assert!(files(&node.dir, ".data").is_empty());
+
+    // The news of it got lost: what is in the under-storage tells, and only that.
+    through.intent = 2;
+    assert_eq!(node.persist(through.clone()).await.fingerprint, done.fingerprint);
+    (through.intent, through.version) = (3, 2);
+    let stale = node.persist(through).await.error.unwrap();
+    assert_eq!(stale.kind, ErrorKind::Stale as i32);
 }
 
 #[tokio::test]

@@ -1,12 +1,15 @@
 //! Builds: many small files, hard links, times that decide what is made again.
 
-use super::{Place, everywhere};
+use super::{Place, everywhere, files_are_enough};
 use alluxio_tests::modes::Mode;
 
 #[test]
 fn cargo_builds_and_knows_what_is_fresh() {
-    everywhere("cargo", "4MB", |place: &Place<'_>| {
-        place.sh(
+    everywhere(
+        "cargo",
+        "4MB",
+        |place: &Place<'_>| {
+            place.sh(
             r#"
             mkdir -p "$M"/crate/src "$M"/crate/helper/src; cd "$M"/crate
             printf '[package]\nname = "demo"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\nhelper = { path = "helper" }\n' > Cargo.toml
@@ -22,7 +25,9 @@ fn cargo_builds_and_knows_what_is_fresh() {
             cargo build --offline -q; test "$(target/debug/demo)" = 'build 43'
             "#,
         );
-    });
+        },
+        files_are_enough,
+    );
 }
 
 /// Makes the smallest wheel there is.
@@ -47,14 +52,17 @@ with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
 
 #[test]
 fn pip_installs_into_a_virtual_environment() {
-    everywhere("pip", "10MB", |place: &Place<'_>| {
-        // pip itself, some thousand files, is put there once; in the other modes the one of the system does the work.
-        let (venv, pip) = match place.mode {
-            Mode::Passthrough => ("", "\"$M\"/venv/bin/pip"),
-            _ => ("--without-pip", "python3 -m pip --python \"$M\"/venv/bin/python"),
-        };
-        std::fs::write(place.scratch.join("wheel.py"), WHEEL).unwrap();
-        let script = r#"
+    everywhere(
+        "pip",
+        "16KB",
+        |place: &Place<'_>| {
+            // pip itself, some thousand files, is put there once; in the other modes the one of the system does the work.
+            let (venv, pip) = match place.mode {
+                Mode::Passthrough => ("", "\"$M\"/venv/bin/pip"),
+                _ => ("--without-pip", "python3 -m pip --python \"$M\"/venv/bin/python"),
+            };
+            std::fs::write(place.scratch.join("wheel.py"), WHEEL).unwrap();
+            let script = r#"
             python3 "$S"/wheel.py "$S"/demo-1.0-py3-none-any.whl
             python3 -m venv VENV "$M"/venv
             PIP install -q --no-index --disable-pip-version-check "$S"/demo-1.0-py3-none-any.whl
@@ -64,7 +72,9 @@ fn pip_installs_into_a_virtual_environment() {
             PIP uninstall -q -y --disable-pip-version-check demo
             test ! -e "$M"/venv/bin/demo
         "#;
-        let printed = place.sh(&script.replace("VENV", venv).replace("PIP", pip));
-        assert_eq!(printed, "42\nanswer 42\n");
-    });
+            let printed = place.sh(&script.replace("VENV", venv).replace("PIP", pip));
+            assert_eq!(printed, "42\nanswer 42\n");
+        },
+        files_are_enough,
+    );
 }

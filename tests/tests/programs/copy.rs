@@ -25,9 +25,12 @@ const SAME: &str = r#"rsync -aHAXnic --delete "#;
 
 #[test]
 fn git_clones_collects_and_checks() {
-    everywhere("git", "3MB", |place: &Place<'_>| {
-        tree::make(&place.scratch.join("source"), 400, 3_000, 21);
-        place.sh(
+    everywhere(
+        "git",
+        "3MB",
+        |place: &Place<'_>| {
+            tree::make(&place.scratch.join("source"), 400, 3_000, 21);
+            place.sh(
             r#"
             git config --global user.email a@b; git config --global user.name n; git config --global init.defaultBranch main
             git config --global --add safe.directory '*'
@@ -43,39 +46,55 @@ fn git_clones_collects_and_checks() {
             test "$(git ls-files | wc -l)" = 400
             "#,
         );
-    });
+        },
+        |place| {
+            place.sh(r#"for repo in repo linked; do git -C "$M"/$repo fsck --strict --full; test -z "$(git -C "$M"/$repo status --porcelain)"; done"#);
+        },
+    );
 }
 
 #[test]
 fn rsync_has_nothing_to_send_the_second_time() {
-    everywhere("rsync", "2MB", |place: &Place<'_>| {
-        place.sh(&format!("T=\"$S\"/source; {RICH_TREE}"));
-        tree::make(&place.scratch.join("source/many"), 300, 10_000, 3);
-        place.sh(r#"rsync -aHAX "$S"/source/ "$M"/copy/"#);
-        let second = place.sh(r#"rsync -aHAX --itemize-changes --stats "$S"/source/ "$M"/copy/"#);
-        assert!(
-            second.contains("Number of regular files transferred: 0\n")
-                && second.contains("Total transferred file size: 0 bytes\n"),
-            "the second rsync sends: {second}"
-        );
-        let differences = place.sh(&format!("{SAME} \"$S\"/source/ \"$M\"/copy/"));
-        assert_eq!(differences, "", "{}", place.mode.name());
-        // What rsync does not compare.
-        place.sh(r#"
+    everywhere(
+        "rsync",
+        "2MB",
+        |place: &Place<'_>| {
+            place.sh(&format!("T=\"$S\"/source; {RICH_TREE}"));
+            tree::make(&place.scratch.join("source/many"), 300, 10_000, 3);
+            place.sh(r#"rsync -aHAX "$S"/source/ "$M"/copy/"#);
+            let second = place.sh(r#"rsync -aHAX --itemize-changes --stats "$S"/source/ "$M"/copy/"#);
+            assert!(
+                second.contains("Number of regular files transferred: 0\n")
+                    && second.contains("Total transferred file size: 0 bytes\n"),
+                "the second rsync sends: {second}"
+            );
+            let differences = place.sh(&format!("{SAME} \"$S\"/source/ \"$M\"/copy/"));
+            assert_eq!(differences, "", "{}", place.mode.name());
+            // What rsync does not compare.
+            place.sh(r#"
             test "$(stat -c %h "$M"/copy/third)" = 2
             test "$(stat -c %i "$M"/copy/third)" = "$(stat -c %i "$M"/copy/dir/large)"
             getfattr -d -m - "$M"/copy/dir/large | grep -q 'user.comment="a value"'
-            test "$(cd "$S"/source; getfacl -Rp . )" = "$(cd "$M"/copy; getfacl -Rp .)"
+            lists() { cd "$1"; find . -print0 | sort -z | xargs -0 getfacl -p; }
+            test "$(lists "$S"/source)" = "$(lists "$M"/copy)"
             "#);
-    });
+        },
+        |place| {
+            let differences = place.sh(&format!("{SAME} \"$S\"/source/ \"$M\"/copy/"));
+            assert_eq!(differences, "", "after a restart, {}", place.mode.name());
+        },
+    );
 }
 
 #[test]
 fn tar_brings_back_everything() {
-    everywhere("tar", "2MB", |place: &Place<'_>| {
-        place.sh(&format!("T=\"$M\"/source; {RICH_TREE}"));
-        let differences = place.sh(&format!(
-            r#"
+    everywhere(
+        "tar",
+        "500KB",
+        |place: &Place<'_>| {
+            place.sh(&format!("T=\"$M\"/source; {RICH_TREE}"));
+            let differences = place.sh(&format!(
+                r#"
             tar --xattrs --xattrs-include='*' --acls --sparse -C "$M"/source -cf "$M"/archive.tar .
             mkdir "$M"/back "$S"/native
             tar --xattrs --xattrs-include='*' --acls --sparse -C "$M"/back -xpf "$M"/archive.tar
@@ -84,7 +103,14 @@ fn tar_brings_back_everything() {
             tar -C "$M"/back --compare -f "$M"/archive.tar
             {SAME} "$M"/source/ "$M"/back/; {SAME} "$S"/native/ "$M"/back/
             "#
-        ));
-        assert_eq!(differences, "", "{}", place.mode.name());
-    });
+            ));
+            assert_eq!(differences, "", "{}", place.mode.name());
+        },
+        |place| {
+            let differences = place.sh(&format!(
+                r#"{SAME} "$S"/native/ "$M"/source/; {SAME} "$S"/native/ "$M"/back/"#
+            ));
+            assert_eq!(differences, "", "after a restart, {}", place.mode.name());
+        },
+    );
 }

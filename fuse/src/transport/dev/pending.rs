@@ -3,7 +3,8 @@
 //! A process that gets a signal while it waits for us goes on waiting; the kernel tells us, and it is ours to end the
 //! request early. What ends early depends on what it would leave behind ([`Patience`]): a lock that is waited for ends at
 //! once, as fcntl(2) says. What only reads ends if it takes long, since few programs expect EINTR from a file, and some
-//! (Go's) send themselves signals all the time. What changes something is only given up on for a process that dies, which
+//! (Go's) send themselves signals all the time; and only for a signal that the program handles, not since it was stopped and
+//! continued. What changes something is only given up on for a process that dies, which
 //! will not see the answer; the change itself goes on to its end.
 //!
 //! A request is answered exactly once. One that may end without an effect is only marked here: it finds the mark before
@@ -120,8 +121,10 @@ impl Pending {
         let since = Instant::now();
         loop {
             let too_long = patience == Patience::Some && since.elapsed() >= READ_GRACE;
-            if too_long || is_dying(pid) {
-                return self.end(unique);
+            match signalled(pid) {
+                Signalled::Dies => return self.end(unique),
+                Signalled::Hears if too_long => return self.end(unique),
+                Signalled::Hears | Signalled::Nothing => {}
             }
             tokio::time::sleep(LOOK_PAUSE).await;
             if !self.0.lock().waiting.contains_key(&unique) {
@@ -151,24 +154,50 @@ impl Pending {
     }
 }
 
-/// Whether a thread will not return to its program: the kernel gives every thread of a dying process a SIGKILL.
-fn is_dying(pid: u32) -> bool {
-    // No number: the process lives in a container that we do not see into.
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
-        return false;
+/// What signals do to a thread once it is let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signalled {
+    /// It will not return to its program: the kernel gives every thread of a dying process a SIGKILL.
+    Dies,
+    /// Its program handles a signal.
+    Hears,
+    /// It was stopped, or is to stop, which is no reason for a call to fail.
+    Nothing,
+}
+
+fn signalled(pid: u32) -> Signalled {
+    match std::fs::read_to_string(format!("/proc/{pid}/status")) {
+        Ok(status) => signalled_by(&status),
+        // No number: the process lives in a container that we do not see into.
+        Err(_) => Signalled::Hears,
+    }
+}
+
+/// By what `/proc/PID/status` says.
+fn signalled_by(status: &str) -> Signalled {
+    let mask = |name: &str| {
+        let bits = status.lines().find_map(|line| line.strip_prefix(name));
+        bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+            .unwrap_or(0)
     };
-    let pending = status.lines().find_map(|line| line.strip_prefix("SigPnd:"));
-    let pending = pending.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    pending.is_some_and(|bits| bits & (1 << (libc::SIGKILL - 1)) != 0)
+    let own = mask("SigPnd:");
+    if own & (1 << (libc::SIGKILL - 1)) != 0 {
+        return Signalled::Dies;
+    }
+    match (own | mask("ShdPnd:")) & mask("SigCgt:") & !mask("SigBlk:") {
+        0 => Signalled::Nothing,
+        _ => Signalled::Hears,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// For a process that is not seen from here.
     fn waiting(patience: Patience) -> Waiting {
         Waiting {
-            pid: std::process::id(),
+            pid: 0,
             patience,
             channel: Arc::new(Channel::new(std::fs::File::open("/dev/null").unwrap().into())),
             waker: Waker::noop().clone(),
@@ -219,9 +248,36 @@ mod tests {
         change.await.unwrap();
     }
 
+    #[tokio::test]
+    async fn what_was_stopped_and_continued_goes_on() {
+        let pending = Arc::new(Pending::default());
+        let mut read = waiting(Patience::Some);
+        // No signal of ours is pending any more.
+        read.pid = std::process::id();
+        pending.add(2, read);
+        let watch = tokio::spawn(pending.interrupt(2).unwrap());
+        tokio::time::sleep(READ_GRACE + 3 * LOOK_PAUSE).await;
+        assert!(!pending.is_to_end(2, Waker::noop()));
+        assert!(pending.take(2));
+        watch.await.unwrap();
+    }
+
     #[test]
-    fn the_living_do_not_die() {
-        assert!(!is_dying(std::process::id()));
-        assert!(!is_dying(0));
+    fn signals_are_told_apart() {
+        let by = |own: u64, shared: u64, blocked: u64, caught: u64| {
+            let masks = format!(
+                "Name:\tx\nSigPnd:\t{own:016x}\nShdPnd:\t{shared:016x}\nSigBlk:\t{blocked:016x}\nSigCgt:\t{caught:016x}\n"
+            );
+            signalled_by(&masks)
+        };
+        let bit = |signal: i32| 1 << (signal - 1);
+        let (int, kill) = (bit(libc::SIGINT), bit(libc::SIGKILL));
+        assert_eq!(by(kill, 0, 0, 0), Signalled::Dies);
+        assert_eq!(by(0, int, 0, int), Signalled::Hears);
+        assert_eq!(by(int, 0, 0, int), Signalled::Hears);
+        assert_eq!(by(int, 0, int, int), Signalled::Nothing, "blocked");
+        assert_eq!(by(0, bit(libc::SIGTSTP), 0, int), Signalled::Nothing, "stops");
+        assert_eq!(by(0, 0, 0, int), Signalled::Nothing);
+        assert_eq!(signalled(std::process::id()), Signalled::Nothing);
     }
 }

@@ -5,6 +5,7 @@ use alluxio_common::sync::Mutex;
 use alluxio_proto::FsError;
 use alluxio_proto::types::UfsSource;
 use std::ops::Range;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{Notify, Semaphore};
 
@@ -19,14 +20,15 @@ pub(crate) struct Fills {
     pub places: OnceLock<Arc<Semaphore>>,
     /// Another place of the same version, as a caller knew it: tried when the known one fails.
     offered: Mutex<Option<UfsSource>>,
+    /// More of this file is not kept until then, on the filler's clock.
+    pub full_until_ms: AtomicU64,
 }
 
 /// One range being fetched.
 #[derive(Debug)]
 pub(crate) struct Flight {
     pub chunks: Range<u64>,
-    /// Somebody waits for it; not read-ahead only.
-    pub demanded: bool,
+    pub purpose: Purpose,
     failure: OnceLock<Failure>,
 }
 
@@ -37,6 +39,17 @@ pub(crate) enum Failure {
     Source(FsError),
     /// The bytes cannot be kept here; they can still be had from the under-storage.
     NotKept(FsError),
+}
+
+/// What a range is fetched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Somebody may come for it.
+    ReadAhead,
+    /// Somebody waits for it, and can read it past the store if it cannot be kept.
+    Read,
+    /// It becomes part of what a program writes, and has to be kept whatever the quota says.
+    Write,
 }
 
 impl Flight {
@@ -55,7 +68,7 @@ impl Flight {
 impl Fills {
     /// Claims what of `missing` nobody fetches yet, in flights of `part` chunks at most. Returns all flights that fetch
     /// some of `missing` now, and those that are new.
-    pub fn claim(&self, missing: &[Range<u64>], part: u64, demanded: bool) -> (Vec<Arc<Flight>>, Vec<Arc<Flight>>) {
+    pub fn claim(&self, missing: &[Range<u64>], part: u64, purpose: Purpose) -> (Vec<Arc<Flight>>, Vec<Arc<Flight>>) {
         let mut flights = self.flights.lock();
         let mut new = Vec::new();
         for run in missing {
@@ -73,7 +86,7 @@ impl Fills {
                 let end = run.end.min(at + part).min(taken.unwrap_or(u64::MAX));
                 let flight = Arc::new(Flight {
                     chunks: at..end,
-                    demanded,
+                    purpose,
                     failure: OnceLock::new(),
                 });
                 flights.push(Arc::clone(&flight));
@@ -112,16 +125,16 @@ mod tests {
     fn each_chunk_is_claimed_once() {
         let fills = Fills::default();
         let ranges = |flights: &[Arc<Flight>]| flights.iter().map(|flight| flight.chunks.clone()).collect::<Vec<_>>();
-        let (_, first) = fills.claim(&[2..4], 10, true);
+        let (_, first) = fills.claim(&[2..4], 10, Purpose::Read);
         assert_eq!(ranges(&first), [2..4]);
-        let (joined, new) = fills.claim(&[0..9], 4, true);
+        let (joined, new) = fills.claim(&[0..9], 4, Purpose::Read);
         assert_eq!(ranges(&new), [0..2, 4..8, 8..9]);
         assert_eq!(joined.len(), 4);
-        let (joined, new) = fills.claim(&[1..2, 8..9], 4, true);
+        let (joined, new) = fills.claim(&[1..2, 8..9], 4, Purpose::Read);
         assert_eq!((ranges(&joined), new.len()), (vec![0..2, 8..9], 0));
         for flight in joined {
             fills.end(&flight);
         }
-        assert_eq!(ranges(&fills.claim(&[0..9], 99, true).1), [0..2, 8..9]);
+        assert_eq!(ranges(&fills.claim(&[0..9], 99, Purpose::Read).1), [0..2, 8..9]);
     }
 }

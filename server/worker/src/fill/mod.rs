@@ -8,12 +8,12 @@ mod buffers;
 mod flight;
 mod readahead;
 
-pub(crate) use flight::Fills;
+pub(crate) use flight::{Fills, Purpose};
 pub(crate) use readahead::Policy;
 
 use crate::core::quickly_on_file;
 use crate::options::Settings;
-use crate::store::{Entry, Store, blocking, chunks_of};
+use crate::store::{Entry, Promise, Store, blocking, chunks_of};
 use crate::ufs_clients::UfsClients;
 use alluxio_common::metrics::{Counter, Metrics};
 use alluxio_common::retry::RetryPolicy;
@@ -100,7 +100,12 @@ impl Filler {
     ///
     /// # Errors
     /// `NoSpace` if they cannot be kept; otherwise the under-storage's.
-    pub async fn ensure(self: &Arc<Self>, entry: &Arc<Entry>, chunks: Range<u64>) -> Result<(), Failed> {
+    pub async fn ensure(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        chunks: Range<u64>,
+        purpose: Purpose,
+    ) -> Result<(), Failed> {
         let mut joined: Vec<Arc<Flight>> = Vec::new();
         loop {
             let progress = entry.fills.progress.notified();
@@ -111,37 +116,46 @@ impl Filler {
             if missing.is_empty() {
                 return Ok(());
             }
+            if entry.is_dead() {
+                // Nothing is kept of it any more, however often it is fetched.
+                let why = "the file was evicted from the worker's store meanwhile";
+                return Err(Failed::NotKept(FsError::new(ErrorKind::NoSpace, why)));
+            }
             let failed = joined
                 .iter()
                 .filter(|flight| missing.iter().any(|run| flight.overlaps(run)));
-            if let Some(failure) = failed.filter_map(|flight| flight.failure()).next() {
-                return Err(match failure {
-                    Failure::Source(error) => Failed::Source(error.clone()),
-                    Failure::NotKept(error) => Failed::NotKept(error.clone()),
-                });
+            for flight in failed {
+                match flight.failure() {
+                    Some(Failure::Source(error)) => return Err(Failed::Source(error.clone())),
+                    // A lesser purpose had to respect the quota: there is another flight for this one.
+                    Some(Failure::NotKept(error)) if purpose != Purpose::Write || flight.purpose == Purpose::Write => {
+                        return Err(Failed::NotKept(error.clone()));
+                    }
+                    _ => {}
+                }
             }
-            if self.is_full() {
+            if purpose != Purpose::Write && self.is_full(entry) {
                 let why = "no room in the worker's store a moment ago";
                 return Err(Failed::NotKept(FsError::new(ErrorKind::NoSpace, why)));
             }
-            joined = self.start(entry, &missing, true);
+            joined = self.start(entry, &missing, purpose);
             progress.await;
         }
     }
 
     /// Fetches `range` in the background, as far as it is missing.
     pub fn read_ahead(self: &Arc<Self>, entry: &Arc<Entry>, range: Range<u64>) {
-        if self.is_full() {
+        if self.is_full(entry) {
             return;
         }
         let missing = entry.missing(range.start / CHUNK_BYTES..chunks_of(range.end));
         if !missing.is_empty() {
-            self.start(entry, &missing, false);
+            self.start(entry, &missing, Purpose::ReadAhead);
         }
     }
 
-    fn start(self: &Arc<Self>, entry: &Arc<Entry>, missing: &[Range<u64>], demanded: bool) -> Vec<Arc<Flight>> {
-        let (joined, new) = entry.fills.claim(missing, self.part_chunks, demanded);
+    fn start(self: &Arc<Self>, entry: &Arc<Entry>, missing: &[Range<u64>], purpose: Purpose) -> Vec<Arc<Flight>> {
+        let (joined, new) = entry.fills.claim(missing, self.part_chunks, purpose);
         for flight in new {
             let (filler, entry) = (Arc::clone(self), Arc::clone(entry));
             self.tasks.spawn(async move {
@@ -170,18 +184,19 @@ impl Filler {
             .places
             .get_or_init(|| Arc::new(Semaphore::new(self.places_per_file)));
         // What somebody waits for does not queue behind read-ahead of the same file.
-        let _file_place = match flight.demanded {
-            true => None,
-            false => Some(places.acquire().await.map_err(closed)?),
+        let _file_place = match flight.purpose {
+            Purpose::ReadAhead => Some(places.acquire().await.map_err(closed)?),
+            Purpose::Read | Purpose::Write => None,
         };
         let _place = self.places.acquire().await.map_err(closed)?;
         let bytes = (flight.chunks.end - flight.chunks.start) * CHUNK_BYTES;
-        let store = Arc::clone(&self.store);
-        let room = blocking(move || Ok(store.make_room(bytes)))
+        let (store, inode) = (Arc::clone(&self.store), entry.inode);
+        let mut room = blocking(move || Ok(store.promise_room(bytes, inode)))
             .await
             .map_err(Failure::NotKept)?;
-        if !room {
-            return Err(self.not_kept(FsError::new(ErrorKind::NoSpace, "no room in the worker's store")));
+        if room.is_none() && flight.purpose != Purpose::Write {
+            let error = FsError::new(ErrorKind::NoSpace, "no room in the worker's store");
+            return Err(self.not_kept(entry, bytes, error));
         }
         let mut at = flight.chunks.start * CHUNK_BYTES;
         let mut backoff = RETRY.start();
@@ -194,7 +209,7 @@ impl Filler {
                 return Err(Failure::Source(FsError::new(ErrorKind::DataLost, why)));
             };
             let end = (flight.chunks.end * CHUNK_BYTES).min(source_bytes);
-            match self.fetch(entry, &source, &mut at, end, epoch).await {
+            match self.fetch(entry, &source, &mut at, end, (epoch, room.as_mut())).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::Source(error)) => {
                     let again = match error.kind {
@@ -217,7 +232,7 @@ impl Filler {
         source: &UfsSource,
         at: &mut u64,
         end: u64,
-        epoch: u64,
+        (epoch, mut room): (u64, Option<&mut Promise>),
     ) -> Result<(), Failure> {
         if *at >= end {
             return Ok(());
@@ -241,8 +256,11 @@ impl Filler {
                 let rest = piece.split_off((batch_end - *at) as usize - batch.len());
                 batch.extend(&piece);
                 piece = rest;
-                if !self.keep(entry, epoch, *at, batch.freeze()).await? {
+                let Some(kept) = self.keep(entry, epoch, *at, batch.freeze()).await? else {
                     return Ok(());
+                };
+                if let Some(room) = &mut room {
+                    room.spend(kept);
                 }
                 *at = batch_end;
                 batch_end = self::batch_end(*at, BATCH_BYTES, end);
@@ -253,14 +271,14 @@ impl Filler {
         Ok(())
     }
 
-    /// False: the bytes are not wanted any more.
-    async fn keep(&self, entry: &Arc<Entry>, epoch: u64, offset: u64, bytes: Bytes) -> Result<bool, Failure> {
+    /// How many bytes were kept; None: they are not wanted any more.
+    async fn keep(&self, entry: &Arc<Entry>, epoch: u64, offset: u64, bytes: Bytes) -> Result<Option<u64>, Failure> {
         let content = entry.committed_content();
         let data = bytes.clone();
         let kept = quickly_on_file(entry, "keep bytes in", move |entry| entry.fill(epoch, offset, &data))
             .await
-            .map_err(|error| self.not_kept(error))?;
-        let Some(kept) = kept else { return Ok(false) };
+            .map_err(|error| self.not_kept(entry, 0, error))?;
+        let Some(kept) = kept else { return Ok(None) };
         if let Some(content) = content.filter(|content| entry.committed_content() == Some(*content)) {
             self.store.fresh.put(content, offset, bytes);
         }
@@ -272,19 +290,28 @@ impl Filler {
                 .set(entry.inode, view.header.version, entry.present_bytes());
         }
         entry.fills.progress.notify_waiters();
-        Ok(true)
+        Ok(Some(kept))
     }
 
-    fn not_kept(&self, error: FsError) -> Failure {
+    /// Nothing more is kept for a moment: of this file, if it is itself what takes the room, and of no file otherwise.
+    fn not_kept(&self, entry: &Entry, bytes: u64, error: FsError) -> Failure {
         let until = (self.started.elapsed() + FULL_PAUSE).as_millis() as u64;
+        let by_itself = entry.charged.load(Ordering::Relaxed) > 0 || bytes > self.store.space.quota_bytes;
+        if error.kind == ErrorKind::NoSpace && by_itself {
+            entry.fills.full_until_ms.store(until, Ordering::Relaxed);
+            return Failure::NotKept(error);
+        }
         if self.full_until_ms.swap(until, Ordering::Relaxed) == 0 || error.kind != ErrorKind::NoSpace {
             tracing::warn!(%error, "fetched bytes cannot be kept; reading past the store");
         }
         Failure::NotKept(error)
     }
 
-    fn is_full(&self) -> bool {
-        (self.started.elapsed().as_millis() as u64) < self.full_until_ms.load(Ordering::Relaxed)
+    fn is_full(&self, entry: &Entry) -> bool {
+        let now = self.started.elapsed().as_millis() as u64;
+        [&self.full_until_ms, &entry.fills.full_until_ms]
+            .iter()
+            .any(|until| now < until.load(Ordering::Relaxed))
     }
 
     /// The object is another one. True: there is reason to try again.

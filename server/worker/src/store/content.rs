@@ -27,6 +27,15 @@ pub(crate) enum Local {
     Corrupt(u64),
 }
 
+/// When a chunk that is read in part is held against its checksum, for which all of it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// Until it was once found right.
+    Once,
+    /// At every read.
+    Always,
+}
+
 /// What to read and which chunks of it to check.
 struct Plan {
     range: Range<u64>,
@@ -36,8 +45,8 @@ struct Plan {
 
 impl Entry {
     /// Reads `range`, which lies within the length. Whole chunks are always held against their checksum, parts of a
-    /// chunk only until the chunk was once found right since this was loaded.
-    pub fn read_local(&self, range: Range<u64>, cached_only: bool) -> IoResult<Local> {
+    /// chunk only until the chunk was once found right since this was loaded, unless `check` says [`Check::Always`].
+    pub fn read_local(&self, range: Range<u64>, cached_only: bool, check: Check) -> IoResult<Local> {
         let length = self.length()?;
         let range = range.start.min(length)..range.end.min(length);
         if range.is_empty() {
@@ -45,7 +54,7 @@ impl Entry {
         }
         let mut last_bad = None;
         for _ in 0..READ_TRIES_MAX {
-            let Some(plan) = self.plan(&range, length) else {
+            let Some(plan) = self.plan(&range, length, check) else {
                 return Ok(Local::Missing);
             };
             let want = (plan.range.end - plan.range.start) as usize;
@@ -74,13 +83,13 @@ impl Entry {
         Ok(Local::Corrupt(last_bad.unwrap_or(0)))
     }
 
-    fn plan(&self, range: &Range<u64>, length: u64) -> Option<Plan> {
+    fn plan(&self, range: &Range<u64>, length: u64, check: Check) -> Option<Plan> {
         let inner = self.inner.lock();
         let (first, last) = (range.start / CHUNK_BYTES, (range.end - 1) / CHUNK_BYTES);
         if inner.first_missing(first..last + 1).is_some() {
             return None;
         }
-        let unchecked = |chunk| inner.checkable(chunk) && !inner.verified.get(chunk);
+        let unchecked = |chunk| inner.checkable(chunk) && (check == Check::Always || !inner.verified.get(chunk));
         let mut wide = range.clone();
         if unchecked(first) {
             wide.start = first * CHUNK_BYTES;

@@ -34,6 +34,8 @@ pub(crate) struct Entry {
     /// Mounts that write the open version beside the first: each lets go of it once, and the last one seals. Changed by who
     /// has the turn. Forgotten at a restart, after which the master recovers what was open.
     pub joined: AtomicU32,
+    /// Uploads that the master has not confirmed yet. Until then it names this worker as the only one to have the version.
+    pub unconfirmed: AtomicU32,
     /// Fetches under way and readers' sequences.
     pub fills: Fills,
     /// Bytes accounted to it.
@@ -220,6 +222,7 @@ impl Entry {
             content: Mutex::new(()),
             turn: tokio::sync::Mutex::new(()),
             joined: AtomicU32::new(0),
+            unconfirmed: AtomicU32::new(0),
             fills: Fills::default(),
             charged: AtomicU64::new(0),
             names_synced: AtomicBool::new(false),
@@ -295,6 +298,11 @@ impl Entry {
     pub fn is_committed_as(&self, version: u64) -> bool {
         let inner = self.inner.lock();
         !inner.dead && !inner.header.open && inner.header.version == version
+    }
+
+    /// Whether it was removed.
+    pub fn is_dead(&self) -> bool {
+        self.inner.lock().dead
     }
 
     /// Whether it is open for writing.

@@ -15,9 +15,9 @@ mod scan;
 mod sealing;
 mod sidecar;
 
-pub(crate) use content::Local;
+pub(crate) use content::{Check, Local};
 pub(crate) use entry::{Entry, Stamp, View, chunks_of};
-pub(crate) use evict::Space;
+pub(crate) use evict::{Outlook, Promise, Space};
 pub(crate) use layout::{Identity, Layout};
 pub(crate) use sidecar::{Base, Header, Mark, Sealed};
 

@@ -274,6 +274,7 @@ impl Node {
             length,
             open_version: false,
             stream,
+            verify: false,
         };
         Ok(self.call(read, Bytes::new()).await?.data)
     }
@@ -302,6 +303,7 @@ impl Node {
             length,
             open_version: true,
             stream: 0,
+            verify: false,
         };
         Ok(self.call(read, Bytes::new()).await?.data)
     }
