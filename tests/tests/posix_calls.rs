@@ -87,31 +87,6 @@ fn appends_are_atomic_between_writers() {
     }
 }
 
-/// What was closed on one mount is what open on the other reads, at once and always.
-#[test]
-fn open_reads_what_was_closed_on_another_mount() {
-    for mode in [Mode::Passthrough, Mode::Daemon] {
-        let dir = tools::scratch("close-to-open-");
-        let local = mode.apply(LocalBuilder::at(dir.path()), "").start();
-        let second = Mount::start(&local, &dir.path().join("second"), mode);
-        let (a, b) = (local.mount().join("f"), second.path().join("f"));
-        for turn in 0..100u64 {
-            let (from, to) = if turn % 2 == 0 { (&a, &b) } else { (&b, &a) };
-            // Shorter, longer, and of the same length; each time something else.
-            let bytes = tree::contents(turn, [5_000, 5_000, 90_000, 0, 70_001][turn as usize % 5]);
-            std::fs::write(from, &bytes).unwrap();
-            let found = std::fs::read(to).unwrap_or_else(|error| panic!("{}, turn {turn}: {error}", mode.name()));
-            assert!(
-                found == bytes,
-                "{}, turn {turn}: {} bytes were closed, {} are read",
-                mode.name(),
-                bytes.len(),
-                found.len()
-            );
-        }
-    }
-}
-
 /// A listing that goes on while the directory changes shows what was there all the time exactly once, and positions stay good:
 /// also in a directory of which not all pages are kept.
 #[test]
@@ -570,4 +545,58 @@ fn shared_mappings() {
         let stored = std::fs::read(ufs.path().join("f")).unwrap();
         assert!(stored == found, "{}", mode.name());
     }
+}
+
+/// What a handle of a file system server names can be opened again, and what the kernel cannot do on FUSE says so.
+#[test]
+fn handles_leases_and_swap() {
+    let dir = tools::scratch("handles-");
+    let local = LocalBuilder::at(dir.path()).start();
+    let path = local.mount().join("f");
+    std::fs::write(&path, "what the handle names").unwrap();
+
+    let mut handle = FileHandle {
+        bytes: 128,
+        kind: 0,
+        data: [0; 128],
+    };
+    let mut mount = 0;
+    let name = c(&path);
+    // SAFETY: the name ends with NUL, and the handle has room for the bytes that it says.
+    let got = unsafe {
+        libc::name_to_handle_at(
+            libc::AT_FDCWD,
+            name.as_ptr(),
+            (&raw mut handle).cast(),
+            &raw mut mount,
+            0,
+        )
+    };
+    assert_eq!(errno(got), 0);
+    rename(&path, &local.mount().join("g"));
+    let root = File::open(local.mount()).unwrap();
+    // SAFETY: the handle is the one that was filled in.
+    let fd = unsafe { libc::open_by_handle_at(root.as_raw_fd(), (&raw mut handle).cast(), libc::O_RDONLY) };
+    assert_eq!(errno(fd), 0);
+    // SAFETY: the descriptor was just opened and belongs to nobody else.
+    let mut file = unsafe { File::from_raw_fd(fd) };
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "what the handle names");
+
+    // SAFETY: these calls take a descriptor, numbers and a name that ends with NUL.
+    unsafe {
+        assert_eq!(errno(libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK)), 0);
+        assert_eq!(errno(libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK)), 0);
+        let name = c(&local.mount().join("g"));
+        assert_eq!(errno(libc::swapon(name.as_ptr(), 0)), libc::EINVAL);
+    }
+}
+
+/// `struct file_handle` of name_to_handle_at(2), with room for the largest.
+#[repr(C)]
+struct FileHandle {
+    bytes: u32,
+    kind: i32,
+    data: [u8; 128],
 }

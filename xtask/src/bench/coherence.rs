@@ -1,7 +1,7 @@
 //! How soon a change on one mount is seen on another, under load; and whether an open ever reads what is not there any more.
 
 use super::table::Target::AtMost;
-use super::{Row, Table};
+use super::{Phases, Row, Table};
 use alluxio_tests::LocalBuilder;
 use alluxio_tests::cluster::Mount;
 use alluxio_tests::disk::Disk;
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Changes of attributes, of names and of data, in turn.
 const CHANGES: usize = 10_000;
+/// So often it is said how far it is.
+const PROGRESS: usize = 1_000;
 /// Files that both mounts have in their caches.
 const FILES: usize = 200;
 /// A change that is not seen by then is a defect, not a latency.
@@ -87,7 +89,11 @@ fn changes(a: &Path, b: &Path) -> anyhow::Result<Measured> {
         seen: Vec::with_capacity(CHANGES),
         stale: 0,
     };
+    let mut phases = Phases::new();
     for change in 0..CHANGES {
+        if change > 0 && change % PROGRESS == 0 {
+            phases.ended(&format!("{change} of {CHANGES} changes"));
+        }
         let name = (change % FILES).to_string();
         let (ours, theirs) = (a.join(&name), b.join(&name));
         let latency = match change % 3 {

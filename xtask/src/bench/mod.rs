@@ -16,6 +16,7 @@ mod trees;
 
 use crate::setup::{self, cargo, step};
 use anyhow::{Context, bail};
+use std::time::Instant;
 
 pub use table::{Row, Table, median};
 
@@ -157,4 +158,20 @@ fn drop_caches() -> anyhow::Result<()> {
 /// Waits until everything written through the mount is in its under-storage.
 fn persist_all(local: &alluxio_tests::Local) {
     local.alluxio(&["fs", "persist", "-t", "600000", "/"]).ok();
+}
+
+/// Says on stderr what a long benchmark has done so far, and how long that took.
+struct Phases {
+    begun: Instant,
+}
+
+impl Phases {
+    fn new() -> Self {
+        Self { begun: Instant::now() }
+    }
+    /// What was going on has ended; the next thing begins.
+    fn ended(&mut self, what: &str) {
+        eprintln!("  {:>7.1} s  {what}", self.begun.elapsed().as_secs_f64());
+        self.begun = Instant::now();
+    }
 }

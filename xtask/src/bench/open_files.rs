@@ -1,7 +1,7 @@
 //! Memory of a FUSE process with many open files and many cached inodes.
 
 use super::table::Target::AtMost;
-use super::{Row, Table};
+use super::{Phases, Row, Table};
 use alluxio_tests::cluster::{Mount, rss_mib};
 use alluxio_tests::disk::Disk;
 use alluxio_tests::modes::Mode;
@@ -30,6 +30,7 @@ import signal; signal.pause()
 /// Runs the benchmark; rounds do not matter.
 pub fn run(_: usize) -> anyhow::Result<Table> {
     let disk = Disk::new("bench-open-files", 24);
+    let mut phases = Phases::new();
     let ufs = disk.path().join("ufs");
     for dir in 0..INODES / 1_000 {
         let dir = ufs.join(format!("d{dir:04}"));
@@ -38,6 +39,7 @@ pub fn run(_: usize) -> anyhow::Result<Table> {
             std::fs::write(dir.join(format!("f{file:04}")), "x")?;
         }
     }
+    phases.ended("made the files in the under-storage");
     let local = LocalBuilder::at(disk.path()).ufs(ufs.to_string_lossy()).start();
     // A process of its own, so that what is measured is the FUSE client and nothing else.
     let mut mount = Mount::start(&local, &disk.path().join("second"), Mode::Passthrough);
@@ -52,6 +54,7 @@ pub fn run(_: usize) -> anyhow::Result<Table> {
         seen.trim()
     );
     let pid = mount.process().id();
+    phases.ended("looked at all of them");
     let mut table = Table::default();
     table
         .rows
@@ -68,6 +71,7 @@ pub fn run(_: usize) -> anyhow::Result<Table> {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+    phases.ended("opened and read 100,000 of them");
     table.rows.push(Row::figure(
         "and 100,000 files open",
         "MiB",

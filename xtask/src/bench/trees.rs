@@ -1,7 +1,7 @@
 //! Whole trees of small files until they are in the store, against the same commands on the native file system.
 
 use super::table::Target::AtMost;
-use super::{Row, Table, persist_all};
+use super::{Phases, Row, Table, persist_all};
 use alluxio_tests::disk::Disk;
 use alluxio_tests::process::sh;
 use alluxio_tests::proxy::Proxy;
@@ -46,6 +46,7 @@ pub fn run(_: usize) -> anyhow::Result<Table> {
     std::fs::create_dir(&native)?;
 
     let mut table = Table::default();
+    let mut phases = Phases::new();
     for (name, script) in COMMANDS {
         let line = |target: &Path| format!("T={}; S={s}; {script}", target.display());
         let start = Instant::now();
@@ -67,6 +68,7 @@ pub fn run(_: usize) -> anyhow::Result<Table> {
             .rows
             .push(Row::figure(&format!("{name}: CPU of the daemon"), "s", cpu, None));
         table.rows.push(puts(name, &proxy));
+        phases.ended(name);
     }
     Ok(table)
 }

@@ -34,7 +34,7 @@ pub use records::{
 pub use tables::RETRIES_PER_SESSION;
 
 use alluxio_common::sync::{Mutex, RwLock};
-use alluxio_proto::{InodeId, MountId};
+use alluxio_proto::{InodeId, IntentId, MountId};
 use bytes::Bytes;
 use cache::Cache;
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,6 +63,9 @@ impl Default for StateOptions {
 #[derive(Clone, Debug, Default)]
 struct Globals {
     counters: Counters,
+    /// No pending intent has a smaller id. Finished ones leave rows behind in the store's tables that every scan across them
+    /// has to pass until they are compacted away; scans begin here instead.
+    lowest_intent: u64,
     mounts: Arc<BTreeMap<u64, Arc<MountRecord>>>,
     sessions: Arc<BTreeSet<u64>>,
 }
@@ -104,6 +107,7 @@ fn load_globals(store: &dyn MetaStore) -> io::Result<Globals> {
         Some(value) => tables::decode(&key, &value)?,
         None => Counters::default(),
     };
+    let lowest_intent = lowest_intent(store, 0, &counters)?;
     let mut mounts = BTreeMap::new();
     let rows = store.scan(&[tables::MOUNTS], &[tables::MOUNTS + 1], usize::MAX)?;
     for (key, value) in rows {
@@ -116,9 +120,30 @@ fn load_globals(store: &dyn MetaStore) -> io::Result<Globals> {
     }
     Ok(Globals {
         counters,
+        lowest_intent,
         mounts: Arc::new(mounts),
         sessions: Arc::new(sessions),
     })
+}
+
+#[cfg(test)]
+impl State {
+    /// What scans begin at is what there is.
+    fn check_lowest_intent(&self) {
+        let globals = self.globals.read();
+        let found = lowest_intent(self.store.as_ref(), 0, &globals.counters).unwrap();
+        assert_eq!(globals.lowest_intent, found);
+    }
+}
+
+/// The lowest id of a pending intent, or of the next one that there will be. None is below `from`.
+fn lowest_intent(store: &dyn MetaStore, from: u64, counters: &Counters) -> io::Result<u64> {
+    let start = tables::intent(IntentId(from));
+    let first = store.scan(&start, &[tables::INTENTS + 1], 1)?;
+    match first.first() {
+        Some((key, _)) => tables::last_number(key),
+        None => Ok(counters.intent_high + 1),
+    }
 }
 
 /// What is committed, for as long as the read lock is held.
@@ -162,6 +187,9 @@ impl View for Committed<'_> {
     }
     fn counters(&self) -> &Counters {
         &self.globals.counters
+    }
+    fn lowest_intent(&self) -> IntentId {
+        IntentId(self.globals.lowest_intent)
     }
     fn mount_opt(&self, id: MountId) -> Option<Arc<MountRecord>> {
         self.globals.mounts.get(&id.get()).cloned()

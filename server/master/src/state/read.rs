@@ -252,7 +252,8 @@ impl State {
     /// Only if the store failed.
     pub fn intents(&self, after: IntentId, limit: usize) -> FsResult<Vec<Intent>> {
         self.read(|view| {
-            let start = tables::intent(IntentId(after.get().saturating_add(1)));
+            let first = after.get().saturating_add(1).max(view.lowest_intent().get());
+            let start = tables::intent(IntentId(first));
             let rows = view.scan(&start, &[tables::INTENTS + 1], limit)?;
             rows.iter()
                 .map(|(key, value)| tables::decode(key, value).map_err(Fault::from))

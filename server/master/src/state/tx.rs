@@ -1,6 +1,6 @@
 //! A batch being applied: changes over what is committed, undone per command, written once.
 
-use alluxio_proto::{InodeId, MountId, SessionId};
+use alluxio_proto::{InodeId, IntentId, MountId, SessionId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -36,6 +36,8 @@ pub(super) struct Written {
     pub inodes: HashMap<u64, Option<Arc<Inode>>>,
     pub edges: Vec<(Bytes, Option<Edge>)>,
     pub globals: Globals,
+    /// The lowest pending intent is pending no more.
+    pub lowest_intent_ended: bool,
 }
 
 impl<'a> Tx<'a> {
@@ -142,6 +144,8 @@ impl<'a> Tx<'a> {
                 Some(tables::encode(&self.globals.counters)),
             ));
         }
+        let lowest = tables::intent(self.below.lowest_intent());
+        let lowest_intent_ended = changes.iter().any(|(key, value)| value.is_none() && *key == lowest);
         let mut value = vec![tables::FORMAT];
         value.extend_from_slice(position);
         changes.push((tables::single(tables::POSITION), Some(value.into())));
@@ -150,6 +154,7 @@ impl<'a> Tx<'a> {
             inodes: self.inodes,
             edges,
             globals: self.globals,
+            lowest_intent_ended,
         })
     }
 }
@@ -205,6 +210,10 @@ impl View for Tx<'_> {
 
     fn counters(&self) -> &Counters {
         &self.globals.counters
+    }
+
+    fn lowest_intent(&self) -> IntentId {
+        self.below.lowest_intent()
     }
 
     fn mount_opt(&self, id: MountId) -> Option<Arc<MountRecord>> {

@@ -24,15 +24,35 @@ pub(super) trait View {
     fn edge(&self, parent: InodeId, name: &[u8]) -> io::Result<Option<Edge>>;
     fn counters(&self) -> &Counters;
     fn mount_opt(&self, id: MountId) -> Option<Arc<MountRecord>>;
+    /// No pending intent has a smaller id.
+    fn lowest_intent(&self) -> IntentId;
 
     fn record<M: prost::Message + Default>(&self, key: &[u8]) -> io::Result<Option<M>> {
         self.get(key)?.map(|value| tables::decode(key, &value)).transpose()
     }
 
     /// All rows whose key starts with `prefix`, until `visit` returns false.
-    fn each(&self, prefix: &[u8], mut visit: impl FnMut(Bytes, Bytes) -> io::Result<bool>) -> io::Result<()> {
+    fn each(&self, prefix: &[u8], visit: impl FnMut(Bytes, Bytes) -> io::Result<bool>) -> io::Result<()> {
+        self.each_from(prefix.to_vec(), prefix, visit)
+    }
+
+    /// As [`Self::each`], where an intent's id follows the prefix.
+    fn each_intent(&self, prefix: &[u8], visit: impl FnMut(Bytes, Bytes) -> io::Result<bool>) -> io::Result<()> {
+        self.each_from(self.first_intent(prefix), prefix, visit)
+    }
+
+    /// The first key that there may be where an intent's id follows the prefix.
+    fn first_intent(&self, prefix: &[u8]) -> Vec<u8> {
+        [prefix, &self.lowest_intent().to_key()].concat()
+    }
+
+    fn each_from(
+        &self,
+        mut start: Vec<u8>,
+        prefix: &[u8],
+        mut visit: impl FnMut(Bytes, Bytes) -> io::Result<bool>,
+    ) -> io::Result<()> {
         let end = prefix_end(prefix);
-        let mut start = prefix.to_vec();
         loop {
             let page = self.scan(&start, &end, PAGE_ROWS)?;
             let full = page.len() == PAGE_ROWS;
@@ -91,11 +111,11 @@ pub(super) trait View {
         if self.counters().intents == 0 {
             return Ok(Vec::new());
         }
-        let ids = self.numbers(&tables::of(tables::INTENTS_BY_INODE, inode.get()))?;
-        let mut intents = Vec::with_capacity(ids.len());
-        for id in ids {
-            intents.extend(self.intent_opt(IntentId(id))?);
-        }
+        let mut intents = Vec::new();
+        self.each_intent(&tables::of(tables::INTENTS_BY_INODE, inode.get()), |key, _| {
+            intents.extend(self.intent_opt(IntentId(tables::last_number(&key)?))?);
+            Ok(true)
+        })?;
         Ok(intents)
     }
 
@@ -187,7 +207,7 @@ pub(super) trait View {
         for length in prefix_lengths(path) {
             // A directory that has the name of a file whose rename is not done has nothing to do with that file.
             let wants_folder = is_dir || length < path.len();
-            self.each(&tables::at_path(at.mount, &path[..length]), |key, value| {
+            self.each_intent(&tables::at_path(at.mount, &path[..length]), |key, value| {
                 let role = PathRole::decode(&key, &value)?;
                 let is_later = best.as_ref().is_none_or(|(best, _)| role.order > best.order);
                 if role.is_target && role.order < before && is_later {
@@ -212,7 +232,7 @@ pub(super) trait View {
             Ok(found.is_none())
         };
         for length in prefix_lengths(path) {
-            self.each(&tables::at_path(mount, &path[..length]), &mut visit)?;
+            self.each_intent(&tables::at_path(mount, &path[..length]), &mut visit)?;
         }
         self.each(&tables::beneath_path(mount, path), &mut visit)?;
         Ok(found)
@@ -225,7 +245,7 @@ pub(super) trait View {
             return Ok(found);
         }
         for length in prefix_lengths(path) {
-            self.each(&tables::at_path(mount, &path[..length]), |key, value| {
+            self.each_intent(&tables::at_path(mount, &path[..length]), |key, value| {
                 let role = PathRole::decode(&key, &value)?;
                 found.extend(Some(role).filter(|role| role.order < order));
                 Ok(true)
@@ -236,7 +256,13 @@ pub(super) trait View {
 
     /// Whether an intent touches exactly `path`.
     fn has_intent_at(&self, mount: MountId, path: &[u8]) -> io::Result<bool> {
-        Ok(self.counters().intents != 0 && self.has_any(&tables::at_path(mount, path))?)
+        if self.counters().intents == 0 {
+            return Ok(false);
+        }
+        let prefix = tables::at_path(mount, path);
+        Ok(!self
+            .scan(&self.first_intent(&prefix), &prefix_end(&prefix), 1)?
+            .is_empty())
     }
 
     /// Whether an intent touches something beneath `path`.

@@ -4,6 +4,7 @@
 //! that readers behind each other share one stream of bytes and nobody holds more than [`BATCH_BYTES`] per request (and [`crate::store`] a bounded number of fresh ones).
 //! Bytes that cannot be kept (disk full, disk broken) are read past the store.
 
+mod buffers;
 mod flight;
 mod readahead;
 
@@ -18,6 +19,7 @@ use alluxio_common::metrics::{Counter, Metrics};
 use alluxio_common::retry::RetryPolicy;
 use alluxio_proto::types::UfsSource;
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult};
+use buffers::Buffers;
 use bytes::{Bytes, BytesMut};
 use flight::{Failure, Flight};
 use futures::{FutureExt, StreamExt};
@@ -62,6 +64,7 @@ pub(crate) struct Filler {
     started: Instant,
     full_until_ms: AtomicU64,
     bytes_read_ufs: Counter,
+    buffers: Arc<Buffers>,
 }
 
 impl Filler {
@@ -89,6 +92,7 @@ impl Filler {
             started: Instant::now(),
             full_until_ms: AtomicU64::new(0),
             bytes_read_ufs: metrics.counter("Worker.BytesReadUfs"),
+            buffers: Arc::default(),
         }
     }
 
@@ -221,7 +225,7 @@ impl Filler {
         let mut stream = self.open(source, *at..end).await.map_err(Failure::Source)?;
         let mut received = *at;
         let mut batch_end = batch_end(*at, FIRST_BATCH_BYTES, end);
-        let mut batch = BytesMut::with_capacity((batch_end - *at) as usize);
+        let mut batch = self.buffers.take((batch_end - *at) as usize);
         while received < end {
             let mut piece = match stream.next().await {
                 Some(Ok(piece)) => piece,
@@ -235,16 +239,16 @@ impl Filler {
             }
             while received >= batch_end && *at < end {
                 let rest = piece.split_off((batch_end - *at) as usize - batch.len());
-                batch.extend_from_slice(&piece);
+                batch.extend(&piece);
                 piece = rest;
                 if !self.keep(entry, epoch, *at, batch.freeze()).await? {
                     return Ok(());
                 }
                 *at = batch_end;
                 batch_end = self::batch_end(*at, BATCH_BYTES, end);
-                batch = BytesMut::with_capacity((batch_end - *at) as usize);
+                batch = self.buffers.take((batch_end - *at) as usize);
             }
-            batch.extend_from_slice(&piece);
+            batch.extend(&piece);
         }
         Ok(())
     }

@@ -58,6 +58,10 @@ impl StateMachine for State {
             self.cache.put_edge(key, edge);
         }
         *globals = written.globals;
+        if written.lowest_intent_ended {
+            let from = globals.lowest_intent + 1;
+            globals.lowest_intent = super::lowest_intent(self.store.as_ref(), from, &globals.counters)?;
+        }
         Ok(outcomes)
     }
 

@@ -381,7 +381,9 @@ impl World {
         command.session = self.session;
         self.log.push(command.clone());
         let position = self.position.to_be_bytes();
-        self.state.apply(&position, vec![command]).unwrap().remove(0).result
+        let result = self.state.apply(&position, vec![command]).unwrap().remove(0).result;
+        self.state.check_lowest_intent();
+        result
     }
 
     fn must(&mut self, body: impl Into<Body>) -> Applied {
