@@ -9,8 +9,10 @@ use alluxio_tests::proxy::{Fault, Proxy};
 use alluxio_tests::s3::options_for;
 use alluxio_tests::{Local, LocalBuilder, S3Server, Versity, tools, tree, wait};
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -120,6 +122,17 @@ fn files(dir: &Path) -> Files {
 /// Whether a folder of a store, which may be changing, has these files and no others.
 fn has_just(dir: &Path, expected: &Files) -> bool {
     try_files(dir).is_ok_and(|found| found == *expected)
+}
+
+fn exchange(one: &Path, other: &Path) -> Result<(), i32> {
+    let [one, other] = [one, other].map(|path| CString::new(path.as_os_str().as_bytes()).unwrap());
+    let flags = libc::RENAME_EXCHANGE;
+    // SAFETY: both paths end with a NUL and live until the call returns.
+    let failed = unsafe { libc::renameat2(libc::AT_FDCWD, one.as_ptr(), libc::AT_FDCWD, other.as_ptr(), flags) } != 0;
+    match failed {
+        true => Err(std::io::Error::last_os_error().raw_os_error().unwrap()),
+        false => Ok(()),
+    }
 }
 
 fn set_xattr(path: &Path, value: &str) {
@@ -388,10 +401,27 @@ fn what_cannot_move_says_so() {
     let refused = fs::hard_link(world.at("s3/x"), dir.join("x")).unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(libc::EXDEV));
     assert_eq!(world.rename("s3", "d/s3"), Err(libc::EBUSY));
+    let exchanged = exchange(&dir.join("f"), &world.at("s3/x"));
+    assert_eq!(exchanged, Err(libc::EXDEV));
+    // More than one step of the journal can move, of names that nobody has looked at.
+    let large = world.folder.join("large");
+    fs::create_dir(&large).unwrap();
+    for number in 0..10_000 {
+        fs::write(large.join(number.to_string()), "").unwrap();
+    }
+    assert_eq!(world.rename("large", "s3/large"), Err(libc::EXDEV));
+    assert_eq!(fs::read_dir(world.at("large")).unwrap().count(), 10_000);
+    // A folder with a mount in it.
+    let beneath = world.folder.parent().unwrap().join("beneath");
+    fs::create_dir(&beneath).unwrap();
+    fs::create_dir(world.at("e")).unwrap();
+    world.alluxio(&["fs", "mount", "/e/n", tools::text(&beneath)]).ok();
+    wait::until("a mount beneath", LONG, || world.at("e/n").is_dir());
+    assert_eq!(world.rename("e", "s3/e"), Err(libc::EBUSY));
     fs::remove_file(dir.join("g")).unwrap();
     assert_eq!(world.rename("d", "s3/x"), Err(libc::ENOTDIR));
     // A bucket names objects in UTF-8.
-    let odd: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff");
+    let odd = std::ffi::OsStr::from_bytes(b"\xff");
     fs::write(dir.join(odd), "odd").unwrap();
     assert_eq!(world.rename("d", "s3/d"), Err(libc::EINVAL));
     fs::remove_file(dir.join(odd)).unwrap();
