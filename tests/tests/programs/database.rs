@@ -6,7 +6,7 @@ use super::{Place, everywhere};
 const SQLITE: &str = r#"
 import sqlite3, subprocess, sys
 path, mode = sys.argv[1], sys.argv[2]
-TURNS = 150
+TURNS = 60
 def connect():
     db = sqlite3.connect(path, timeout=60, isolation_level=None)
     assert db.execute('pragma journal_mode=' + mode).fetchone()[0] == mode, mode
@@ -47,14 +47,14 @@ fn sqlite_in_both_journal_modes_with_two_processes() {
             std::fs::write(place.scratch.join("work.py"), SQLITE).unwrap();
             for journal in ["delete", "wal"] {
                 place.sh(&format!(
-                r#"python3 "$S"/work.py "$M"/{journal}.db {journal}; test "$(sqlite3 "$M"/{journal}.db 'select value from counter')" = 300"#
+                r#"python3 "$S"/work.py "$M"/{journal}.db {journal}; test "$(sqlite3 "$M"/{journal}.db 'select value from counter')" = 120"#
             ));
             }
         },
         |place| {
             for journal in ["delete", "wal"] {
                 place.sh(&format!(
-                r#"test "$(sqlite3 "$M"/{journal}.db 'pragma integrity_check; select count(*), min(value), max(value) from log')" = $'ok\n300|0|299'"#
+                r#"test "$(sqlite3 "$M"/{journal}.db 'pragma integrity_check; select count(*), min(value), max(value) from log')" = $'ok\n120|0|119'"#
             ));
             }
         },
