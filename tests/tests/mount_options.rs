@@ -53,10 +53,23 @@ fn pid(process: &Process) -> Pid {
 struct Stopped(Pid);
 
 impl Stopped {
+    /// Returns when all its threads stand still: until then one of them may go on answering.
     fn new(process: &Process) -> Stopped {
         kill(pid(process), Signal::SIGSTOP).unwrap();
+        wait::until("a process stands still", LONG, || threads_stand(pid(process)));
         Stopped(pid(process))
     }
+}
+
+fn threads_stand(pid: Pid) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // After the name, which may contain anything, comes the state.
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim_start().starts_with('T'))
+    })
 }
 
 impl Drop for Stopped {

@@ -40,12 +40,17 @@ impl Core {
                 Err(error) if error.kind == ErrorKind::NoSpace => error,
                 other => return other,
             };
-            if is_last || started.elapsed() >= WAIT_MAX || last_sign.elapsed() >= IDLE_MAX {
+            if is_last {
+                return Err(error);
+            }
+            if started.elapsed() >= WAIT_MAX || last_sign.elapsed() >= IDLE_MAX {
+                self.store.space.note_vain_wait();
                 return Err(error);
             }
             let store = Arc::clone(&self.store);
             match blocking(move || Ok(store.outlook())).await? {
                 Outlook::Uploading => last_sign = Instant::now(),
+                Outlook::Closed if self.store.space.is_wait_vain() => return Err(error),
                 Outlook::Closed => {}
                 // What was persisted since room was made can go now: one more try.
                 Outlook::Nothing => is_last = true,

@@ -11,7 +11,7 @@ use alluxio_proto::InodeId;
 use lru::LruCache;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Files looked at in one search for space; more are pinned than evictable then, and the search gives up.
 const CANDIDATES_MAX: usize = 4096;
@@ -19,6 +19,9 @@ const CANDIDATES_MAX: usize = 4096;
 const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// Of a small file system, this share instead.
 const FREE_SHARE: u64 = 32;
+
+/// How long a write that waited in vain stands for those after it: a program that writes on would wait anew each time.
+const VAIN_FOR: Duration = Duration::from_secs(30);
 
 /// Used bytes and order of eviction.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub(crate) struct Space {
     used_bytes: AtomicU64,
     /// Room that fetches under way have been promised and have not filled yet.
     promised_bytes: AtomicU64,
+    /// When a write last waited for room that did not come.
+    waited_in_vain: Mutex<Option<Instant>>,
     /// About 70 bytes for each file held.
     order: Mutex<LruCache<InodeId, u64>>,
 }
@@ -71,11 +76,21 @@ impl Space {
             reserve_bytes: FREE_BYTES_MIN.min(file_system_bytes / FREE_SHARE),
             used_bytes: AtomicU64::new(0),
             promised_bytes: AtomicU64::new(0),
+            waited_in_vain: Mutex::new(None),
             order: Mutex::new(LruCache::unbounded()),
         }
     }
     pub fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Ordering::Relaxed)
+    }
+    /// A write waited for room, and none came.
+    pub fn note_vain_wait(&self) {
+        *self.waited_in_vain.lock() = Some(Instant::now());
+    }
+    /// Whether another one has waited in vain a moment ago.
+    pub fn is_wait_vain(&self) -> bool {
+        let last = *self.waited_in_vain.lock();
+        last.is_some_and(|last| last.elapsed() < VAIN_FOR)
     }
     /// So many more bytes are held of `inode`.
     pub fn charge(&self, entry: &Entry, bytes: u64) {
