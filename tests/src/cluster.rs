@@ -199,13 +199,7 @@ impl Local {
         let status = self.process.wait(limit);
         let log = self.process.log();
         assert!(status.success(), "{status}: {log}");
-        let Local {
-            process,
-            point,
-            builder,
-        } = self;
-        drop((process, point));
-        (builder.start(), log)
+        (self.start_again(), log)
     }
 
     /// kill -9, detaches the dead mount, and starts again over the same folders.
@@ -213,6 +207,11 @@ impl Local {
     pub fn crash_and_restart(mut self) -> Local {
         self.process.kill();
         self.point.detach();
+        self.start_again()
+    }
+
+    /// Over the same folders, after the process has ended.
+    fn start_again(self) -> Local {
         let Local {
             process,
             point,
