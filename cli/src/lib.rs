@@ -26,13 +26,20 @@ const STATUS_USAGE: u8 = 2;
 /// The reader of our output went away: what a shell shows for SIGPIPE.
 const STATUS_PIPE: u8 = 128 + 13;
 
+/// Whether mount.fuse, the helper of all FUSE types, runs us where ours is not installed: `alluxio SOURCE DIR -o OPTIONS`. No
+/// command of ours has a colon.
+fn is_call_of_fuse_helper(arguments: &[OsString]) -> bool {
+    let has_colon = |text: &OsString| text.to_string_lossy().contains(':');
+    matches!(arguments, [_, source, _, option, ..] if has_colon(source) && option == "-o")
+}
+
 /// Runs the program with its arguments, its name first, and returns the exit status.
 pub fn run(arguments: Vec<OsString>) -> u8 {
     // mount(8) calls us by another name, and wants a fork before any thread is started.
-    if arguments
+    let named = arguments
         .first()
-        .is_some_and(|name| alluxio_fuse::mount::is_helper_name(name))
-    {
+        .is_some_and(|name| alluxio_fuse::mount::is_helper_name(name));
+    if named || is_call_of_fuse_helper(&arguments) {
         return u8::try_from(roles::helper(arguments.into_iter().skip(1))).unwrap_or(STATUS_FAILED);
     }
     let cli = match args::parse(arguments) {
@@ -68,7 +75,7 @@ fn dispatch(command: Command, sources: &Sources) -> Done {
 /// Runs what serves, with logging; its status is the process's.
 fn role(sources: &Sources, run: impl FnOnce(&Configuration) -> alluxio_proto::FsResult<u8>) -> Done {
     let conf = load(sources, Warnings::All)?;
-    logging::start("info");
+    logging::start(&conf, logging::Default::Info)?;
     match run(&conf)? {
         0 => Ok(()),
         status => Err(CommandError::Status(status)),

@@ -1,26 +1,14 @@
-//! Log lines go to stderr. `ALLUXIO_LOG` says which: `info`, `alluxio_worker=debug,warn`, ….
+//! Starts logging for roles and commands; [`alluxio_common::logging`] does it.
 
-use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
+use crate::commands::CommandError;
+use alluxio_common::config::Configuration;
+use alluxio_common::logging;
+pub use alluxio_common::logging::Default;
 
-/// The variable that chooses.
-const VARIABLE: &str = "ALLUXIO_LOG";
-/// At `info` these tell of every step of theirs.
-const CHATTY: &str = "openraft=warn,fjall=warn,lsm_tree=warn";
-
-/// Starts logging, also of crates that log by `log`. Commands show errors only, since a failure is theirs to tell; roles
-/// pass `info`.
-pub fn start(default: &str) {
-    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| {
-        EnvFilter::new(match default {
-            "info" => format!("info,{CHATTY}"),
-            level => level.to_owned(),
-        })
-    });
-    // A second start, in tests, changes nothing.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .try_init();
+/// Starts logging as the configuration says. Commands show errors only, since a failure is theirs to tell.
+///
+/// # Errors
+/// If the filter is none: it was asked wrongly.
+pub fn start(conf: &Configuration, default: Default) -> Result<(), CommandError> {
+    logging::start(conf, default).map_err(|error| CommandError::Usage(error.to_string()))
 }

@@ -1,5 +1,6 @@
 //! What commands print: results to stdout, one line per failure to stderr; sizes, shares and times as Alluxio writes them.
 
+use alluxio_proto::master::StoreAway;
 use chrono::{DateTime, FixedOffset, Local, TimeZone};
 use std::io::{self, BufWriter, IsTerminal, Write};
 
@@ -112,6 +113,20 @@ pub fn local_time(milliseconds: i64, pattern: &str) -> String {
         Some(time) => format_time(&time.fixed_offset(), pattern),
         None => milliseconds.to_string(),
     }
+}
+
+/// A line for each store that does not answer.
+pub fn away_lines(away: &[StoreAway], pattern: &str) -> Vec<String> {
+    let line = |away: &StoreAway| {
+        let since = local_time(i64::try_from(away.since_ms).unwrap_or(i64::MAX), pattern);
+        format!(
+            "{} at {} does not answer since {since}: {}",
+            away.uri,
+            text(&away.path),
+            away.error
+        )
+    };
+    away.iter().map(line).collect()
 }
 
 /// Letters of SimpleDateFormat that we know; others stand for themselves, and so does text between apostrophes.

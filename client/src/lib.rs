@@ -11,6 +11,7 @@ pub mod fs;
 pub mod master;
 pub mod remote;
 pub mod uri;
+mod window;
 pub mod workers;
 
 pub use fs::FileSystem;

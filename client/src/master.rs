@@ -1,9 +1,10 @@
 //! Asking the master: identity, retries, and ids of changes.
 
-use alluxio_common::retry::RetryPolicy;
-use alluxio_proto::master::{FromReply, MasterRequest, Op, Reply};
+use crate::window::{Outstanding, Window};
+use alluxio_common::retry::{RetryPolicy, retry_inner, retry_while};
+use alluxio_proto::master::{ChangeOperation, MasterRequest, Op, Operation, ReadOperation, Reply};
 use alluxio_proto::types::Caller;
-use alluxio_proto::{ErrorKind, FsError, FsResult, MasterApi, SessionId, WatchStream};
+use alluxio_proto::{FsResult, MasterApi, SessionId, WatchStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ const RETRY_TOTAL: Duration = Duration::from_secs(120);
 pub struct MasterClient {
     api: Arc<dyn MasterApi>,
     session: Arc<AtomicU64>,
-    next_op: Arc<AtomicU64>,
+    window: Window,
     retry: RetryPolicy,
 }
 
@@ -43,7 +44,7 @@ impl MasterClient {
         Self {
             api,
             session: Arc::default(),
-            next_op: Arc::new(AtomicU64::new(first.max(1))),
+            window: Window::starting_at(first),
             retry: Self::DEFAULT_RETRY,
         }
     }
@@ -94,71 +95,66 @@ impl MasterClient {
     ///
     /// # Errors
     /// As the operation says.
-    pub async fn read<T: FromReply>(&self, caller: &Caller, op: Op) -> FsResult<T> {
-        self.ask(caller, op, 0).await
+    pub async fn read<O: ReadOperation>(&self, caller: &Caller, op: O) -> FsResult<O::Reply> {
+        O::answered_by(self.ask(caller, op.into(), None).await?)
     }
 
     /// Asks for a change. A retry has the same id, so that it is done once.
     ///
     /// # Errors
     /// As the operation says.
-    pub async fn change<T: FromReply>(&self, caller: &Caller, op: Op) -> FsResult<T> {
-        self.change_as(self.new_op_id(), caller, op).await
+    pub async fn change<O: ChangeOperation>(&self, caller: &Caller, op: O) -> FsResult<O::Reply> {
+        let change = self.window.begin();
+        O::answered_by(self.ask(caller, op.into(), Some(&change)).await?)
     }
 
     /// As [`Self::change`], with an id of [`Self::new_op_id`], for a change that is asked for again later: it is done once.
     ///
     /// # Errors
     /// As the operation says.
-    pub async fn change_as<T: FromReply>(&self, op_id: u64, caller: &Caller, op: Op) -> FsResult<T> {
-        self.ask(caller, op, op_id).await
+    pub async fn change_as<O: ChangeOperation>(&self, op_id: u64, caller: &Caller, op: O) -> FsResult<O::Reply> {
+        let change = self.window.take_up(op_id);
+        O::answered_by(self.ask(caller, op.into(), Some(&change)).await?)
     }
 
     /// The id of a change that is still to be asked for.
     pub fn new_op_id(&self) -> u64 {
-        self.next_op.fetch_add(1, Ordering::Relaxed)
+        self.window.next_id()
     }
 
     /// Asks once.
     ///
     /// # Errors
     /// As the operation says.
-    pub async fn once<T: FromReply>(&self, caller: &Caller, op: Op) -> FsResult<T> {
-        unwrap(self.api.call(self.request(caller, op, 0)).await?)
+    pub async fn once<O: Operation>(&self, caller: &Caller, op: O) -> FsResult<O::Reply> {
+        O::answered_by(self.api.call(self.request(caller, op.into(), None)).await?)
     }
 
-    async fn ask<T: FromReply>(&self, caller: &Caller, op: Op, op_id: u64) -> FsResult<T> {
+    async fn ask(&self, caller: &Caller, op: Op, change: Option<&Outstanding>) -> FsResult<Reply> {
         // Operations share their bytes, so a clone of one is cheap; a caller is cloned for each try.
-        let mut error = match self.api.call(self.request(caller, op.clone(), op_id)).await {
-            Ok(reply) => return unwrap(reply),
-            Err(error) => error,
+        let ask = || self.api.call(self.request(caller, op.clone(), change));
+        let Some(change) = change else {
+            return retry_inner(self.retry, ask).await;
         };
-        let mut backoff = self.retry.start();
-        while error.is_retryable() && backoff.pause().await {
-            error = match self.api.call(self.request(caller, op.clone(), op_id)).await {
-                Ok(reply) => return unwrap(reply),
-                Err(error) => error,
-            };
-        }
-        Err(error)
+        // Again with the same id: a layer above would make another change of it.
+        let reply = retry_while(self.retry, || change.is_remembered(), ask).await;
+        reply.map_err(|error| {
+            if !error.is_retryable() || change.is_remembered() {
+                return error;
+            }
+            error.context(
+                "nobody knows whether the change was done: so many came after it that the master has forgotten",
+            )
+        })
     }
 
-    fn request(&self, caller: &Caller, op: Op, op_id: u64) -> MasterRequest {
+    fn request(&self, caller: &Caller, op: Op, change: Option<&Outstanding>) -> MasterRequest {
         MasterRequest {
             session: self.session().get(),
-            op_id,
+            op_id: change.map_or(0, |change| change.op_id),
+            lowest_op: change.map_or(0, Outstanding::lowest),
             caller: Some(caller.clone()),
             op: Some(op),
         }
     }
-}
-
-fn unwrap<T: FromReply>(reply: Reply) -> FsResult<T> {
-    T::from_reply(reply).ok_or_else(|| {
-        let expected = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
-        FsError::new(
-            ErrorKind::Internal,
-            format!("the master answered with another message than {expected}"),
-        )
-    })
 }

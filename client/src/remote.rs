@@ -2,16 +2,17 @@
 
 use crate::master::MasterClient;
 use alluxio_common::checksum::crc32c;
+use alluxio_common::retry::{Backoff, RetryPolicy, time_left};
 use alluxio_common::rpc::{self, Address, SERVICE_MASTER, SERVICE_WORKER};
 use alluxio_proto::master::{MasterReply, MasterRequest, Op, Reply, WatchBatch};
 use alluxio_proto::types::WorkerAddress;
-use alluxio_proto::worker::{WorkerOp, WorkerReply, WorkerRequest};
+use alluxio_proto::worker::{Identify, WorkerOp, WorkerReply, WorkerReplyBody, WorkerRequest};
 use alluxio_proto::{ErrorKind, FsError, FsResult, MasterApi, SessionId, WatchStream, WorkerApi, WorkerResponse};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use prost::Message;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,9 +56,8 @@ impl RemoteMaster {
                     wait.timeout_ms
                 }) + WAIT_SLACK
             }
-            // These walk trees and under-storages.
-            Some(Op::Count(_) | Op::Delete(_) | Op::Free(_) | Op::Mount(_) | Op::Unmount(_)) => self.call_timeout * 10,
-            _ => self.call_timeout,
+            Some(op) if op.walks() => self.call_timeout * 10,
+            _ => time_left().map_or(self.call_timeout, |left| left.min(self.call_timeout)),
         }
     }
 }
@@ -100,36 +100,79 @@ impl MasterApi for RemoteMaster {
 pub struct RemoteWorker {
     client: rpc::Client,
     descriptors: Option<rpc::fd::Client>,
+    /// How long what only this worker can do waits for it: it may be starting again.
+    patience: RetryPolicy,
 }
 
 impl RemoteWorker {
-    /// Connects at first use. `local`: use the worker's unix socket, if it has one that is reachable from here.
-    pub fn new(address: &WorkerAddress, local: bool, mut options: rpc::ClientOptions) -> Self {
+    /// Connects at first use. `local`: the worker is behind its unix socket on this host. `patience`: how long a request waits
+    /// that only the home of an open version can serve.
+    pub fn new(address: &WorkerAddress, local: bool, mut options: rpc::ClientOptions, patience: RetryPolicy) -> Self {
         options.call_timeout = WORKER_TIMEOUT;
         let port = u16::try_from(address.port).unwrap_or_default();
         let socket = PathBuf::from(&address.domain_socket);
-        let usable = local && !address.domain_socket.is_empty() && socket.exists();
         Self {
             client: rpc::Client::new(vec![Address::tcp(&address.host, port)], options),
-            descriptors: usable.then(|| rpc::fd::Client::new(socket)),
+            descriptors: local.then(|| rpc::fd::Client::new(socket)),
+            patience,
         }
     }
-}
 
-#[async_trait]
-impl WorkerApi for RemoteWorker {
-    async fn call(&self, request: WorkerRequest, data: Bytes) -> FsResult<WorkerResponse> {
-        let wants_fd = match &request.op {
+    /// The socket that hands out descriptors, if it is here and the request wants one.
+    fn descriptors_for(&self, op: Option<&WorkerOp>) -> Option<&rpc::fd::Client> {
+        let wants_fd = match op {
             Some(WorkerOp::OpenRead(open)) => open.want_fd,
             Some(WorkerOp::OpenWrite(open)) => open.want_fd,
             _ => false,
         };
-        let header = Bytes::from(request.encode_to_vec());
-        let (header, data, fd) = match &self.descriptors {
-            Some(descriptors) if wants_fd => descriptors.call(header, data).await?,
-            _ => {
+        self.descriptors.as_ref().filter(|_| wants_fd)
+    }
+
+    async fn ask(&self, descriptors: Option<&rpc::fd::Client>, header: Bytes, data: Bytes) -> FsResult<Answer> {
+        match descriptors {
+            Some(descriptors) => descriptors.call(header, data).await,
+            None => {
                 let (header, data) = self.client.call(SERVICE_WORKER, header, data).await?;
-                (header, data, None)
+                Ok((header, data, None))
+            }
+        }
+    }
+
+    /// Waits until the worker can be reached, as long as others wait for a master.
+    async fn reach(&self, descriptors: Option<&rpc::fd::Client>, backoff: &mut Backoff) -> FsResult<()> {
+        loop {
+            let reached = match descriptors {
+                Some(descriptors) => descriptors.reach().await,
+                None => self.client.reach().await,
+            };
+            match reached {
+                Err(error) if error.is_retryable() && backoff.pause(&error).await => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Header, data, and the descriptor that came with it.
+type Answer = (Bytes, Bytes, Option<std::os::fd::OwnedFd>);
+
+#[async_trait]
+impl WorkerApi for RemoteWorker {
+    async fn call(&self, request: WorkerRequest, data: Bytes) -> FsResult<WorkerResponse> {
+        let op = request.op.as_ref();
+        let descriptors = self.descriptors_for(op);
+        let needs_home = op.is_some_and(WorkerOp::needs_home);
+        let may_repeat = op.is_some_and(WorkerOp::may_be_done_twice);
+        let encoded = Bytes::from(request.encode_to_vec());
+        let mut backoff = self.patience.start();
+        let (header, data, fd) = loop {
+            if needs_home {
+                // Nobody else has what this version's writers wrote; an error here is one for a program that did nothing wrong.
+                self.reach(descriptors, &mut backoff).await?;
+            }
+            match self.ask(descriptors, encoded.clone(), data.clone()).await {
+                Err(error) if may_repeat && error.is_retryable() && backoff.pause(&error).await => {}
+                other => break other?,
             }
         };
         let reply = WorkerReply::decode(header).map_err(|error| garbled("the worker's answer", &error))?;
@@ -147,6 +190,24 @@ impl WorkerApi for RemoteWorker {
             )
         })?;
         Ok(WorkerResponse { reply: body, data, fd })
+    }
+}
+
+/// Asks who is behind a worker's socket on this host.
+///
+/// # Errors
+/// Of connecting, or of a worker that does not know the question.
+pub(crate) async fn identify(socket: &Path) -> FsResult<u64> {
+    let request = WorkerRequest::from(Identify {});
+    let client = rpc::fd::Client::new(socket);
+    let (header, _, _) = client.call(request.encode_to_vec().into(), Bytes::new()).await?;
+    let reply = WorkerReply::decode(header).map_err(|error| garbled("the worker's answer", &error))?;
+    match reply.reply {
+        Some(WorkerReplyBody::Identity(identity)) => Ok(identity.nonce),
+        _ => Err(FsError::new(
+            ErrorKind::NotSupported,
+            "the worker does not say who it is",
+        )),
     }
 }
 

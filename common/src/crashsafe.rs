@@ -4,16 +4,81 @@
 //! through here, and `std::fs::rename` is a lint error elsewhere. A failed sync is an error of the call: what the
 //! kernel says it could not write is not assumed to be there.
 //!
+//! What is made here is for its owner alone ([`FOLDER_MODE`], [`FILE_MODE`]), whatever the umask of the process allows: journal,
+//! metadata and cache hold files whose rights the namespace decides on, not the local file system.
+//!
 //! **Left out:** locking. Two writers of one path both succeed, and the later rename wins.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Start of the names of files that [`write_atomic`] has not finished; a crash may leave some.
 const TEMPORARY_PREFIX: &str = ".crashsafe-";
+
+/// Permission bits of a folder of ours.
+pub const FOLDER_MODE: u32 = 0o700;
+/// Permission bits of a file of ours.
+pub const FILE_MODE: u32 = 0o600;
+/// Rights of group and others.
+const RIGHTS_OF_OTHERS: u32 = 0o077;
+/// A folder with this bit is shared by design, as /tmp is.
+const STICKY: u32 = 0o1000;
+
+/// Options that make a file with [`FILE_MODE`], should they make one.
+pub fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(FILE_MODE);
+    options
+}
+
+/// Takes the rights of group and others from a folder of ours that older software or a person left open. One that belongs
+/// to another user, or is shared by design (sticky), stays as it is, with a line in the log.
+///
+/// # Errors
+/// Of looking at it or changing it.
+pub fn tighten(dir: &Path) -> io::Result<()> {
+    let meta = fs::metadata(dir)?;
+    let mode = meta.mode();
+    if mode & RIGHTS_OF_OTHERS == 0 {
+        return Ok(());
+    }
+    let ours = meta.uid() == nix::unistd::geteuid().as_raw();
+    if !ours || mode & STICKY != 0 {
+        let dir = dir.display();
+        tracing::warn!(%dir, "others may look into this folder, and it is not ours to close: name one of your own, or chmod 700");
+        return Ok(());
+    }
+    fs::set_permissions(dir, fs::Permissions::from_mode(mode & 0o7777 & !RIGHTS_OF_OTHERS))
+}
+
+/// [`tighten`] for a folder and all that is in it. For folders of some hundred files.
+///
+/// # Errors
+/// Of looking or changing; what vanishes meanwhile is none.
+pub fn tighten_tree(dir: &Path) -> io::Result<()> {
+    tighten(dir)?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        // Of the entry itself: a link is not followed.
+        let kind = entry.file_type()?;
+        let done = if kind.is_dir() {
+            tighten_tree(&entry.path())
+        } else if kind.is_file() {
+            tighten(&entry.path())
+        } else {
+            Ok(())
+        };
+        match done {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
 
 /// Replaces the content of `path`: after a crash there is the old content or the new, never a mixture or a part.
 ///
@@ -34,11 +99,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn write_and_rename(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     // A leftover of a crashed process with our pid is overwritten.
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(temporary)?;
+    let mut file = private_file().write(true).create(true).truncate(true).open(temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
@@ -63,7 +124,8 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates a directory and those above it that are missing, and syncs the parent of each new one.
+/// Creates a directory and those above it that are missing, for their owner alone, and syncs the parent of each new one.
+/// Not for a folder that others are to use, such as a mount point.
 ///
 /// # Errors
 /// As mkdir(2) and fsync(2); an existing directory is none.
@@ -78,7 +140,7 @@ pub fn create_dir_all(path: &Path) -> io::Result<()> {
         }
     }
     for dir in missing.into_iter().rev() {
-        match fs::create_dir(dir) {
+        match fs::DirBuilder::new().mode(FOLDER_MODE).create(dir) {
             Ok(()) => {}
             // Somebody was faster, which is as good; a file of that name is not.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
@@ -202,6 +264,48 @@ mod tests {
         remove_file(&to).unwrap();
         assert!(!to.exists());
         assert_eq!(remove_file(&to).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn what_is_made_is_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b");
+        create_dir_all(&deep).unwrap();
+        write_atomic(&deep.join("f"), b"x").unwrap();
+        assert_eq!((mode(&dir.path().join("a")), mode(&deep)), (0o700, 0o700));
+        assert_eq!(mode(&deep.join("f")), 0o600);
+    }
+
+    #[test]
+    fn an_old_tree_is_tightened_and_what_is_shared_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let (old, outside) = (dir.path().join("old"), dir.path().join("outside"));
+        fs::create_dir_all(old.join("log")).unwrap();
+        fs::write(old.join("log/1.wal"), b"x").unwrap();
+        fs::write(&outside, b"x").unwrap();
+        std::os::unix::fs::symlink(&outside, old.join("link")).unwrap();
+        for (path, mode) in [
+            (&old, 0o755),
+            (&old.join("log"), 0o777),
+            (&old.join("log/1.wal"), 0o666),
+            (&outside, 0o644),
+        ] {
+            open(path, mode);
+        }
+        tighten_tree(&old).unwrap();
+        assert_eq!(
+            (mode(&old), mode(&old.join("log")), mode(&old.join("log/1.wal"))),
+            (0o700, 0o700, 0o600)
+        );
+        assert_eq!(mode(&outside), 0o644, "what a link leads to is not ours");
+        open(&old, 0o1777);
+        tighten(&old).unwrap();
+        assert_eq!(mode(&old), 0o1777);
     }
 
     #[test]

@@ -3,12 +3,15 @@
 pub mod checksum;
 pub mod config;
 pub mod crashsafe;
+pub mod descriptors;
 pub mod human;
 pub mod lock_ranges;
 pub mod logging;
 pub mod metrics;
+pub mod panics;
 pub mod retry;
 pub mod rpc;
+pub mod secret;
 pub mod sync;
 pub mod time;
 pub mod users;

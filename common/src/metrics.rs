@@ -7,6 +7,11 @@
 //! Asking twice for a name gives the same metric. Names come from code, so their number is bounded by it; a part of a
 //! name that comes from a user (a mount, say) must be bounded by who asks.
 
+mod help;
+mod timers;
+
+pub use timers::OpTimers;
+
 use crate::sync::Mutex;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -17,8 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Content type of [`Metrics::text`].
-pub const TEXT_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Content type of [`Metrics::text`]. With gauges and histograms alone OpenMetrics is Prometheus' own form, too, which more
+/// programs read.
+pub const TEXT_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Upper bounds of a histogram's buckets, in seconds: 50 µs to 100 s by about three, around what calls here take.
 const BUCKETS_SECONDS: [f64; 14] = [
@@ -128,6 +134,26 @@ impl Histogram {
     pub fn count(&self) -> u64 {
         self.0.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
     }
+    /// A time that this share of all took at most: the upper bound of the bucket where it lies, so at most about three times
+    /// too long. 0 if there was none.
+    pub fn quantile_seconds(&self, share: f64) -> f64 {
+        let counts: Vec<u64> = self
+            .0
+            .buckets
+            .iter()
+            .map(|bucket| bucket.load(Ordering::Relaxed))
+            .collect();
+        let wanted = (counts.iter().sum::<u64>() as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        for (count, upper) in counts.iter().zip(BUCKETS_SECONDS.into_iter().chain([f64::INFINITY])) {
+            seen += count;
+            if seen >= wanted && seen > 0 {
+                // JSON knows no infinity.
+                return upper.min(BUCKETS_SECONDS[BUCKETS_SECONDS.len() - 1]);
+            }
+        }
+        0.0
+    }
     /// How long in all.
     pub fn sum_seconds(&self) -> f64 {
         self.0.sum_ns.load(Ordering::Relaxed) as f64 / 1e9
@@ -136,8 +162,7 @@ impl Histogram {
 
 impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder) -> fmt::Result {
-        // The encoder writes its largest number as "+Inf".
-        let upper = BUCKETS_SECONDS.into_iter().chain([f64::MAX]);
+        let upper = BUCKETS_SECONDS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = upper
             .zip(self.0.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)))
             .collect();
@@ -256,6 +281,11 @@ impl Metrics {
 
     /// The JSON of Alluxio's `/metrics/json`: `gauges`, `counters` and `histograms` by their original names.
     pub fn json(&self) -> String {
+        self.json_value().to_string()
+    }
+
+    /// As [`Metrics::json`], to be put together with others.
+    pub fn json_value(&self) -> serde_json::Value {
         let metrics = self.0.lock().by_name.clone();
         let (mut gauges, mut counters, mut histograms) = (Object::new(), Object::new(), Object::new());
         for (name, metric) in metrics {
@@ -265,14 +295,16 @@ impl Metrics {
                 Metric::Computed(computed) => gauges.insert(name, serde_json::json!({ "value": (computed.0)() })),
                 Metric::Histogram(h) => histograms.insert(
                     name,
-                    serde_json::json!({ "count": h.count(), "sum_seconds": h.sum_seconds() }),
+                    serde_json::json!({
+                        "count": h.count(), "sum_seconds": h.sum_seconds(),
+                        "p50_seconds": h.quantile_seconds(0.5), "p99_seconds": h.quantile_seconds(0.99),
+                    }),
                 ),
             };
         }
         serde_json::json!({
-            "version": "4.0.0", "gauges": gauges, "counters": counters, "histograms": histograms,
+            "version": "4.0.0", "gauges": gauges, "counters": counters, "histograms": histograms, "meters": {}, "timers": {},
         })
-        .to_string()
     }
 
     fn get_or_register(&self, name: &str, new: impl FnOnce() -> Metric) -> Metric {
@@ -282,11 +314,12 @@ impl Metrics {
         }
         let metric = new();
         let text_name = prometheus_name(name);
+        let help = help::of(name, matches!(metric, Metric::Histogram(_)));
         match &metric {
-            Metric::Counter(counter) => inner.registry.register(text_name, name, counter.clone()),
-            Metric::Gauge(gauge) => inner.registry.register(text_name, name, gauge.clone()),
-            Metric::Computed(computed) => inner.registry.register(text_name, name, computed.clone()),
-            Metric::Histogram(histogram) => inner.registry.register(text_name, name, histogram.clone()),
+            Metric::Counter(counter) => inner.registry.register(text_name, help, counter.clone()),
+            Metric::Gauge(gauge) => inner.registry.register(text_name, help, gauge.clone()),
+            Metric::Computed(computed) => inner.registry.register(text_name, help, computed.clone()),
+            Metric::Histogram(histogram) => inner.registry.register(text_name, help, histogram.clone()),
         }
         inner.by_name.insert(name.to_owned(), metric.clone());
         metric
@@ -331,7 +364,12 @@ mod tests {
             text.contains("Master_JournalFlushTimer_bucket{le=\"0.003\"} 1"),
             "{text}"
         );
+        assert!(
+            text.contains("Master_JournalFlushTimer_bucket{le=\"+Inf\"} 1\n"),
+            "{text}"
+        );
         assert!(text.ends_with("# EOF\n"));
+        assert!(text.contains("# HELP Master_FilesCreated Files made"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&metrics.json()).unwrap();
         assert_eq!(json["counters"]["Master.FilesCreated"]["count"], 4);
         assert_eq!(json["gauges"]["Worker.BlocksCached"]["value"], -2);

@@ -5,7 +5,8 @@
 mod common;
 
 use alluxio_fuse::mount::{
-    self, HELPER_PATH, HelperRequest, MOUNT_FAILURE, Readiness, UnmountMode, is_helper_name, run_helper,
+    self, HELPER_PATH, HELPER_PATH_BY_TABLE, HelperRequest, MOUNT_FAILURE, Readiness, UnmountMode, is_helper_name,
+    run_helper,
 };
 use alluxio_fuse::transport::TransportKind;
 use alluxio_proto::{ErrorKind, FsError, FsResult};
@@ -103,7 +104,9 @@ fn own_mounts() -> tempfile::TempDir {
     let sbin = dir.path().join("sbin");
     std::fs::create_dir(&sbin).unwrap();
     bind(Some(&sbin), "/sbin", MsFlags::MS_BIND).unwrap();
-    mount::install_helper(&std::env::current_exe().unwrap(), Path::new(HELPER_PATH)).unwrap();
+    for path in [HELPER_PATH, HELPER_PATH_BY_TABLE] {
+        mount::install_helper(&std::env::current_exe().unwrap(), Path::new(path)).unwrap();
+    }
     dir
 }
 
@@ -241,6 +244,13 @@ fn mount_dash_t_alluxio() {
     );
     let remount = mount_8(&["-o", "remount,rw", "localhost:19998/", at]);
     assert!(!remount.status.success(), "{remount:?}");
+    // Without type and source mount(8) takes both from the mount table.
+    let remount = command("mount").args(["-o", "remount,rw", at]).output().unwrap();
+    assert_eq!(remount.status.code(), Some(MOUNT_FAILURE), "{remount:?}");
+    let said = String::from_utf8_lossy(&remount.stderr);
+    assert!(said.contains("unmount it and mount it again"), "{said}");
+    let bind = command("mount").args(["-o", "remount,bind,rw", at]).status().unwrap();
+    assert!(bind.success(), "what the message says works");
 
     assert!(Command::new("umount").arg(at).status().unwrap().success());
     assert_eq!(mount::mount_at(&point.path()).unwrap(), None);

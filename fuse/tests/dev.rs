@@ -105,6 +105,7 @@ impl Odd {
     fn entry(&self, node: Node) -> Entry {
         let attributes = self.attributes(node);
         Entry {
+            node,
             attributes,
             ttl: attributes.ttl,
         }

@@ -84,6 +84,10 @@ kinds! {
     DataLost = 25, EIO, 15, false;
     /// A quota is used up.
     QuotaExceeded = 26, EDQUOT, 8, false;
+    /// This process, or its host, has as many files open as it may.
+    TooManyOpenFiles = 70, ENFILE, 8, false;
+    /// The inode that a call named by its number does not exist any more; look its name up again.
+    Gone = 71, ESTALE, 5, false;
     /// A program is running from the file.
     TextBusy = 60, ETXTBSY, 9, false;
     /// An inode has as many names as it can have.
@@ -151,6 +155,7 @@ impl FsError {
             Some(libc::ELOOP) => ErrorKind::TooManyLinks,
             Some(libc::EPERM) => ErrorKind::NotPermitted,
             Some(libc::EOPNOTSUPP) => ErrorKind::NotSupported,
+            Some(libc::EMFILE | libc::ENFILE) => ErrorKind::TooManyOpenFiles,
             Some(libc::EMLINK) => ErrorKind::TooManyNames,
             _ => match error.kind() {
                 K::NotFound => ErrorKind::NotFound,

@@ -10,6 +10,7 @@
 pub mod error;
 pub mod ids;
 pub mod master;
+mod protocol;
 pub mod types;
 pub mod worker;
 
@@ -32,3 +33,8 @@ pub const CHUNK_BYTES: u64 = 64 * 1024;
 pub const XATTR_NAME_BYTES_MAX: usize = 255;
 /// Largest value of an extended attribute, in bytes (Linux `XATTR_SIZE_MAX`).
 pub const XATTR_VALUE_BYTES_MAX: usize = 64 * 1024;
+
+/// The part of a cluster's id that the names of its uploads bear: enough to tell clusters over one bucket apart.
+pub fn cluster_tag(cluster_id: &str) -> &str {
+    cluster_id.get(..12).unwrap_or(cluster_id)
+}

@@ -134,6 +134,9 @@ pub struct Attr {
     /// How much of the size is holes, as far as known: of the last committed data.
     #[prost(uint64, tag = "31")]
     pub hole_bytes: u64,
+    /// The under-storage has refused its upload for good: it is tried again when somebody asks for that.
+    #[prost(bool, tag = "60")]
+    pub persist_refused: bool,
 }
 
 /// Bit of [`Attr::xattr_flags`]: it has extended attributes.
@@ -220,6 +223,10 @@ pub struct WorkerAddress {
     /// Path of the unix socket that hands out descriptors; empty if none.
     #[prost(string, tag = "4")]
     pub domain_socket: String,
+    /// What the worker behind that socket answers to [`crate::worker::Identify`]: whoever reaches it there shares the worker's
+    /// host, whatever both call it. 0: of a worker that does not know the question.
+    #[prost(fixed64, tag = "20")]
+    pub nonce: u64,
 }
 
 /// Key and value.

@@ -1,4 +1,4 @@
-//! A process that does on order what a test wants to see another process do: open, lock, read, write.
+//! A process that does on order what a test wants to see another process do: open, lock, read, write, map.
 //!
 //! It is a Python that evaluates one expression a line; a failing system call is answered by the name of its errno.
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 pub const PROMPT: Duration = Duration::from_secs(60);
 
 const PROGRAM: &str = r#"
-import errno, fcntl, os, signal, struct, sys
+import ctypes, errno, fcntl, os, signal, struct, sys
 READ, WRITE, NONE = fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK
 RO, RW = os.O_RDONLY, os.O_RDWR | os.O_CREAT
 KINDS = {READ: 'READ', WRITE: 'WRITE', NONE: 'NONE'}
@@ -34,6 +34,33 @@ def test(fd, kind, start=0, length=0, ofd=False):
 
 def flock(fd, how):
     fcntl.flock(fd, how)
+    return 'ok'
+
+# Python's own mappings keep a descriptor of their own.
+LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.mmap.restype = ctypes.c_void_p
+LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+LIBC.msync.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+def checked(result):
+    if result in (-1, 2 ** 64 - 1):
+        raise OSError(ctypes.get_errno(), 'failed')
+    return result
+
+def mapped(fd, length):
+    return checked(LIBC.mmap(None, length, 3, 1, fd, 0))
+
+def store(at, data):
+    ctypes.memmove(at, data, len(data))
+    return 'ok'
+
+def msync(at, length):
+    checked(LIBC.msync(at, length, 4))
+    return 'ok'
+
+def unmap(at, length):
+    checked(LIBC.munmap(at, length))
     return 'ok'
 
 SH, EX, UN, NB = fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN, fcntl.LOCK_NB

@@ -35,6 +35,7 @@ pub struct LocalBuilder {
     mount: PathBuf,
     options: BTreeMap<String, String>,
     rpc_port: u16,
+    descriptors: Option<u32>,
     keep: Option<tempfile::TempDir>,
 }
 
@@ -74,6 +75,7 @@ impl LocalBuilder {
             mount: base.join("mnt"),
             options,
             rpc_port,
+            descriptors: None,
             keep: None,
         }
     }
@@ -84,9 +86,21 @@ impl LocalBuilder {
         self
     }
 
+    /// Keeps the cluster's state in another folder.
+    pub fn data(mut self, dir: &Path) -> Self {
+        self.data = dir.to_owned();
+        self
+    }
+
     /// A property.
     pub fn option(mut self, key: &str, value: impl Into<String>) -> Self {
         self.options.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// The most descriptors that it may have, which it cannot raise.
+    pub fn descriptors(mut self, hard_limit: u32) -> Self {
+        self.descriptors = Some(hard_limit);
         self
     }
 
@@ -98,7 +112,15 @@ impl LocalBuilder {
 
     /// The command line without `-- COMMAND`.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(tools::alluxio());
+        let mut command = match self.descriptors {
+            None => Command::new(tools::alluxio()),
+            Some(limit) => {
+                let mut command = Command::new("setpriv");
+                command.args(["--bounding-set=-sys_resource", "--inh-caps=-sys_resource", "prlimit"]);
+                command.arg(format!("--nofile={limit}:{limit}")).arg(tools::alluxio());
+                command
+            }
+        };
         command
             .arg("local")
             .arg("--mount")
@@ -163,6 +185,11 @@ impl Local {
         &self.builder.data
     }
 
+    /// A property that it was started with.
+    pub fn option(&self, key: &str) -> &str {
+        self.builder.options.get(key).map_or("", String::as_str)
+    }
+
     /// What the daemon printed.
     pub fn log(&self) -> String {
         self.process.log()
@@ -200,6 +227,16 @@ impl Local {
         let log = self.process.log();
         assert!(status.success(), "{status}: {log}");
         (self.start_again(), log)
+    }
+
+    /// As [`Local::restart`], with something done while nothing runs.
+    #[track_caller]
+    pub fn restart_after(mut self, limit: Duration, between: impl FnOnce()) -> Local {
+        self.process.signal(nix::sys::signal::Signal::SIGTERM);
+        let status = self.process.wait(limit);
+        assert!(status.success(), "{status}: {}", self.process.log());
+        between();
+        self.start_again()
     }
 
     /// kill -9, detaches the dead mount, and starts again over the same folders.

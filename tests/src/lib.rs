@@ -11,6 +11,7 @@ pub mod modes;
 pub mod mounts;
 pub mod netns;
 pub mod ports;
+pub mod powercut;
 pub mod process;
 pub mod proxy;
 pub mod reference;

@@ -12,9 +12,18 @@ pub fn is_mounted(dir: &Path) -> bool {
     fs_type(dir).is_some()
 }
 
+/// The same as a process in another mount namespace sees it.
+pub fn is_mounted_for(process: u32, dir: &Path) -> bool {
+    fs_type_in(&format!("/proc/{process}/mountinfo"), dir).is_some()
+}
+
 /// Type of the file system mounted at exactly this folder, from /proc/self/mountinfo.
 pub fn fs_type(dir: &Path) -> Option<String> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
+    fs_type_in("/proc/self/mountinfo", dir)
+}
+
+fn fs_type_in(table: &str, dir: &Path) -> Option<String> {
+    let table = std::fs::read_to_string(table).expect("read mountinfo");
     table.lines().rev().find_map(|line| {
         let mut fields = line.split(' ');
         let point = fields.nth(4)?;
@@ -34,6 +43,11 @@ impl MountPoint {
     /// Makes the folder.
     pub fn new(path: PathBuf) -> MountPoint {
         std::fs::create_dir_all(&path).expect("make a mount point");
+        MountPoint { path }
+    }
+
+    /// One of another mount namespace, which goes with the processes in it.
+    pub fn of_another(path: PathBuf) -> MountPoint {
         MountPoint { path }
     }
 
@@ -81,34 +95,38 @@ fn abort_connection(dir: &Path) {
     }
 }
 
-const HELPER: &str = "/sbin/mount.alluxio";
+const HELPERS: [&str; 2] = ["/sbin/mount.alluxio", "/sbin/mount.fuse.alluxio"];
 
-/// /sbin/mount.alluxio for the length of a test; what was there before is put back.
+/// The mount helper's names for the length of a test; what was there before is put back.
 #[derive(Debug)]
 pub struct MountHelper {
-    saved: Option<PathBuf>,
+    saved: [Option<PathBuf>; 2],
 }
 
 impl MountHelper {
     /// Installs the binary under test as the helper.
     #[track_caller]
     pub fn install() -> MountHelper {
-        let saved = std::fs::read_link(HELPER).ok();
+        let saved = HELPERS.map(|helper| std::fs::read_link(helper).ok());
         let mut command = Command::new(tools::alluxio());
         process::run(command.args(["fuse", "install-helper"]), HELPER_LIMIT).ok();
-        assert!(
-            Path::new(HELPER).exists(),
-            "{HELPER} is not there after its installation"
-        );
+        for helper in HELPERS {
+            assert!(
+                Path::new(helper).exists(),
+                "{helper} is not there after its installation"
+            );
+        }
         MountHelper { saved }
     }
 }
 
 impl Drop for MountHelper {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(HELPER);
-        if let Some(target) = &self.saved {
-            let _ = std::os::unix::fs::symlink(target, HELPER);
+        for (helper, saved) in HELPERS.iter().zip(&self.saved) {
+            let _ = std::fs::remove_file(helper);
+            if let Some(target) = saved {
+                let _ = std::os::unix::fs::symlink(target, helper);
+            }
         }
     }
 }

@@ -22,6 +22,15 @@ impl Process {
         let log = dir.path().join("log");
         let out = File::create(&log).expect("create a log file");
         let err = out.try_clone().expect("share the log file");
+        let heeds_interrupts = || {
+            use nix::sys::signal::{SigHandler, Signal, signal};
+            // SAFETY: no handler is set; the call is async-signal-safe.
+            unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }?;
+            Ok(())
+        };
+        // A shell starts what runs in the background with SIGINT ignored, and the tests may run there.
+        // SAFETY: one async-signal-safe call between fork and exec.
+        unsafe { std::os::unix::process::CommandExt::pre_exec(command, heeds_interrupts) };
         let child = command
             .stdin(Stdio::null())
             .stdout(out)

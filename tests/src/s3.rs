@@ -65,7 +65,7 @@ impl Versity {
                 .args(["--keep-alive", "--port", &format!("127.0.0.1:{port}"), "posix"])
                 .arg(&root),
         );
-        process.wait_ready("its port", Duration::from_secs(20), || wait::listens(port));
+        process.wait_ready("its port", Duration::from_secs(60), || wait::listens(port));
         Versity {
             port,
             root,

@@ -246,6 +246,21 @@ fn owners_modes_and_mounts() {
     assert_eq!(ok(&local, &["fs", "cat", "/m/there"]), "there");
     fails(&local, &["fs", "touch", "/m/new"], &["/m/new", "read-only"]);
     fails(&local, &["fs", "mount", "/m", &uri], &["mount", "/m"]);
+    // One file by two names that know nothing of each other.
+    let outer = tools::scratch("outer-");
+    std::fs::create_dir(outer.path().join("part")).unwrap();
+    let (inside, outside) = (
+        tools::text(&outer.path().join("part")).to_owned(),
+        tools::text(outer.path()),
+    );
+    ok(&local, &["fs", "mount", "/o", outside]);
+    fails(
+        &local,
+        &["fs", "mount", "/n", &inside],
+        &["mounted at /o", "in common", "--readonly"],
+    );
+    ok(&local, &["fs", "mount", "--readonly", "/n", &inside]);
+    ok(&local, &["fs", "unmount", "/n"]);
     fails(
         &local,
         &["fs", "mount", "/n", "file:///no/such/folder"],

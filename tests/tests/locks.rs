@@ -83,6 +83,17 @@ fn byte_ranges_hold_between_mounts() {
 }
 
 #[test]
+fn who_unlocks_a_part_is_still_named_as_the_holder_of_the_rest() {
+    let (_cluster, a, b) = two_mounts(&[]);
+    let (mut one, mut two) = (opened(&a, "RW"), opened(&b, "RW"));
+    assert_eq!(one.order("lock(f, WRITE, 0, 10)"), "ok");
+    assert_eq!(one.order("lock(f, NONE, 3, 2)"), "ok");
+    let pid = one.id();
+    assert_eq!(two.order("test(f, READ, 0, 0)"), format!("WRITE 0 3 {pid}"));
+    assert_eq!(two.order("test(f, READ, 5, 0)"), format!("WRITE 5 5 {pid}"));
+}
+
+#[test]
 fn open_file_descriptions_have_locks_of_their_own() {
     let (_cluster, a, b) = two_mounts(&[]);
     let (mut one, mut two) = (opened(&a, "RW"), opened(&b, "RW"));

@@ -63,7 +63,8 @@ struct NoKernel;
 impl KernelCache for NoKernel {
     fn inode(&self, _: u64, _: bool) {}
     fn entry(&self, _: u64, _: &[u8], _: u64) {}
-    fn reset(&self) {}
+    fn names(&self, _: u64) {}
+    fn reset(&self, _: impl Fn(u64) -> bool) {}
     fn knows(&self, _: u64) -> bool {
         false
     }
@@ -95,6 +96,7 @@ impl World {
         conf.set(keys::master::ROOT_UFS.name, &format!("file://{}", root.display()));
         let mut options = MasterOptions::new(&conf);
         options.journal_dir = self.dir.path().join("journal");
+        options.secret = alluxio_common::secret::SecretFile::new(self.dir.path().join("cluster.secret"));
         options.metastore = MetastoreKind::Disk(self.dir.path().join("metastore"));
         let master = Master::start(&conf, options).await.unwrap();
         *self.link.master.write().await = Some(master);

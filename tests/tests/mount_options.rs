@@ -265,6 +265,9 @@ fn others_enter_only_where_they_may() {
     assert_eq!(std::fs::read(closed.file("f")).unwrap(), b"x");
 }
 
+/// Tries of [`timeouts_of_kernel_caches`] with each mount.
+const TRIES_MAX: usize = 3;
+
 /// What the kernel may believe is seen while the master does not answer.
 #[test]
 fn timeouts_of_kernel_caches() {
@@ -278,16 +281,20 @@ fn timeouts_of_kernel_caches() {
     ];
     std::fs::write(mounts[0].0.file("f"), "x").unwrap();
     for (mount, is_cached) in &mounts {
-        std::fs::metadata(mount.file("f")).unwrap();
-        let path = mount.file("f");
-        let stopped = Stopped::new(cluster.master());
-        let answer = in_background(move || std::fs::metadata(path));
-        let known = answer.recv_timeout(AT_ONCE);
-        assert_eq!(known.is_ok(), *is_cached, "{}", mount.path().display());
-        drop(stopped);
-        if let Err(mpsc::RecvTimeoutError::Timeout) = known {
-            answer.recv_timeout(LONG).unwrap().unwrap();
-        }
+        // On a busy machine the stream of changes may be thought broken for a moment, and then nothing is believed for long.
+        let is_known = (0..TRIES_MAX).any(|_| {
+            std::fs::metadata(mount.file("f")).unwrap();
+            let path = mount.file("f");
+            let stopped = Stopped::new(cluster.master());
+            let answer = in_background(move || std::fs::metadata(path));
+            let known = answer.recv_timeout(AT_ONCE);
+            drop(stopped);
+            if let Err(mpsc::RecvTimeoutError::Timeout) = known {
+                answer.recv_timeout(LONG).unwrap().unwrap();
+            }
+            known.is_ok()
+        });
+        assert_eq!(is_known, *is_cached, "{}", mount.path().display());
     }
 }
 
@@ -408,6 +415,7 @@ fn verify_reads_every_byte_through_its_checksum() {
     let plain = cluster.mount("plain");
     let right = tree::contents(5, BYTES);
     std::fs::write(plain.file("f"), &right).unwrap();
+    // Also its last close is waited for: what is still open for writing has no checksums that hold.
     cluster.alluxio(&["fs", "persist", "/"]).ok();
     let verified = cluster.mount_with("verified", "verify");
     assert!(std::fs::read(verified.file("f")).unwrap() == right);

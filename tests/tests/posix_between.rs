@@ -1,6 +1,11 @@
 //! Two mounts of one namespace: what one does, the other sees.
 #![allow(clippy::unwrap_used, reason = "a test ends there")]
 
+use alluxio_client::fs::FileSystem;
+use alluxio_client::workers::RemoteWorkers;
+use alluxio_client::{MasterClient, RemoteMaster};
+use alluxio_common::rpc::{Address, ClientOptions};
+use alluxio_proto::types::{Caller, WriteType};
 use alluxio_tests::LocalBuilder;
 use alluxio_tests::cluster::Mount;
 use alluxio_tests::modes::Mode;
@@ -8,6 +13,7 @@ use alluxio_tests::separate::Separate;
 use alluxio_tests::{tools, tree};
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What was closed on one mount is what open on the other reads, at once and always.
@@ -32,6 +38,58 @@ fn open_reads_what_was_closed_on_another_mount() {
                 found.len()
             );
         }
+    }
+}
+
+/// A program that writes by the client library, as the command line does, leaves a mount alone that writes the same file.
+#[test]
+fn a_client_that_completes_a_file_leaves_a_mounts_writer_alone() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for passthrough in ["true", "false"] {
+        let cluster = Separate::start(&[("alluxio.fuse.passthrough.enabled", passthrough)]);
+        let mount = cluster.mount("mount");
+        let address = cluster.source().trim_end_matches('/').to_owned();
+        let options = ClientOptions::default();
+        let master = RemoteMaster::new(vec![Address::Tcp(address)], options.clone()).client();
+        let workers = Arc::new(RemoteWorkers::new(options, MasterClient::DEFAULT_RETRY));
+        let root = Caller {
+            user: "root".to_owned(),
+            groups: vec!["root".to_owned()],
+        };
+        let fs = FileSystem::new(master, workers, root);
+        for mount_is_first in [true, false] {
+            let name = format!("f-{mount_is_first}");
+            let path = mount.file(&name);
+            let what = format!("passthrough {passthrough}, {name}");
+            let open = || {
+                File::options()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(&path)
+            };
+            let early = mount_is_first.then(|| open().unwrap());
+            let mut writer = runtime
+                .block_on(fs.create(&format!("/{name}"), 0o644, true, WriteType::AsyncThrough))
+                .unwrap();
+            runtime.block_on(writer.write("cccccccc".into())).unwrap();
+            let file = early.unwrap_or_else(|| open().unwrap());
+            file.write_all_at(b"mm", 0).unwrap();
+            runtime.block_on(writer.finish()).unwrap();
+            file.write_all_at(b"MM", 2)
+                .unwrap_or_else(|error| panic!("{what}: write after it: {error}"));
+            file.sync_all()
+                .unwrap_or_else(|error| panic!("{what}: sync after it: {error}"));
+            drop(file);
+            assert_eq!(std::fs::read(&path).unwrap(), b"mmMMcccc", "{what}");
+            assert_eq!(
+                cluster.alluxio(&["fs", "cat", &format!("/{name}")]).ok(),
+                "mmMMcccc",
+                "{what}"
+            );
+        }
+        runtime.block_on(fs.close()).unwrap();
     }
 }
 

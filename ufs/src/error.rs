@@ -40,6 +40,8 @@ pub enum UfsErrorKind {
     Unsupported,
     /// The path, URI or option makes no sense.
     Invalid,
+    /// The store holds no path, or no name, of that length.
+    PathTooLong,
     /// Anything else.
     Other,
 }
@@ -85,6 +87,7 @@ impl From<UfsError> for FsError {
             UfsErrorKind::TooLarge => ErrorKind::FileTooLarge,
             UfsErrorKind::Unsupported => ErrorKind::NotSupported,
             UfsErrorKind::Invalid => ErrorKind::InvalidArgument,
+            UfsErrorKind::PathTooLong => ErrorKind::NameTooLong,
             UfsErrorKind::Other => ErrorKind::Internal,
         };
         FsError::new(kind, error.message)

@@ -175,6 +175,10 @@ impl UnderFileSystem for FaultyUfs {
             Err(error) => paths.iter().map(|_| Err(error.clone())).collect(),
         }
     }
+    async fn delete_if(&self, path: &[u8], fingerprint: &str) -> UfsResult<()> {
+        self.faults.before(Call::Delete).await?;
+        self.inner.delete_if(path, fingerprint).await
+    }
     async fn mkdir(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<()> {
         self.faults.before(Call::Mkdir).await?;
         self.inner.mkdir(path, attributes).await

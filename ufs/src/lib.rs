@@ -20,7 +20,7 @@ mod uri;
 
 pub use base::BaseObject;
 pub use error::{UfsError, UfsErrorKind, UfsResult};
-pub use memory::{Semantics, memory};
+pub use memory::memory;
 pub use metrics::UfsMetrics;
 pub use open::open;
 pub use source::BytesSource;
@@ -131,6 +131,8 @@ pub struct UfsSpace {
     pub total_bytes: u64,
     /// In use.
     pub used_bytes: u64,
+    /// What programs may still take: less than the rest where some of it is kept for the superuser.
+    pub available_bytes: u64,
 }
 
 /// An under-storage. All methods may be called concurrently. Each either does what it says or leaves things as they were,
@@ -148,7 +150,7 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
     /// Refuses a path that the store cannot hold (object stores: no UTF-8, or a key too long), without asking it.
     ///
     /// # Errors
-    /// [`UfsErrorKind::Invalid`].
+    /// [`UfsErrorKind::Invalid`]; [`UfsErrorKind::PathTooLong`] for what is longer than the store can hold.
     fn check_path(&self, path: &[u8]) -> UfsResult<()> {
         path::check_path(path)
     }
@@ -217,6 +219,26 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
         ))
     }
 
+    /// Deletes a file if it still has `fingerprint`; absent counts as done. Where the store compares by itself (S3's If-Match on
+    /// DELETE, this process's own lock on posix), nobody else's object is ever deleted; elsewhere it is compared just before,
+    /// and what somebody writes between the two requests is lost.
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::PreconditionFailed`] if it is another one now.
+    async fn delete_if(&self, path: &[u8], fingerprint: &str) -> UfsResult<()> {
+        match self.status(path).await {
+            Err(error) if error.kind == UfsErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(there) if there.fingerprint != fingerprint => {
+                let why = format!("delete {}: it is another one now", path::show(path));
+                return Err(UfsError::new(UfsErrorKind::PreconditionFailed, why));
+            }
+            Ok(_) => {}
+        }
+        let deleted = self.delete(&[Bytes::copy_from_slice(path)]).await;
+        deleted.into_iter().collect()
+    }
+
     /// Deletes files (not directories); absent ones count as done. One result per path, in order.
     async fn delete(&self, paths: &[Bytes]) -> Vec<UfsResult<()>>;
 
@@ -244,7 +266,8 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
     /// mtime is also a new fingerprint.
     async fn set_attributes(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<bool>;
 
-    /// Aborts uploads of ours that were left behind and are older than `age`. Returns how many.
+    /// Aborts uploads that this host began, that nobody works on any more, and that are older than `age`. Returns how many. Those of
+    /// others, and those of which no record is left, stay: a bucket can have a rule that ends them.
     async fn abort_stale_uploads(&self, age: std::time::Duration) -> UfsResult<u64>;
 
     /// Capacity, where the store knows one.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alluxio_common::config::Configuration;
+use alluxio_common::config::{Configuration, keys};
 
-use crate::memory::{Semantics, memory};
+use crate::memory::memory;
 use crate::object::ObjectUfs;
 use crate::object::client::ObjectClient;
 use crate::object::generic::GenericClient;
@@ -15,7 +15,7 @@ use crate::uri::{self, UfsUri};
 use crate::{UfsError, UfsErrorKind, UfsResult, UnderFileSystem};
 
 /// Opens the under-storage of `uri`. Options of the mount go before the configuration. Does no IO on the store:
-/// [`UnderFileSystem::probe`] does. `memory://` URIs open a new, empty store each time.
+/// [`UnderFileSystem::probe`] does. A `memory://` URI opens a new, empty store each time.
 ///
 /// # Errors
 /// [`crate::UfsErrorKind::Invalid`] if URI or options make no sense.
@@ -29,13 +29,14 @@ pub fn open(
     let conf = conf
         .with_mount_options(pairs)
         .map_err(|error| UfsError::new(UfsErrorKind::Invalid, format!("options of {label}: {error}")))?;
-    let objects =
-        |client: Arc<dyn ObjectClient>, prefix| Arc::new(ObjectUfs::new(client, prefix, label.clone(), "object"));
+    let uploads = conf.path(&keys::underfs::UPLOADS_DIR);
+    let objects = |client: Arc<dyn ObjectClient>, prefix| {
+        Arc::new(ObjectUfs::new(client, prefix, label.clone(), "object").noting_uploads_in(uploads.clone()))
+    };
     Ok(match uri::parse(uri)? {
         UfsUri::Local(path) => Arc::new(PosixUfs::new(path)),
         UfsUri::S3 { bucket, prefix } => objects(Arc::new(S3Client::new(&bucket, &conf)?), prefix),
         UfsUri::Generic { base, prefix } => objects(Arc::new(GenericClient::open(&base, options)?), prefix),
-        UfsUri::Memory { objects: true } => Arc::new(memory(Semantics::Object)),
-        UfsUri::Memory { objects: false } => Arc::new(memory(Semantics::Posix)),
+        UfsUri::Memory => Arc::new(memory()),
     })
 }

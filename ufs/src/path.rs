@@ -17,13 +17,17 @@ pub fn is_valid_name(name: &[u8]) -> bool {
 /// Refuses what is no path beneath a root. The empty path is the root.
 ///
 /// # Errors
-/// [`UfsErrorKind::Invalid`].
+/// [`UfsErrorKind::Invalid`]; [`UfsErrorKind::PathTooLong`] for a component that is too long.
 pub fn check_path(path: &[u8]) -> UfsResult<()> {
     if path.is_empty() || path.split(|byte| *byte == b'/').all(is_valid_name) {
         return Ok(());
     }
+    let too_long = path.split(|byte| *byte == b'/').any(|name| name.len() > NAME_BYTES_MAX);
     Err(UfsError::new(
-        UfsErrorKind::Invalid,
+        match too_long {
+            true => UfsErrorKind::PathTooLong,
+            false => UfsErrorKind::Invalid,
+        },
         format!(
             "{} is no path: its components must have 1 to {NAME_BYTES_MAX} bytes and be neither . nor ..",
             show(path)
@@ -78,7 +82,7 @@ mod tests {
             );
         }
         assert!(check_path(&[b'x'; 255]).is_ok());
-        assert!(check_path(&[b'x'; 256]).is_err());
+        assert_eq!(check_path(&[b'x'; 256]).unwrap_err().kind, UfsErrorKind::PathTooLong);
         assert!(check_path(b"\xff\xfe").is_ok());
     }
 

@@ -26,8 +26,8 @@ pub(crate) enum UfsUri {
     S3 { bucket: String, prefix: String },
     /// A store that `object_store` reaches, by its URL without the prefix.
     Generic { base: String, prefix: String },
-    /// A store in this process's memory, for tests.
-    Memory { objects: bool },
+    /// An object store in this process's memory, for tests.
+    Memory,
 }
 
 /// The one form of a URI: local paths become absolute `file://` URIs, `s3a` becomes `s3`, trailing slashes go.
@@ -42,8 +42,7 @@ pub fn normalize_uri(uri: &str) -> UfsResult<String> {
         }
         UfsUri::S3 { bucket, prefix } => with_prefix(format!("s3://{bucket}"), &prefix),
         UfsUri::Generic { base, prefix } => with_prefix(base, &prefix),
-        UfsUri::Memory { objects: true } => "memory://objects".to_owned(),
-        UfsUri::Memory { objects: false } => "memory://posix".to_owned(),
+        UfsUri::Memory => "memory://objects".to_owned(),
     })
 }
 
@@ -84,9 +83,8 @@ pub(crate) fn parse(uri: &str) -> UfsResult<UfsUri> {
             })
         }
         "memory" => match rest {
-            "posix" => Ok(UfsUri::Memory { objects: false }),
-            "" | "objects" => Ok(UfsUri::Memory { objects: true }),
-            _ => Err(invalid(uri, "memory://objects and memory://posix are there")),
+            "" | "objects" => Ok(UfsUri::Memory),
+            _ => Err(invalid(uri, "the only store in memory is memory://objects")),
         },
         _ => Err(invalid(
             uri,
@@ -196,6 +194,7 @@ mod tests {
             "s3://b?x/y",
             "../x",
             "memory://other",
+            "memory://posix",
             "s3://b/a%00",
         ] {
             assert_eq!(normalize_uri(bad).unwrap_err().kind, UfsErrorKind::Invalid, "{bad:?}");

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use alluxio_common::config::Configuration;
 use alluxio_proto::types::FileKind;
 use alluxio_ufs::conformance::{self, Profile};
-use alluxio_ufs::{
-    BytesSource, Expect, Semantics, UfsAttributes, UfsErrorKind, UfsResult, UnderFileSystem, memory, open,
-};
+use alluxio_ufs::{BytesSource, Expect, UfsAttributes, UfsErrorKind, UfsResult, UnderFileSystem, memory, open};
 use bytes::Bytes;
 use futures::StreamExt;
 
@@ -30,12 +28,7 @@ async fn memory_objects_conform() {
         large_bytes: 4 << 20,
         ..Profile::object()
     };
-    conformance::run(Arc::new(memory(Semantics::Object)), profile).await;
-}
-
-#[tokio::test]
-async fn memory_tree_conforms() {
-    conformance::run(Arc::new(memory(Semantics::Posix)), Profile::posix()).await;
+    conformance::run(Arc::new(memory()), profile).await;
 }
 
 #[tokio::test]

@@ -211,18 +211,41 @@ async fn uploads_left_behind_are_aborted() {
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // Those of a crash are found by their age, and only beneath our prefix.
+    // Those of other programs stay, also beneath our prefix: a listing does not say whose they are.
     for key in ["ours/a b", "ours/c", "ours-not", "other/d"] {
         let (status, body) = server.raw("POST", &format!("{}?uploads", target(key)), b"").await;
         assert_eq!(status, 200, "{body}");
     }
     // moto gives every upload the same, old, date.
-    assert_eq!(ufs.abort_stale_uploads(Duration::from_secs(3600)).await.unwrap(), 2);
-    assert_eq!(pending_uploads(&server).await, 2);
+    assert_eq!(ufs.abort_stale_uploads(Duration::ZERO).await.unwrap(), 0);
+    assert_eq!(pending_uploads(&server).await, 4);
+    // One that a process of ours noted, and then died.
+    let (_, body) = server
+        .raw("POST", &format!("{}?uploads", target("ours/left")), b"")
+        .await;
+    let id = body
+        .split("<UploadId>")
+        .nth(1)
+        .and_then(|rest| rest.split('<').next())
+        .unwrap();
+    let encoded =
+        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let label = encoded(&format!("s3://{BUCKET}/ours"));
+    let note = format!("alluxio-upload-1\n{label}\n{}\n{}\n", encoded("ours/left"), encoded(id));
+    std::fs::create_dir_all(server.uploads()).unwrap();
+    std::fs::write(server.uploads().join("1.upload"), note).unwrap();
+    assert_eq!(
+        ufs.abort_stale_uploads(Duration::from_secs(3600)).await.unwrap(),
+        0,
+        "too young"
+    );
+    assert_eq!(ufs.abort_stale_uploads(Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(pending_uploads(&server).await, 4);
+    assert_eq!(std::fs::read_dir(server.uploads()).unwrap().count(), 0);
 }
 
 #[tokio::test]
-async fn young_uploads_are_left_alone() {
+async fn uploads_under_way_are_left_alone() {
     let server = Server::versitygw();
     let ufs = server.open("young");
     let source = Stalling {
@@ -235,7 +258,56 @@ async fn young_uploads_are_left_alone() {
         _ = &mut write => panic!("the source never ends"),
         _ = source.reads.acquire() => {}
     }
-    assert_eq!(ufs.abort_stale_uploads(Duration::from_secs(3600)).await.unwrap(), 0);
-    assert_eq!(ufs.abort_stale_uploads(Duration::ZERO).await.unwrap(), 1);
-    assert_eq!(ufs.abort_stale_uploads(Duration::ZERO).await.unwrap(), 0);
+    assert_eq!(std::fs::read_dir(server.uploads()).unwrap().count(), 1, "it is noted");
+    assert_eq!(
+        ufs.abort_stale_uploads(Duration::ZERO).await.unwrap(),
+        0,
+        "it is under way"
+    );
+}
+
+/// What is deleted is what was seen, on each kind of store.
+#[tokio::test]
+async fn another_object_in_its_place_is_not_deleted() {
+    let (versity, moto) = (Server::versitygw(), Server::moto().await);
+    let folder = tempfile::tempdir().unwrap();
+    let posix = alluxio_ufs::open(
+        folder.path().to_str().unwrap(),
+        &Default::default(),
+        &alluxio_common::config::Configuration::default(),
+    )
+    .unwrap();
+    for ufs in [versity.open("p"), moto.open("p"), posix] {
+        let put = |text: &'static str| {
+            let ufs = ufs.clone();
+            async move {
+                let source = BytesSource(bytes::Bytes::from_static(text.as_bytes()));
+                ufs.write(b"f", &source, &Expect::Any, &UfsAttributes::default())
+                    .await
+                    .unwrap()
+                    .fingerprint
+            }
+        };
+        let ours = put("ours").await;
+        let theirs = put("theirs!").await;
+        let refused = ufs.delete_if(b"f", &ours).await.unwrap_err();
+        assert_eq!(refused.kind, UfsErrorKind::PreconditionFailed, "{ufs:?}: {refused}");
+        assert_eq!(ufs.status(b"f").await.unwrap().fingerprint, theirs);
+        ufs.delete_if(b"f", &theirs).await.unwrap();
+        assert_eq!(ufs.status(b"f").await.unwrap_err().kind, UfsErrorKind::NotFound);
+        ufs.delete_if(b"f", &theirs).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_logged_of_a_store_holds_no_credentials() {
+    let server = Server::versitygw();
+    let shown = format!("{:?}", server.open("p"));
+    assert!(shown.contains(BUCKET), "{shown}");
+    for (key, value) in server.options() {
+        assert!(
+            !alluxio_common::config::is_credential(&key) || !shown.contains(&value),
+            "{shown}"
+        );
+    }
 }

@@ -22,7 +22,8 @@ struct Arguments {
 enum Task {
     /// Install what the tests need, build, and run all of them
     Test {
-        /// `posix`: the POSIX suite, the reference test, real programs and bad input; otherwise only tests whose name contains this
+        /// `all`: also what takes long; `posix`: the POSIX suite, the reference test, real programs and bad input; otherwise only
+        /// tests whose name contains this
         filter: Option<String>,
         /// Transport of the mounts under test, as `-o transport=` takes it
         #[arg(long)]

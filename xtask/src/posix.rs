@@ -1,8 +1,7 @@
-//! `cargo xtask test posix`: the public suite `pjdfstest` on real mounts, held against a native ext4 in the same run.
+//! The public suite `pjdfstest` on real mounts, held against a native ext4 in the same run.
 //!
 //! It passes when nothing fails and nothing is skipped that ext4 runs, in every mode of the mount, but [`NOT_ON_FUSE`].
 
-use crate::setup;
 use alluxio_tests::disk::Disk;
 use alluxio_tests::modes::Mode;
 use alluxio_tests::process::{Output, run};
@@ -48,8 +47,7 @@ struct Outcome {
 ///
 /// # Errors
 /// If a test failed, or was skipped that ext4 runs.
-pub fn run_suite() -> anyhow::Result<()> {
-    let program = setup::pjdfstest()?;
+pub fn run_suite(program: &Path) -> anyhow::Result<()> {
     let dir = tools::scratch("pjdfstest-");
     let configuration = dir.path().join("pjdfstest.toml");
     std::fs::write(&configuration, toml()).context("write the suite's configuration")?;
@@ -57,7 +55,7 @@ pub fn run_suite() -> anyhow::Result<()> {
     open_to_all(dir.path())?;
 
     let disk = Disk::new("pjdfstest-ext4", 2);
-    let native = suite(&program, &configuration, "ext4", disk.path())?;
+    let native = suite(program, &configuration, "ext4", disk.path())?;
     println!("{}", native.summary());
     ensure!(
         native.failed.is_empty(),
@@ -70,7 +68,7 @@ pub fn run_suite() -> anyhow::Result<()> {
         std::fs::create_dir(&base)?;
         open_to_all(&base)?;
         let local = mode.apply(LocalBuilder::at(&base), SMALL_QUOTA).start();
-        let outcome = suite(&program, &configuration, mode.name(), local.mount())?;
+        let outcome = suite(program, &configuration, mode.name(), local.mount())?;
         println!("{}", outcome.summary());
         print!("{}", outcome.table());
         let mut lacking: Vec<&String> = outcome.skipped.iter().collect();

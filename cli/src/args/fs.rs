@@ -11,7 +11,8 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   alluxio fs ls /                              what is there
   alluxio fs copyFromLocal big.csv /data/      copy in
-  alluxio fs mount /s3 s3://bucket/prefix --option s3a.accessKeyId=ID --option s3a.secretKey=KEY
+  alluxio fs mount /s3 s3://bucket/prefix --option-file /root/bucket.properties
+  alluxio fs mount --update /s3 --option-file /root/new.properties
   alluxio fs load /s3/models                   fetch into the cache ahead of use
 
 PATH is /path or alluxio://host:port/path; * stands for any text within a name (quote it from the shell).")]
@@ -117,7 +118,11 @@ Examples:
     /// Mounts an under-storage at a path; without arguments, prints the mount table.
     #[command(after_help = "Examples:
   alluxio fs mount
-  alluxio fs mount --readonly /public s3://bucket/prefix --option alluxio.underfs.s3.endpoint=http://host:9000")]
+  alluxio fs mount --readonly /public s3://bucket/prefix --option alluxio.underfs.s3.endpoint=http://host:9000
+  alluxio fs mount /s3 s3://bucket/prefix --option-file /root/bucket.properties
+
+Credentials (s3a.accessKeyId, s3a.secretKey) go into the file, one key=value a line: every user sees a command line in `ps`.
+Without, the servers' own environment or profile counts.")]
     Mount(MountArgs),
     /// Takes a mounted under-storage off the tree; the storage stays as it is.
     Unmount {
@@ -423,14 +428,19 @@ pub struct MountArgs {
     /// Every user may use it.
     #[arg(long)]
     pub shared: bool,
-    /// Credentials and settings; may be repeated.
+    /// A setting; may be repeated. For credentials see --option-file.
     #[arg(long = "option", value_name = "KEY=VALUE", action = ArgAction::Append)]
     pub options: Vec<String>,
+    /// File of settings and credentials, one KEY=VALUE a line; - reads them from standard input.
+    #[arg(long = "option-file", value_name = "FILE")]
+    pub option_file: Option<PathBuf>,
+    /// Give a mount that is there other options, such as new credentials; those that are not named stay.
+    #[arg(long, requires = "path", conflicts_with_all = ["readonly", "shared"])]
+    pub update: bool,
     /// How to print the mount table.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: Format,
     /// Where: a path that is free, or an empty folder.
-    #[arg(requires = "uri")]
     pub path: Option<String>,
     /// What: s3://bucket/prefix, file:///path, or a path on the servers' hosts.
     pub uri: Option<String>,

@@ -101,21 +101,27 @@ pub enum Command {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   alluxio local --mount /mnt/a
-  alluxio local --mount /mnt/a --ufs s3://bucket/data -D s3a.accessKeyId=ID -D s3a.secretKey=KEY
+  alluxio local --mount /mnt/a --ufs s3://bucket/data
+  AWS_PROFILE=work alluxio local --mount /mnt/a --ufs s3://bucket/data
   alluxio local --mount /mnt/a --ufs /srv/data -- sh -c 'cp -a ~/photos /mnt/a/'
 
+Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), from a profile (~/.aws/credentials), or from
+alluxio-site.properties (s3a.accessKeyId, s3a.secretKey). Not from the command line: every user sees that in `ps`.
+
 With COMMAND it waits until the mount serves, runs it, waits until everything written is in the under-storage, unmounts,
-and exits with COMMAND's status. Without, Ctrl-C or SIGTERM does the same; a second Ctrl-C ends it at once.
-It listens on the default ports, so that all other commands work against it.")]
+says what was persisted and where, and exits with COMMAND's status. Without, Ctrl-C or SIGTERM does the same, for
+60 s at most; a second Ctrl-C or SIGTERM ends it at once. What was not persisted goes on at the next start.
+It listens on the default ports, on 127.0.0.1 unless alluxio.master.bind.host and alluxio.worker.bind.host say otherwise, so
+that all other commands on this host work against it.")]
 pub struct LocalArgs {
-    /// Existing folder to mount the namespace on.
+    /// Folder to mount the namespace on; made if it is missing.
     #[arg(long, value_name = "DIR")]
     pub mount: PathBuf,
     /// What to mount at /: a local path, file://, s3://bucket/prefix. Default: a folder under --data.
     #[arg(long, value_name = "URI")]
     pub ufs: Option<String>,
-    /// Folder of journal, metadata and cache. Default: $XDG_DATA_HOME/alluxio or ~/.local/share/alluxio; for root
-    /// /var/lib/alluxio.
+    /// Folder of journal, metadata, cache and secret. Default: alluxio.work.dir if that is set; otherwise
+    /// $XDG_DATA_HOME/alluxio or ~/.local/share/alluxio, for root /var/lib/alluxio.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Command to run while it is mounted, after `--`.
@@ -134,10 +140,10 @@ pub enum FuseCommand {
         /// Mount options, separated by commas, as in fstab.
         #[arg(short = 'o', value_name = "OPTIONS", action = ArgAction::Append)]
         options: Vec<String>,
-        /// Folder of the namespace, or alluxio://HOST:PORT/PATH.
-        path: String,
-        /// Existing folder to mount it on.
-        dir: PathBuf,
+        /// Folder of the namespace, or alluxio://HOST:PORT/PATH. Default: alluxio.fuse.mount.alluxio.path.
+        path: Option<String>,
+        /// Existing folder to mount it on. Default: alluxio.fuse.mount.point.
+        dir: Option<PathBuf>,
     },
     /// Unmounts.
     #[command(visible_alias = "unmount")]
@@ -166,8 +172,47 @@ pub enum FsadminCommand {
     #[command(after_help = "Examples:
   alluxio fsadmin report
   alluxio fsadmin report capacity -live
+  alluxio fsadmin report metrics
   alluxio fsadmin report ufs --format json")]
     Report(ReportArgs),
+    /// Shows changes that an under-storage refuses, and decides on them.
+    #[command(after_help = "Examples:
+  alluxio fsadmin intents list
+  alluxio fsadmin intents retry 17 18
+  alluxio fsadmin intents retry --all
+  alluxio fsadmin intents forget 17
+
+What is given up by forget: an upload (the file stays in the cache; `alluxio fs persist` schedules it again), a deletion (the
+object stays in the under-storage), new attributes. A rename or a new folder cannot be given up: what is beneath depends on it.")]
+    Intents(IntentsArgs),
+}
+
+/// `alluxio fsadmin intents`.
+#[derive(Args, Debug)]
+pub struct IntentsArgs {
+    /// What to do.
+    #[arg(value_enum)]
+    pub action: IntentsAction,
+    /// retry, forget: all that `list` shows.
+    #[arg(long, conflicts_with = "ids")]
+    pub all: bool,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: Format,
+    /// retry, forget: which, by the numbers that `list` shows.
+    #[arg(value_name = "ID")]
+    pub ids: Vec<u64>,
+}
+
+/// What `fsadmin intents` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IntentsAction {
+    /// Prints them, with their numbers and reasons.
+    List,
+    /// Tries them again now.
+    Retry,
+    /// Gives them up.
+    Forget,
 }
 
 /// `alluxio fsadmin report`.
@@ -200,6 +245,8 @@ pub enum ReportCategory {
     Capacity,
     /// The mounted under-storages.
     Ufs,
+    /// What the master counts, from its web port.
+    Metrics,
 }
 
 /// `alluxio getConf`.

@@ -1,10 +1,10 @@
 //! From what was typed to a file system: which masters, as whom, and whether anybody is there.
 
 use super::CommandError;
-use alluxio_client::{AlluxioUri, FileSystem, MasterClient, RemoteMaster, RemoteWorkers, workers};
+use alluxio_client::{AlluxioUri, FileSystem, MasterClient, RemoteMaster, RemoteWorkers};
 use alluxio_common::config::{Configuration, keys};
 use alluxio_common::rpc::{Address, ClientOptions};
-use alluxio_proto::master::{Empty, GetAttr, Op};
+use alluxio_proto::master::{GetAttr, KeepAlive};
 use alluxio_proto::types::{Attr, Caller};
 use alluxio_proto::{ErrorKind, FsError, SessionId};
 use std::sync::Arc;
@@ -81,7 +81,7 @@ async fn connect(conf: &Configuration, masters: &[String]) -> Result<FileSystem,
         master = master.with_retry_total(total);
     }
     let caller = caller(conf);
-    let found: Result<Attr, FsError> = master.once(&caller, Op::GetAttr(GetAttr { inode: ROOT })).await;
+    let found: Result<Attr, FsError> = master.once(&caller, GetAttr { inode: ROOT }).await;
     match found {
         Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Timeout) => {
             return Err(no_master(masters, &error));
@@ -89,12 +89,8 @@ async fn connect(conf: &Configuration, masters: &[String]) -> Result<FileSystem,
         // Whoever answers is there; what it says is of no interest yet.
         _ => {}
     }
-    let mut host = conf.string(&keys::user::USER_HOSTNAME);
-    if host.is_empty() {
-        host = workers::host_name();
-    }
     keep_alive(master.clone(), caller.clone());
-    let workers = Arc::new(RemoteWorkers::new(host, options));
+    let workers = Arc::new(RemoteWorkers::new(options, master.retry_policy()));
     let files = FileSystem::new(master, workers, caller);
     Ok(files.with_rename_across_mounts(conf.bool(&keys::user::RENAME_ACROSS_MOUNTS)))
 }
@@ -130,7 +126,7 @@ fn keep_alive(master: MasterClient, caller: Caller) {
         loop {
             tokio::time::sleep(KEEP_ALIVE).await;
             if master.session() != SessionId(0) {
-                let _: Result<Empty, FsError> = master.once(&caller, Op::KeepAlive(Empty {})).await;
+                let _ = master.once(&caller, KeepAlive {}).await;
             }
         }
     });

@@ -40,12 +40,23 @@ const STORES: [Store; 3] = [
     Store {
         what: "metadata",
         key: &keys::master::METASTORE_DIR,
-        names: &["keyspaces", "version", "*.jnl", "namespace.redb"],
+        names: &["keyspaces", "version", "*.jnl"],
     },
     Store {
         what: "cached data",
         key: &keys::worker::WORKER_TIER0_PATH,
-        names: &["worker.properties", "data", "held", "boot", "worker.sock"],
+        names: &[
+            "worker.properties",
+            "data",
+            "held",
+            "boot",
+            "worker.sock",
+            "order",
+            "scrub",
+            "damaged",
+            "ballast",
+            "running",
+        ],
     },
     Store {
         what: "the journal",

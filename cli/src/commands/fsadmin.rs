@@ -5,16 +5,21 @@ use super::{CommandError, Done};
 use crate::args::{Format, FsadminCommand, ReportArgs, ReportCategory};
 use crate::output::{self, Out, clock_time, human_size, percent, text};
 use alluxio_common::config::{Configuration, keys};
-use alluxio_proto::master::{GetMounts, GetReport, MountInfo, MountTable, Op, Report, ReportTier, ReportWorker};
+use alluxio_proto::master::{
+    DamagedRange, GetMounts, GetReport, MountInfo, MountTable, Report, ReportTier, ReportWorker, StoreAway, StuckChange,
+};
+use alluxio_proto::{ErrorKind, FsError};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Runs one command.
 pub fn fsadmin(conf: &Configuration, command: FsadminCommand, out: &mut Out) -> Done {
-    crate::logging::start("error");
-    let FsadminCommand::Report(args) = command;
-    crate::runtime()?.block_on(report(conf, &args, out))
+    crate::logging::start(conf, crate::logging::Default::Error)?;
+    match command {
+        FsadminCommand::Report(args) => crate::runtime()?.block_on(report(conf, &args, out)),
+        FsadminCommand::Intents(args) => crate::runtime()?.block_on(super::intents::intents(conf, &args, out)),
+    }
 }
 
 async fn report(conf: &Configuration, args: &ReportArgs, out: &mut Out) -> Done {
@@ -26,21 +31,24 @@ async fn report(conf: &Configuration, args: &ReportArgs, out: &mut Out) -> Done 
     let fs = Targets::parse([])?.connect(conf).await?;
     if args.category == ReportCategory::Ufs {
         let table: MountTable = fs
-            .ask(Op::GetMounts(GetMounts { for_worker: 0 }))
+            .ask(GetMounts::default())
             .await
             .map_err(|error| error.context("list mounts"))?;
         return match args.format {
             Format::Json => Ok(out.json_pretty(&mounts_json(&table.mounts))?),
             Format::Text => {
                 out.line("Alluxio under storage system information:")?;
-                print_lines(out, mount_lines(&table.mounts))
+                print_lines(out, ufs_lines(&table.mounts, &conf.string(&keys::user::DATE_FORMAT)))
             }
         };
     }
     let report: Report = fs
-        .ask(Op::GetReport(GetReport {}))
+        .ask(GetReport {})
         .await
         .map_err(|error| error.context("ask the master how the cluster is"))?;
+    if args.category == ReportCategory::Metrics {
+        return metrics(conf, report.web_port, args.format, out).await;
+    }
     match (args.category, args.format) {
         (ReportCategory::Capacity, format) => {
             let workers = chosen(&report.workers, args)?;
@@ -55,6 +63,53 @@ async fn report(conf: &Configuration, args: &ReportArgs, out: &mut Out) -> Done 
             print_lines(out, summary_lines(&report, now_ms(), &pattern))
         }
     }
+}
+
+/// Asks the web port of the master that answered, wherever that is.
+async fn metrics(conf: &Configuration, port: u32, format: Format, out: &mut Out) -> Done {
+    let port = u16::try_from(port).unwrap_or_default();
+    let mut failed = FsError::new(ErrorKind::Unavailable, "report metrics: no master is known");
+    for master in super::configured_masters(conf) {
+        let host = master.rsplit_once(':').map_or(master.as_str(), |(host, _)| host);
+        match crate::roles::web::get(host.trim_matches(['[', ']']), port, "/metrics/json").await {
+            Ok(page) => {
+                let page: Value = serde_json::from_slice(&page)
+                    .map_err(|error| CommandError::failed(format!("read the metrics of {host}:{port}: {error}")))?;
+                return match format {
+                    Format::Json => Ok(out.json_pretty(&page)?),
+                    Format::Text => print_lines(out, metric_lines(&page)),
+                };
+            }
+            Err(error) => failed = error,
+        }
+    }
+    let hint = "see alluxio.master.web.port and alluxio.master.web.bind.host";
+    Err(failed.context(format!("report metrics ({hint})")).into())
+}
+
+/// `NAME  (Type: COUNTER, Value: 3)`, sorted.
+fn metric_lines(page: &Value) -> Vec<String> {
+    let seconds = |metric: &Value, field: &str| metric[field].as_f64().unwrap_or(0.0);
+    let mut lines = Vec::new();
+    for (group, kind, field) in [("gauges", "GAUGE", "value"), ("counters", "COUNTER", "count")] {
+        for (name, metric) in page[group].as_object().into_iter().flatten() {
+            lines.push(format!("{name}  (Type: {kind}, Value: {})", metric[field]));
+        }
+    }
+    for (name, metric) in page["histograms"].as_object().into_iter().flatten() {
+        let count = metric["count"].as_u64().unwrap_or(0);
+        let mean = if count == 0 {
+            0.0
+        } else {
+            seconds(metric, "sum_seconds") / count as f64
+        };
+        let (p50, p99) = (seconds(metric, "p50_seconds"), seconds(metric, "p99_seconds"));
+        lines.push(format!(
+            "{name}  (Type: TIMER, Count: {count}, Mean: {mean:.6}s, P50: <={p50}s, P99: <={p99}s)"
+        ));
+    }
+    lines.sort();
+    lines
 }
 
 fn print_lines(out: &mut Out, lines: Vec<String>) -> Done {
@@ -130,7 +185,80 @@ fn summary_lines(report: &Report, now_ms: u64, pattern: &str) -> Vec<String> {
         "    Free Capacity: {}",
         human_size(capacity.saturating_sub(used))
     ));
+    if !report.away.is_empty() {
+        lines.push(format!("    Stores Away: {}", report.away.len()));
+        let away = output::away_lines(&report.away, pattern);
+        lines.extend(away.into_iter().map(|line| format!("        {line}")));
+    }
+    lines.extend(stuck_lines(report));
+    lines.extend(damage_lines(&report.workers));
     lines
+}
+
+/// Nothing if nothing is damaged.
+fn damage_lines(workers: &[ReportWorker]) -> Vec<String> {
+    let host = |worker: &ReportWorker| worker.address.clone().unwrap_or_default().host;
+    let each = workers.iter().flat_map(|worker| {
+        let host = host(worker);
+        worker.damaged.iter().map(move |range| {
+            let path = match range.path.is_empty() {
+                true => format!("inode {}", range.inode),
+                false => text(&range.path),
+            };
+            let end = range.offset + range.length;
+            format!("        {path}: bytes {} to {end} on {host}", range.offset)
+        })
+    });
+    let mut lines: Vec<String> = each.collect();
+    if !lines.is_empty() {
+        lines.insert(
+            0,
+            format!(
+                "    Damaged Ranges (in no under-storage, kept as they are): {}",
+                lines.len()
+            ),
+        );
+    }
+    lines
+}
+
+/// Changes of under-storages that do not get done.
+fn stuck_lines(report: &Report) -> Vec<String> {
+    if report.stuck_count == 0 {
+        return Vec::new();
+    }
+    let mut lines = vec![format!("    Stuck Changes: {}", report.stuck_count)];
+    lines.extend(report.stuck.iter().map(|stuck| {
+        let state = match (stuck.given_up, stuck.refused) {
+            (true, _) => "given up",
+            (false, true) => "refused for good",
+            (false, false) => "tried again and again",
+        };
+        format!("        {} {} ({state}): {}", stuck.what, stuck.path, stuck.error)
+    }));
+    lines
+}
+
+pub fn stuck_json(stuck: &StuckChange) -> Value {
+    json!({
+        "intent": stuck.intent,
+        "what": stuck.what,
+        "path": stuck.path,
+        "error": stuck.error,
+        "attempts": stuck.attempts,
+        "refused": stuck.refused,
+        "givenUp": stuck.given_up,
+        "sinceMs": stuck.since_ms,
+    })
+}
+
+fn away_json(away: &StoreAway) -> Value {
+    json!({
+        "path": text(&away.path),
+        "uri": away.uri,
+        "sinceMs": away.since_ms,
+        "error": away.error,
+    })
 }
 
 fn summary_json(report: &Report) -> Value {
@@ -146,6 +274,9 @@ fn summary_json(report: &Report) -> Value {
         "clients": report.sessions,
         "journalIndex": report.journal_index,
         "journalSnapshotIndex": report.journal_snapshot_index,
+        "storesAway": report.away.iter().map(away_json).collect::<Value>(),
+        "stuckChanges": report.stuck_count,
+        "stuck": report.stuck.iter().map(stuck_json).collect::<Value>(),
         "workers": report.workers.iter().map(worker_json).collect::<Value>(),
     })
 }
@@ -155,6 +286,12 @@ fn worker_json(worker: &ReportWorker) -> Value {
     let tier = |tier: &ReportTier| {
         json!({
             "alias": tier.alias, "path": tier.path, "capacityBytes": tier.capacity_bytes, "usedBytes": tier.used_bytes,
+        })
+    };
+    let damaged = |range: &DamagedRange| {
+        json!({
+            "inode": range.inode, "path": text(&range.path), "version": range.version, "offset": range.offset,
+            "length": range.length,
         })
     };
     json!({
@@ -168,6 +305,7 @@ fn worker_json(worker: &ReportWorker) -> Value {
         "startTimeMs": worker.start_ms,
         "version": worker.version,
         "tiers": worker.tiers.iter().map(tier).collect::<Value>(),
+        "damaged": worker.damaged.iter().map(damaged).collect::<Value>(),
     })
 }
 
@@ -253,23 +391,37 @@ fn row(cells: [String; 7]) -> String {
     line.trim_end().to_owned()
 }
 
-/// The mount table as Alluxio prints it.
+/// The mount table, and beneath it what is known of whether the stores answer.
+fn ufs_lines(mounts: &[MountInfo], pattern: &str) -> Vec<String> {
+    let mut lines = mount_lines(mounts);
+    let state = |mount: &MountInfo| {
+        if let Some(away) = &mount.away {
+            return output::away_lines(std::slice::from_ref(away), pattern).remove(0);
+        }
+        let answered = match i64::try_from(mount.answered_ms) {
+            Ok(0) | Err(_) => "was not asked for anything since the master started".to_owned(),
+            Ok(answered_ms) => format!("answered last at {}", output::local_time(answered_ms, pattern)),
+        };
+        format!("{} at {} {answered}", mount.uri, text(&mount.path))
+    };
+    lines.push(String::new());
+    lines.push("State, as the master's own calls and the workers' uploads show it:".to_owned());
+    lines.extend(mounts.iter().map(|mount| format!("    {}", state(mount))));
+    lines
+}
+
+/// The mount table as Alluxio prints it, but for `-` in place of its `-1B` where a store knows no capacity.
 pub fn mount_lines(mounts: &[MountInfo]) -> Vec<String> {
     let uri_width = mounts.iter().map(|mount| mount.uri.len()).max().unwrap_or(0);
     let path_width = mounts.iter().map(|mount| mount.path.len()).max().unwrap_or(0);
     let not = |yes: bool| if yes { "" } else { "not " };
     let line = |mount: &MountInfo| {
-        // Object stores have neither; Alluxio shows -1 then.
-        let size = |bytes| {
-            if bytes == 0 {
-                "-1B".to_owned()
-            } else {
-                human_size(bytes)
-            }
-        };
-        let mut used = size(mount.ufs_used_bytes);
+        // Object stores have neither.
+        let (mut capacity, mut used) = ("-".to_owned(), "-".to_owned());
         if mount.ufs_capacity_bytes > 0 {
-            used += &format!("({}%)", percent(mount.ufs_used_bytes, mount.ufs_capacity_bytes, 0));
+            let share = percent(mount.ufs_used_bytes, mount.ufs_capacity_bytes, 0);
+            capacity = human_size(mount.ufs_capacity_bytes);
+            used = format!("{}({share}%)", human_size(mount.ufs_used_bytes));
         }
         let options: Vec<String> = mount
             .options
@@ -277,14 +429,18 @@ pub fn mount_lines(mounts: &[MountInfo]) -> Vec<String> {
             .map(|option| format!("{}={}", option.key, option.value))
             .collect();
         format!(
-            "{:<uri_width$}  on  {:<path_width$}  ({}, capacity={}, used={used}, {}read-only, {}shared, properties={{{}}})",
+            "{:<uri_width$}  on  {:<path_width$}  ({}, capacity={capacity}, used={used}, {}read-only, {}shared, properties={{{}}}){}",
             mount.uri,
             text(&mount.path),
             mount.ufs_type,
-            size(mount.ufs_capacity_bytes),
             not(mount.read_only),
             not(mount.shared),
-            options.join(", ")
+            options.join(", "),
+            if mount.wants_credentials {
+                "  WANTS CREDENTIALS"
+            } else {
+                ""
+            }
         )
     };
     mounts.iter().map(line).collect()
@@ -307,7 +463,10 @@ pub fn mounts_json(mounts: &[MountInfo]) -> Value {
             "shared": mount.shared,
             "capacityBytes": (mount.ufs_capacity_bytes > 0).then_some(mount.ufs_capacity_bytes),
             "usedBytes": (mount.ufs_capacity_bytes > 0).then_some(mount.ufs_used_bytes),
+            "away": mount.away.as_ref().map(away_json),
+            "answeredMs": (mount.answered_ms > 0).then_some(mount.answered_ms),
             "options": options,
+            "wantsCredentials": mount.wants_credentials,
         })
     };
     mounts.iter().map(mount).collect()
@@ -402,6 +561,61 @@ b                1                capacity      16.00GB          0B            1
     }
 
     #[test]
+    fn metrics_are_lines() {
+        let page = json!({
+            "gauges": { "Master.TotalPaths": { "value": 3 } },
+            "counters": { "Master.FilesCreated": { "count": 2 } },
+            "histograms": { "Master.Lookup": {
+                "count": 4, "sum_seconds": 0.002, "p50_seconds": 0.0003, "p99_seconds": 0.003,
+            } },
+        });
+        assert_eq!(
+            metric_lines(&page),
+            [
+                "Master.FilesCreated  (Type: COUNTER, Value: 2)",
+                "Master.Lookup  (Type: TIMER, Count: 4, Mean: 0.000500s, P50: <=0.0003s, P99: <=0.003s)",
+                "Master.TotalPaths  (Type: GAUGE, Value: 3)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_store_that_is_away_is_shown() {
+        let away = StoreAway {
+            path: "/s3".into(),
+            uri: "s3://b".into(),
+            since_ms: 5,
+            error: "connection refused".into(),
+        };
+        let line = "s3://b at /s3 does not answer since then: connection refused";
+        let mount = |path: &str, away: Option<&StoreAway>, answered_ms| MountInfo {
+            path: path.to_owned().into(),
+            uri: "s3://b".into(),
+            away: away.cloned(),
+            answered_ms,
+            ..Default::default()
+        };
+        let mounts = [mount("/s3", Some(&away), 4), mount("/b", None, 4), mount("/c", None, 0)];
+        assert_eq!(
+            ufs_lines(&mounts, "'then'")[5..],
+            [
+                format!("    {line}"),
+                "    s3://b at /b answered last at then".to_owned(),
+                "    s3://b at /c was not asked for anything since the master started".to_owned(),
+            ]
+        );
+        let report = Report {
+            away: vec![away],
+            ..Default::default()
+        };
+        let lines = summary_lines(&report, 0, "'then'");
+        assert_eq!(
+            lines[lines.len() - 2..],
+            ["    Stores Away: 1".to_owned(), format!("        {line}")]
+        );
+    }
+
+    #[test]
     fn mounts() {
         let mounts = [
             MountInfo {
@@ -429,7 +643,7 @@ b                1                capacity      16.00GB          0B            1
             mount_lines(&mounts),
             [
                 "/srv/data      on  /    (posix, capacity=100.00GB, used=10.00GB(10%), not read-only, not shared, properties={})",
-                "s3://bucket/p  on  /s3  (object, capacity=-1B, used=-1B, read-only, shared, properties={s3a.secretKey=******})",
+                "s3://bucket/p  on  /s3  (object, capacity=-, used=-, read-only, shared, properties={s3a.secretKey=******})",
             ]
         );
         assert_eq!(mounts_json(&mounts)[1]["options"]["s3a.secretKey"], "******");

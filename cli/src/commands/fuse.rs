@@ -3,18 +3,20 @@
 use super::Done;
 use crate::args::{Format, FuseCommand};
 use crate::output::Out;
-use alluxio_common::config::Configuration;
-use alluxio_fuse::mount::{self, HELPER_PATH, MountEntry, MountState, UnmountMode};
+use alluxio_common::config::{Configuration, keys};
+use alluxio_fuse::mount::{self, HELPER_PATH, HELPER_PATH_BY_TABLE, MountEntry, MountState, UnmountMode};
 use alluxio_proto::FsError;
 use serde_json::json;
 use std::path::Path;
 
 /// Runs one command.
 pub fn fuse(conf: &Configuration, command: FuseCommand, out: &mut Out) -> Done {
-    crate::logging::start("warn");
+    crate::logging::start(conf, crate::logging::Default::Warn)?;
     match command {
         FuseCommand::Mount { options, path, dir } => {
             let options = mount::MountOptions::parse(&options.join(","))?;
+            let path = path.unwrap_or_else(|| conf.string(&keys::fuse::FUSE_MOUNT_PATH));
+            let dir = dir.unwrap_or_else(|| conf.path(&keys::fuse::FUSE_MOUNT_POINT));
             Ok(crate::roles::mount(conf, &options, &path, &dir)?)
         }
         FuseCommand::Umount { lazy, dir } => umount(&dir, lazy, out),
@@ -63,8 +65,10 @@ fn as_json(mount: &MountEntry) -> serde_json::Value {
 
 fn install_helper(out: &mut Out) -> Done {
     let program = std::env::current_exe().map_err(|error| FsError::from_io("find the file of this program", &error))?;
-    mount::install_helper(&program, Path::new(HELPER_PATH))?;
+    for path in [HELPER_PATH, HELPER_PATH_BY_TABLE] {
+        mount::install_helper(&program, Path::new(path))?;
+    }
     Ok(out.line(format!(
-        "Installed {HELPER_PATH}; try `mount -t alluxio HOST:19998/ DIR`"
+        "Installed {HELPER_PATH} and {HELPER_PATH_BY_TABLE}; try `mount -t alluxio HOST:19998/ DIR`"
     ))?)
 }

@@ -6,6 +6,7 @@ mod fs;
 mod fsadmin;
 mod fuse;
 mod get_conf;
+mod intents;
 
 pub use connect::{caller, client_options, configured_masters};
 pub use format::format;

@@ -1,8 +1,9 @@
 //! A mount in a process of its own: in the foreground, or behind mount(8).
 
-use super::mounting::{MountPart, MountRequest};
-use super::{notify_ready, parts, run, signals};
-use alluxio_client::{AlluxioUri, MasterClient, RemoteWorkers, workers::host_name};
+use super::mounting::{MountPart, MountRequest, retry_policy};
+use super::web::{self, Web};
+use super::{notify_ready, parts, run};
+use alluxio_client::{AlluxioUri, MasterClient, RemoteWorkers};
 use alluxio_common::config::{Configuration, Sources, keys};
 use alluxio_fuse::mount::{HelperRequest, MountOptions, Readiness, run_helper};
 use alluxio_proto::{ErrorKind, FsError, FsResult};
@@ -10,7 +11,6 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 
 /// How long a mount waits for a master that is not there yet: fstab may be earlier than the network.
 const FIRST_ANSWER: Duration = Duration::from_secs(20);
@@ -21,7 +21,10 @@ const FIRST_ANSWER: Duration = Duration::from_secs(20);
 /// Of starting.
 pub fn mount(conf: &Configuration, options: &MountOptions, path: &str, dir: &Path) -> FsResult<()> {
     let uri = AlluxioUri::parse(path)?;
-    let source = if uri.masters.is_empty() {
+    let name = conf.string(&keys::fuse::FUSE_FS_NAME);
+    let source = if !name.is_empty() {
+        name
+    } else if uri.masters.is_empty() {
         format!("alluxio:{}", uri.path)
     } else {
         path.to_owned()
@@ -48,7 +51,13 @@ fn serve_helper(request: &HelperRequest, readiness: &mut Readiness) -> FsResult<
     let invalid =
         |error: alluxio_common::config::ConfigError| FsError::new(ErrorKind::InvalidArgument, error.to_string());
     let conf = Configuration::load(&Sources::from_environment()).map_err(invalid)?;
-    crate::logging::start(if request.verbose { "info" } else { "warn" });
+    let default = if request.verbose {
+        crate::logging::Default::Info
+    } else {
+        crate::logging::Default::Warn
+    };
+    alluxio_common::logging::start(&conf, default)
+        .map_err(|error| FsError::new(ErrorKind::InvalidArgument, error.to_string()))?;
     let mount = MountRequest {
         path: &request.uri.path,
         dir: &request.dir,
@@ -63,37 +72,51 @@ fn serve_helper(request: &HelperRequest, readiness: &mut Readiness) -> FsResult<
 }
 
 fn serve(conf: &Configuration, uri: &AlluxioUri, request: &MountRequest<'_>, ready: impl FnOnce()) -> FsResult<()> {
-    run(async {
-        let stop = CancellationToken::new();
-        signals::cancel_on_signal(&stop)?;
-        let workers = RemoteWorkers::new(host_name(), parts::client_options(conf));
+    run(|stop| async move {
+        let patience = retry_policy(conf, request.options);
+        let workers = RemoteWorkers::new(parts::client_options(conf), patience);
         let api = Arc::new(parts::remote_master(conf, &uri.masters));
         let retry_total = conf.duration(&keys::user::RPC_RETRY_MAX).unwrap_or(Duration::MAX);
         // The first answer is waited for less long: a person looks on.
         let first = MasterClient::new(api.clone()).with_retry_total(FIRST_ANSWER.min(retry_total));
         reach(&first, uri, conf).await?;
         let master = MasterClient::new(api).with_retry_total(retry_total);
+        let web = if conf.bool(&keys::fuse::FUSE_WEB_ENABLED) {
+            Web::start(conf, &web::FUSE).await?
+        } else {
+            None
+        };
         let mut mount = MountPart::start(conf, request, master, Arc::new(workers)).await?;
+        if let Some(web) = &web {
+            web.add(mount.metrics().clone());
+            web.ready_when(|| Ok(()));
+        }
         ready();
         let result = tokio::select! {
             result = mount.ended() => result,
             () = stop.cancelled() => Ok(()),
         };
+        if let Some(web) = &web {
+            web.ready_when(|| Err("ending".to_owned()));
+        }
         mount.stop().await;
+        if let Some(web) = web {
+            web.stop().await;
+        }
         result
     })
 }
 
 /// Whether a master answers at all.
 async fn reach(master: &MasterClient, uri: &AlluxioUri, conf: &Configuration) -> FsResult<()> {
-    use alluxio_proto::master::{GetAttr, Op};
+    use alluxio_proto::master::GetAttr;
     let caller = crate::commands::caller(conf);
     let answer: FsResult<alluxio_proto::types::Attr> = master
         .read(
             &caller,
-            Op::GetAttr(GetAttr {
+            GetAttr {
                 inode: alluxio_proto::InodeId::ROOT.get(),
-            }),
+            },
         )
         .await;
     match answer {

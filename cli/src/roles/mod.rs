@@ -6,8 +6,10 @@
 mod fuse;
 mod local;
 mod mounting;
+mod panics;
 mod parts;
 mod signals;
+pub(crate) mod web;
 
 pub use fuse::{helper, mount};
 pub use local::local;
@@ -34,12 +36,37 @@ fn runtime() -> FsResult<tokio::runtime::Runtime> {
 /// of it, in another mount namespace for one: it ends with the process, and its users get errors.
 const LEFT_BEHIND_MAX: Duration = Duration::from_secs(5);
 
-/// Runs a role to its end.
-fn run<T>(role: impl Future<Output = FsResult<T>>) -> FsResult<T> {
+/// What a role makes on the local disk is for its user alone, also what crates make that know no modes. What goes into an
+/// under-storage gets its mode explicitly, and requests of the kernel carry the umask of their caller.
+const ROLE_UMASK: nix::sys::stat::Mode = nix::sys::stat::Mode::from_bits_truncate(0o077);
+
+/// The umask that the process was started with.
+static CALLERS_UMASK: std::sync::OnceLock<nix::sys::stat::Mode> = std::sync::OnceLock::new();
+
+/// Starts a program of the caller's with the caller's umask. The umask is the process's, so that of the role is off for as long
+/// as a fork takes; what we make ourselves meanwhile has its modes explicitly.
+fn spawn_for_caller(command: &mut tokio::process::Command) -> std::io::Result<tokio::process::Child> {
+    let restore = CALLERS_UMASK.get().map(|mask| nix::sys::stat::umask(*mask));
+    let child = command.spawn();
+    if let Some(mask) = restore {
+        nix::sys::stat::umask(mask);
+    }
+    child
+}
+
+/// Runs a role to its end, which a panic brings about, too. `role` gets what asks it to end: a signal or a panic.
+fn run<T, F: Future<Output = FsResult<T>>>(role: impl FnOnce(CancellationToken) -> F) -> FsResult<T> {
+    let before = nix::sys::stat::umask(ROLE_UMASK);
+    CALLERS_UMASK.get_or_init(|| before);
     let runtime = runtime()?;
-    let result = runtime.block_on(role);
+    let stop = CancellationToken::new();
+    panics::end_role(&stop);
+    let result = runtime.block_on(async {
+        signals::cancel_on_signal(&stop)?;
+        role(stop.clone()).await
+    });
     runtime.shutdown_timeout(LEFT_BEHIND_MAX);
-    result
+    panics::result_of(result)
 }
 
 /// Open files that are enough for every role: the kernel's own bound for most systems (`fs.nr_open`).
@@ -74,18 +101,20 @@ fn notify_ready() {
 /// # Errors
 /// Of starting.
 pub fn master(conf: &Configuration) -> FsResult<()> {
-    run(async {
-        let stop = CancellationToken::new();
-        signals::cancel_on_signal(&stop)?;
+    run(|stop| async move {
         let master = parts::MasterPart::start(conf, alluxio_master::service::MasterOptions::new(conf), &stop).await?;
         tracing::info!(
             "the master serves on port {}",
             conf.port(&keys::master::MASTER_RPC_PORT)
         );
         notify_ready();
-        stop.cancelled().await;
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            // It can do nothing any more; whoever supervises the process starts it again.
+            error = master.service.failed() => Err(error.context("the master ends")),
+        };
         master.stop().await;
-        Ok(())
+        ended
     })
 }
 
@@ -94,9 +123,7 @@ pub fn master(conf: &Configuration) -> FsResult<()> {
 /// # Errors
 /// Of starting.
 pub fn worker(conf: &Configuration) -> FsResult<()> {
-    run(async {
-        let stop = CancellationToken::new();
-        signals::cancel_on_signal(&stop)?;
+    run(|stop| async move {
         let master = parts::remote_master(conf, &[]);
         let worker = parts::WorkerPart::start(conf, std::sync::Arc::new(master), &stop).await?;
         tracing::info!(
@@ -104,8 +131,11 @@ pub fn worker(conf: &Configuration) -> FsResult<()> {
             conf.port(&keys::worker::WORKER_RPC_PORT)
         );
         notify_ready();
-        stop.cancelled().await;
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            error = worker.never_registered(conf) => Err(error),
+        };
         worker.stop().await;
-        Ok(())
+        ended
     })
 }

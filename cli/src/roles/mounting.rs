@@ -2,11 +2,13 @@
 
 use alluxio_client::{MasterClient, WorkerPool, workers::host_name};
 use alluxio_common::config::{Configuration, keys};
+use alluxio_common::metrics::Metrics;
 use alluxio_common::retry::RetryPolicy;
 use alluxio_fuse::mount::{MountOptions, Mounted, Passthrough, UnmountMode};
-use alluxio_fuse::transport::{KernelOptions, KernelSession, TransportKind, serve};
+use alluxio_fuse::transport::{KernelOptions, KernelSession, Observer, Serving, TransportKind, serve};
 use alluxio_fuse::{Vfs, VfsOptions};
-use alluxio_proto::types::WriteType;
+use alluxio_proto::master::{GetReport, Report};
+use alluxio_proto::types::{Caller, WriteType};
 use alluxio_proto::{ErrorKind, FsError, FsResult};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +21,8 @@ const BUSY_TIME: Duration = Duration::from_secs(5);
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// How long the session may take to end after a lazy unmount; then whoever still uses the mount loses it.
 const LAZY_TIME: Duration = Duration::from_secs(5);
+/// How long requests that threads are at may take, once the mount is closed though it is in use.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// Longest time that kernel caches live.
 const CACHE_MAX: Duration = Duration::from_secs(3600);
 /// Most threads that take requests, whatever `alluxio.fuse.threads` says.
@@ -29,7 +33,9 @@ pub struct MountPart {
     vfs: Arc<Vfs>,
     mounted: Arc<Mounted>,
     session: JoinHandle<FsResult<()>>,
+    serving: Arc<Serving>,
     busy_time: Duration,
+    metrics: Metrics,
 }
 
 /// What to mount where.
@@ -49,10 +55,13 @@ impl MountPart {
         master: MasterClient,
         workers: Arc<dyn WorkerPool>,
     ) -> FsResult<MountPart> {
-        contradiction(request.options)?;
         let conf = &with_properties(conf, request.options)?;
+        contradiction(conf, request.options)?;
         let retry = retry_policy(conf, request.options);
-        let vfs_options = vfs_options(conf, request, retry);
+        let mut vfs_options = vfs_options(conf, request, retry);
+        if let Some(host) = worker_beside(&master, &crate::commands::caller(conf), &*workers).await {
+            vfs_options.host = host;
+        }
         let vfs = Vfs::start(vfs_options, master.with_retry(retry), workers).await?;
         // mount(2) and the handshake block; nobody else needs this thread yet, but the runtime does.
         let (dir, options, source) = (
@@ -61,7 +70,9 @@ impl MountPart {
             request.source.to_owned(),
         );
         let (session_vfs, runtime) = (Arc::clone(&vfs), tokio::runtime::Handle::current());
-        let kernel = kernel_options(conf, &options);
+        let metrics = Metrics::new();
+        let mut kernel = kernel_options(conf, &options);
+        kernel.observer = Some(observer(&kernel, &options, &metrics)?);
         let started = tokio::task::spawn_blocking(move || -> FsResult<(Mounted, KernelSession)> {
             let (mounted, fuse_dev) = Mounted::new(&dir, &options, &source)?;
             let session = serve(&session_vfs, fuse_dev, &kernel, &runtime)?;
@@ -78,6 +89,7 @@ impl MountPart {
                 return Err(error);
             }
         };
+        let serving = session.serving();
         let mounted = Arc::new(mounted);
         let noting = Arc::clone(&mounted);
         let session = tokio::task::spawn_blocking(move || {
@@ -93,8 +105,15 @@ impl MountPart {
             vfs,
             mounted,
             session,
+            serving,
             busy_time,
+            metrics,
         })
+    }
+
+    /// Where it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Waits until somebody unmounts it.
@@ -113,6 +132,12 @@ impl MountPart {
                     "{} is still in use; its users get errors from now on",
                     self.mounted.point().display()
                 );
+                // Its threads go on for as long as it is in use; what they would work with ends now.
+                let serving = Arc::clone(&self.serving);
+                let closed = tokio::task::spawn_blocking(move || serving.close(CLOSE_TIME)).await;
+                if !closed.unwrap_or(false) {
+                    tracing::warn!("a request on {} does not end", self.mounted.point().display());
+                }
             }
         }
         self.vfs.stop().await;
@@ -145,10 +170,42 @@ impl MountPart {
     }
 }
 
+/// Who notes the requests of this mount.
+fn observer(kernel: &KernelOptions, options: &MountOptions, metrics: &Metrics) -> FsResult<Arc<Observer>> {
+    let access_log = options.access_log.as_deref();
+    if access_log.is_some() && kernel.transport != TransportKind::Dev {
+        let why = "mount option access_log: only transport=dev tells of its requests";
+        return Err(FsError::new(ErrorKind::InvalidArgument, why));
+    }
+    Observer::new(metrics, access_log)
+}
+
+/// What the worker on this host calls its host, if there is one: the master tells by this name which worker is near a client,
+/// whatever this host is called here.
+async fn worker_beside(master: &MasterClient, caller: &Caller, workers: &dyn WorkerPool) -> Option<String> {
+    let report: FsResult<Report> = master.once(caller, GetReport {}).await;
+    for worker in report.ok()?.workers {
+        if let Some(address) = worker.address.filter(|_| worker.live)
+            && workers.find_out(&address).await
+        {
+            return Some(address.host);
+        }
+    }
+    None
+}
+
 /// Refuses words that cannot both be true.
-fn contradiction(options: &MountOptions) -> FsResult<()> {
+fn contradiction(conf: &Configuration, options: &MountOptions) -> FsResult<()> {
     if options.verify && options.passthrough == Passthrough::On {
         let why = "mount options verify and passthrough=on: the kernel knows no checksums; leave one of them out";
+        return Err(FsError::new(ErrorKind::InvalidArgument, why));
+    }
+    if options.passthrough == Passthrough::On && !conf.bool(&keys::user::SHORT_CIRCUIT) {
+        let why = format!(
+            "mount options passthrough=on and {}=false: passthrough needs descriptors of the worker's files; leave one of \
+             them out",
+            keys::user::SHORT_CIRCUIT.name
+        );
         return Err(FsError::new(ErrorKind::InvalidArgument, why));
     }
     Ok(())
@@ -165,7 +222,7 @@ fn with_properties(conf: &Configuration, options: &MountOptions) -> FsResult<Con
 }
 
 /// How long calls are repeated: `-o soft`, for as long as the configuration says; `-o hard`, until they are answered.
-fn retry_policy(conf: &Configuration, options: &MountOptions) -> RetryPolicy {
+pub(super) fn retry_policy(conf: &Configuration, options: &MountOptions) -> RetryPolicy {
     let default = MasterClient::DEFAULT_RETRY;
     // -1 in the configuration, which is no duration, means "never give up".
     let soft = || conf.duration(&keys::user::RPC_RETRY_MAX).unwrap_or(Duration::MAX);
@@ -190,7 +247,7 @@ fn vfs_options(conf: &Configuration, request: &MountRequest<'_>, retry: RetryPol
     let allowed = match options.passthrough {
         Passthrough::On => true,
         Passthrough::Off => false,
-        Passthrough::Auto => conf.bool(&keys::fuse::FUSE_PASSTHROUGH),
+        Passthrough::Auto => conf.bool(&keys::fuse::FUSE_PASSTHROUGH) && conf.bool(&keys::user::SHORT_CIRCUIT),
     };
     let mut host = conf.string(&keys::user::USER_HOSTNAME);
     if host.is_empty() {
@@ -226,6 +283,7 @@ fn kernel_options(conf: &Configuration, options: &MountOptions) -> KernelOptions
             .min(THREADS_MAX),
         needs_passthrough: options.passthrough == Passthrough::On,
         transport: options.transport.or_else(configured).unwrap_or(default.transport),
+        observer: None,
     }
 }
 

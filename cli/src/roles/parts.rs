@@ -1,5 +1,7 @@
 //! A master and a worker with their listeners, to be started and stopped as one.
 
+use super::web::{self, Web};
+use crate::output::away_lines;
 use alluxio_client::{RemoteMaster, workers::host_name};
 use alluxio_common::config::{Configuration, Key, keys};
 use alluxio_common::rpc::{Address, ClientOptions, Listener};
@@ -21,6 +23,8 @@ const REGISTER_PAUSE: Duration = Duration::from_millis(2);
 /// A master with its port.
 pub struct MasterPart {
     pub service: Arc<MasterService>,
+    /// Its web port, unless that is taken.
+    pub web: Option<Web>,
     serving: JoinHandle<()>,
     stop: CancellationToken,
 }
@@ -29,15 +33,40 @@ impl MasterPart {
     /// Takes the port, then starts the master behind it.
     pub async fn start(conf: &Configuration, options: MasterOptions, stop: &CancellationToken) -> FsResult<MasterPart> {
         let listener = listen(conf, &keys::master::MASTER_BIND_HOST, &keys::master::MASTER_RPC_PORT).await?;
-        let service = Master::start(conf, options).await?;
+        let web = Web::start(conf, &web::MASTER).await?;
+        let mut conf = conf.clone();
+        if let Some(web) = &web {
+            web.add(options.metrics.clone());
+            // Reports name the port that it got.
+            conf.set(keys::master::MASTER_WEB_PORT.name, &web.port().to_string());
+        }
+        let service = Master::start(&conf, options).await?;
+        if let Some(web) = &web {
+            web.ready_when(until(stop));
+            let pattern = conf.string(&keys::user::DATE_FORMAT);
+            let service = Arc::downgrade(&service);
+            // A store that is away is no reason to send clients elsewhere: all masters have the same stores, and what is cached
+            // is served.
+            web.note(move || match service.upgrade() {
+                Some(service) => away_lines(&service.stores_away(), &pattern),
+                None => Vec::new(),
+            });
+        }
         // Not a child of the role's token: requests are served until the clients in this process have ended.
-        let _ = stop;
         let stop = CancellationToken::new();
         let serving = tokio::spawn(Arc::clone(&service).serve(listener));
-        Ok(MasterPart { service, serving, stop })
+        Ok(MasterPart {
+            service,
+            web,
+            serving,
+            stop,
+        })
     }
 
     pub async fn stop(self) {
+        if let Some(web) = self.web {
+            web.stop().await;
+        }
         self.service.shutdown().await;
         self.stop.cancel();
         self.serving.abort();
@@ -47,6 +76,7 @@ impl MasterPart {
 /// A worker with its port and socket.
 pub struct WorkerPart {
     pub worker: Arc<Worker>,
+    web: Option<Web>,
     serving: Vec<JoinHandle<()>>,
     stop: CancellationToken,
 }
@@ -56,7 +86,7 @@ impl WorkerPart {
     pub async fn start(
         conf: &Configuration,
         master: Arc<dyn MasterApi>,
-        _: &CancellationToken,
+        ending: &CancellationToken,
     ) -> FsResult<WorkerPart> {
         let listener = listen(conf, &keys::worker::WORKER_BIND_HOST, &keys::worker::WORKER_RPC_PORT).await?;
         let data_dir = PathBuf::from(conf.string(&keys::worker::WORKER_TIER0_PATH));
@@ -66,15 +96,28 @@ impl WorkerPart {
         } else {
             PathBuf::from(socket)
         };
-        let host = conf.string(&keys::worker::WORKER_HOSTNAME);
         let address = WorkerAddress {
             worker_id: 0,
-            host: if host.is_empty() { host_name() } else { host },
+            host: worker_host(conf),
+            // The worker draws it.
+            nonce: 0,
             port: u32::from(conf.port(&keys::worker::WORKER_RPC_PORT)),
             domain_socket: socket.to_string_lossy().into_owned(),
         };
+        let web = Web::start(conf, &web::WORKER).await?;
+        let options = WorkerOptions::new(conf, data_dir, master, address);
+        if let Some(web) = &web {
+            web.add(options.metrics.clone());
+        }
         let stop = CancellationToken::new();
-        let worker = Worker::start(conf, WorkerOptions::new(conf, data_dir, master, address), stop.clone()).await?;
+        let worker = Worker::start(conf, options, stop.clone()).await?;
+        if let Some(web) = &web {
+            let (worker, ending) = (Arc::downgrade(&worker), until(ending));
+            web.ready_when(move || match worker.upgrade() {
+                Some(worker) if !worker.is_registered() => Err("not registered with a master yet".to_owned()),
+                _ => ending(),
+            });
+        }
         let framed = tokio::spawn(Arc::clone(&worker).serve(listener));
         let by_socket = Arc::clone(&worker);
         let descriptors = tokio::spawn(async move {
@@ -84,6 +127,7 @@ impl WorkerPart {
         });
         Ok(WorkerPart {
             worker,
+            web,
             serving: vec![framed, descriptors],
             stop,
         })
@@ -108,13 +152,61 @@ impl WorkerPart {
         tokio::time::timeout(REGISTER_TIME_MAX, wait).await.map_err(late)
     }
 
+    /// Ends when the worker has not registered with a master for as long as the configuration says, counted from its start.
+    pub async fn never_registered(&self, conf: &Configuration) -> FsError {
+        let key = &keys::worker::WORKER_CONNECT_RETRY;
+        let Some(limit) = conf.duration(key) else {
+            return std::future::pending().await;
+        };
+        tokio::time::sleep(limit).await;
+        if self.worker.is_registered() {
+            return std::future::pending().await;
+        }
+        let masters = crate::commands::configured_masters(conf).join(" or ");
+        let why = format!(
+            "register with the master at {masters}: it could not be reached within {limit:?} ({}); is one running?",
+            key.name
+        );
+        FsError::new(ErrorKind::Timeout, why)
+    }
+
     pub async fn stop(self) {
+        if let Some(web) = self.web {
+            web.stop().await;
+        }
         self.stop.cancel();
         self.worker.shutdown().await;
         for task in self.serving {
             task.abort();
         }
     }
+}
+
+/// Ready until the role ends.
+fn until(ending: &CancellationToken) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
+    let ending = ending.clone();
+    move || {
+        if ending.is_cancelled() {
+            return Err("ending".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// What a worker of this configuration calls its host.
+pub fn worker_host(conf: &Configuration) -> String {
+    let host = conf.string(&keys::worker::WORKER_HOSTNAME);
+    if host.is_empty() { host_name() } else { host }
+}
+
+/// What this host is called by sessions: as its worker is, as its mounts were told to, and as mounts of before and commands
+/// call it.
+pub fn own_names(conf: &Configuration) -> Vec<String> {
+    let mut names = vec![worker_host(conf), conf.string(&keys::user::USER_HOSTNAME), host_name()];
+    names.retain(|name| !name.is_empty());
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// The configured masters, or those that were named.
@@ -136,6 +228,22 @@ pub fn client_options(conf: &Configuration) -> ClientOptions {
 async fn listen(conf: &Configuration, host: &Key, port: &Key) -> FsResult<Listener> {
     let (host, number) = (conf.string(host), conf.port(port));
     match Listener::bind_tcp(&host, number).await {
+        Ok(listener) => {
+            let serves = Address::tcp(&host, number);
+            match host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+                || host == "localhost"
+            {
+                true => tracing::info!("serving {serves} ({}): reached from this host only", port.name),
+                false => tracing::info!(
+                    "serving {serves} ({}): whoever reaches this port is trusted with all files, so let only the cluster's \
+                     own network reach it",
+                    port.name
+                ),
+            }
+            Ok(listener)
+        }
         Err(error) if error.kind == ErrorKind::Busy => {
             let why = format!(
                 "listen on {host}:{number}: the port is taken; is alluxio running already? Choose another with -D {}=PORT",

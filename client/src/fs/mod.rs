@@ -59,30 +59,32 @@ impl FileSystem {
     ///
     /// # Errors
     /// As the operation says.
-    pub async fn ask<T: FromReply>(&self, op: Op) -> FsResult<T> {
+    pub async fn ask<O: ReadOperation>(&self, op: O) -> FsResult<O::Reply> {
         self.master.read(&self.caller, op).await
     }
 
-    /// Asks the master for a change.
+    /// Asks the master for a change. In a session, so that the master knows it again should its answer be lost and it be asked
+    /// for a second time.
     ///
     /// # Errors
     /// As the operation says.
-    pub async fn change<T: FromReply>(&self, op: Op) -> FsResult<T> {
+    pub async fn change<O: ChangeOperation>(&self, op: O) -> FsResult<O::Reply> {
+        self.ensure_session().await?;
         self.master.change(&self.caller, op).await
     }
 
-    /// Opens the session that open files belong to, once.
+    /// Opens the session that changes and open files belong to, once.
     async fn ensure_session(&self) -> FsResult<()> {
         let mut open = self.session.lock().await;
         if !*open {
             let client = format!("alluxio command, process {}", std::process::id());
             let host = crate::workers::host_name();
             let info: SessionInfo = self
-                .ask(Op::OpenSession(OpenSession {
+                .ask(OpenSession {
                     client,
                     host,
                     ..Default::default()
-                }))
+                })
                 .await?;
             self.master.set_session(SessionId(info.session));
             *open = true;
@@ -97,7 +99,7 @@ impl FileSystem {
     pub async fn close(&self) -> FsResult<()> {
         let mut open = self.session.lock().await;
         if *open {
-            let Empty {} = self.change(Op::CloseSession(Empty {})).await?;
+            let Empty {} = self.master.change(&self.caller, CloseSession {}).await?;
             self.master.set_session(SessionId(0));
             *open = false;
         }
@@ -110,7 +112,7 @@ impl FileSystem {
     /// `NotFound`; `Unavailable` and `UfsDenied` if the under-storage cannot be asked.
     pub async fn stat(&self, path: &str) -> FsResult<Attr> {
         let path = Bytes::copy_from_slice(path.as_bytes());
-        self.ask(Op::ResolvePath(ResolvePath { path, refresh: false })).await
+        self.ask(ResolvePath { path, refresh: false }).await
     }
 
     /// Whether a path exists.
@@ -130,12 +132,12 @@ impl FileSystem {
     /// # Errors
     /// `NotADirectory` and those of [`FileSystem::stat`].
     pub async fn list_page(&self, directory: u64, after: Bytes) -> FsResult<DirPage> {
-        self.ask(Op::ReadDir(ReadDir {
+        self.ask(ReadDir {
             inode: directory,
             after,
             limit: PAGE_ENTRIES,
             refresh: false,
-        }))
+        })
         .await
     }
 
@@ -191,7 +193,7 @@ impl FileSystem {
             write_type: write_type as i32,
             umask: 0,
         };
-        self.change(Op::Mkdir(op))
+        self.change(op)
             .await
             .map_err(|error| error.context(format!("make directory {path}")))
     }
@@ -214,19 +216,18 @@ impl FileSystem {
         let (parent, new_parent) = (self.stat(from_parent).await?.inode, self.stat(to_parent).await?.inode);
         let flags = if replace { 0 } else { libc::RENAME_NOREPLACE };
         let (name, new_name) = (name.to_owned().into(), new_name.to_owned().into());
-        let Empty {} = self
-            .change(Op::Rename(Rename {
-                parent,
-                name,
-                new_parent,
-                new_name,
-                flags,
-                tell_removed: false,
-                across_mounts: self.rename_across_mounts,
-            }))
-            .await
-            .map_err(|error| error.context(format!("rename {from} to {to}")))?;
-        Ok(())
+        self.change(Rename {
+            parent,
+            name,
+            new_parent,
+            new_name,
+            flags,
+            tell_removed: false,
+            across_mounts: self.rename_across_mounts,
+        })
+        .await
+        .map_err(|error| error.context(format!("rename {from} to {to}")))
+        .map(drop)
     }
 
     /// Opens a file for reading.

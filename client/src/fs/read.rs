@@ -1,10 +1,10 @@
 //! Reading a file: whoever has it, else whoever fetches it.
 
 use super::FileSystem;
-use alluxio_proto::master::{Close, Empty, Locate, Locations, Op, Open, Opened, ReadSource, UfsChanged};
+use alluxio_proto::master::{Close, Empty, Locate, Locations, Open, Opened, ReadSource, UfsChanged};
 use alluxio_proto::types::{Attr, WorkerAddress};
-use alluxio_proto::worker::{Load, OpenRead, Read, TRANSFER_BYTES_MAX, WorkerRequest};
-use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerResponse};
+use alluxio_proto::worker::{Answered, Load, OpenRead, Read, StatOpen, TRANSFER_BYTES_MAX, WorkerOperation};
+use alluxio_proto::{ErrorKind, FsError, FsResult};
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -27,13 +27,15 @@ pub struct FileReader {
     open_version: bool,
     /// Identifies this reader's sequence of reads, for read-ahead.
     stream: u64,
+    /// Names the opening at the master.
+    open_id: u64,
     /// Something was read already: another version would be mixed in.
     started: bool,
 }
 
 impl FileReader {
     pub(super) async fn open(fs: FileSystem, path: String, inode: u64) -> FsResult<Self> {
-        let opened = ask_open(&fs, inode)
+        let (open_id, opened) = ask_open(&fs, inode)
             .await
             .map_err(|error| error.context(format!("open {path}")))?;
         let stream = rand::random::<u64>() | 1;
@@ -45,6 +47,7 @@ impl FileReader {
             workers: Vec::new(),
             open_version: false,
             stream,
+            open_id,
             started: false,
         };
         reader.adopt(opened).await?;
@@ -76,10 +79,12 @@ impl FileReader {
     }
 
     /// A second opening in place of the first, which is closed only then: an unlinked file lives as long as it is open.
-    async fn open_again(&self) -> FsResult<Opened> {
-        let doing = |error: FsError| error.context(format!("read {}", self.path));
-        let opened = ask_open(&self.fs, self.attr.inode).await.map_err(doing)?;
-        close(&self.fs, self.attr.inode).await.map_err(doing)?;
+    async fn open_again(&mut self) -> FsResult<Opened> {
+        let path = self.path.clone();
+        let doing = |error: FsError| error.context(format!("read {path}"));
+        let (open_id, opened) = ask_open(&self.fs, self.attr.inode).await.map_err(doing)?;
+        let before = std::mem::replace(&mut self.open_id, open_id);
+        close(&self.fs, self.attr.inode, before).await.map_err(doing)?;
         Ok(opened)
     }
 
@@ -93,13 +98,11 @@ impl FileReader {
                 length: u64::MAX,
                 ..Default::default()
             };
-            let stat = alluxio_proto::worker::StatOpen {
+            let stat = StatOpen {
                 inode: self.attr.inode,
                 version: lease.version,
             };
-            if let alluxio_proto::worker::WorkerReplyBody::OpenStat(stat) = self.ask(stat.into()).await?.reply {
-                self.source.length = stat.length;
-            }
+            self.source.length = self.ask(stat).await?.reply.length;
         } else {
             self.open_version = false;
             self.source = opened.read.unwrap_or_default();
@@ -163,7 +166,7 @@ impl FileReader {
             stream: self.stream,
             verify: false,
         };
-        let data = self.ask(read.into()).await?.data;
+        let data = self.ask(read).await?.data;
         self.started = true;
         Ok(data)
     }
@@ -176,7 +179,7 @@ impl FileReader {
         };
         let opened: Opened = self
             .fs
-            .change(Op::UfsChanged(changed))
+            .change(changed)
             .await
             .map_err(|why| why.context(format!("read {}", self.path)))?;
         if self.started {
@@ -190,14 +193,14 @@ impl FileReader {
     }
 
     /// Asks the workers in turn: one that is gone or has lost the data is passed over.
-    async fn ask(&self, request: WorkerRequest) -> FsResult<WorkerResponse> {
+    async fn ask<O: WorkerOperation>(&self, request: O) -> FsResult<Answered<O::Reply>> {
         let mut last = FsError::new(
             ErrorKind::Unavailable,
             format!("read {}: no worker is known; is one running?", self.path),
         );
         for address in &self.workers {
             let answer = match self.fs.workers.worker(address).await {
-                Ok(worker) => worker.call(request.clone(), Bytes::new()).await,
+                Ok(worker) => worker.transfer(request.clone(), Bytes::new()).await,
                 Err(error) => Err(error),
             };
             match answer {
@@ -219,7 +222,7 @@ impl FileReader {
                 inode: self.attr.inode,
                 source: Some(self.source.clone()),
             };
-            self.ask(load.into()).await?;
+            self.ask(load).await?;
         }
         Ok(())
     }
@@ -229,7 +232,7 @@ impl FileReader {
     /// # Errors
     /// Those of the master.
     pub async fn locations(&self) -> FsResult<Locations> {
-        self.fs.ask(Op::Locate(Locate { inode: self.attr.inode })).await
+        self.fs.ask(Locate { inode: self.attr.inode }).await
     }
 
     /// Tells whether the local copy is complete, without a descriptor.
@@ -243,13 +246,7 @@ impl FileReader {
             want_fd: false,
             verify: true,
         };
-        match self.ask(open.into()).await?.reply {
-            alluxio_proto::worker::WorkerReplyBody::OpenedFile(opened) => Ok(opened.complete),
-            _ => Err(FsError::new(
-                ErrorKind::Internal,
-                "the worker answered OpenRead with another message",
-            )),
-        }
+        Ok(self.ask(open).await?.reply.complete)
     }
 
     /// Closes it at the master.
@@ -257,7 +254,7 @@ impl FileReader {
     /// # Errors
     /// Those of the master.
     pub async fn close(self) -> FsResult<()> {
-        close(&self.fs, self.attr.inode).await
+        close(&self.fs, self.attr.inode, self.open_id).await
     }
 }
 
@@ -266,21 +263,23 @@ fn pauses() -> impl Iterator<Item = Duration> {
     std::iter::successors(Some(REOPEN_PAUSE), doubled).take(REOPENS_MAX)
 }
 
-async fn ask_open(fs: &FileSystem, inode: u64) -> FsResult<Opened> {
+async fn ask_open(fs: &FileSystem, inode: u64) -> FsResult<(u64, Opened)> {
+    let open_id = fs.master().new_op_id();
     let open = Open {
         inode,
         read: true,
+        open_id,
         ..Default::default()
     };
-    fs.change(Op::Open(open)).await
+    Ok((open_id, fs.change(open).await?))
 }
 
-async fn close(fs: &FileSystem, inode: u64) -> FsResult<()> {
+async fn close(fs: &FileSystem, inode: u64, open_id: u64) -> FsResult<()> {
     let close = Close {
         inode,
-        write: false,
-        abandon: false,
+        open_id,
+        ..Default::default()
     };
-    let Empty {} = fs.change(Op::Close(close)).await?;
+    let Empty {} = fs.change(close).await?;
     Ok(())
 }

@@ -12,11 +12,11 @@ impl FileSystem {
     /// # Errors
     /// `NotEmpty`, `NotFound`, …
     pub async fn delete(&self, path: &str, recursive: bool, alluxio_only: bool) -> FsResult<Counted> {
-        self.change(Op::Delete(Delete {
+        self.change(Delete {
             path: bytes_of(path),
             recursive,
             alluxio_only,
-        }))
+        })
         .await
         .map_err(|error| error.context(format!("remove {path}")))
     }
@@ -26,12 +26,12 @@ impl FileSystem {
     /// # Errors
     /// `Timeout` with the last failure; at once a failure that time does not heal.
     pub async fn persist(&self, path: &str, schedule: bool, timeout_ms: u64) -> FsResult<Counted> {
-        self.ask(Op::WaitPersisted(WaitPersisted {
+        self.ask(WaitPersisted {
             path: bytes_of(path),
             schedule,
             timeout_ms,
             expedite: true,
-        }))
+        })
         .await
         .map_err(|error| error.context(format!("persist {path}")))
     }
@@ -41,10 +41,10 @@ impl FileSystem {
     /// # Errors
     /// Those of the master.
     pub async fn free(&self, path: &str, force: bool) -> FsResult<Counted> {
-        self.change(Op::Free(Free {
+        self.change(Free {
             path: bytes_of(path),
             force,
-        }))
+        })
         .await
         .map_err(|error| error.context(format!("free {path}")))
     }
@@ -54,7 +54,7 @@ impl FileSystem {
     /// # Errors
     /// Those of the master.
     pub async fn count(&self, path: &str) -> FsResult<Counted> {
-        self.ask(Op::Count(Count { path: bytes_of(path) }))
+        self.ask(Count { path: bytes_of(path) })
             .await
             .map_err(|error| error.context(format!("count {path}")))
     }

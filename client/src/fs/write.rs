@@ -1,9 +1,9 @@
 //! Writing a file from start to end.
 
 use super::{FileSystem, split};
-use alluxio_proto::master::{Close, Commit, Create, Empty, Op, Open, Opened, WaitPersisted, WriteLease};
+use alluxio_proto::master::{Close, Commit, Create, Empty, GetAttr, Open, Opened, WaitPersisted, WriteLease};
 use alluxio_proto::types::{Attr, FileKind, WriteType};
-use alluxio_proto::worker::{OpenStat, OpenWrite, Seal, TRANSFER_BYTES_MAX, WorkerReplyBody, Write};
+use alluxio_proto::worker::{OpenStat, OpenWrite, Seal, StatOpen, TRANSFER_BYTES_MAX, Write};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl FileWriter {
             write_type: write_type as i32,
             ..Default::default()
         };
-        let opened: Opened = match fs.change(Op::Create(create)).await {
+        let opened: Opened = match fs.change(create).await {
             Err(error) if error.kind == ErrorKind::AlreadyExists && overwrite => {
                 Self::open_existing(&fs, path, write_type).await
             }
@@ -66,6 +66,7 @@ impl FileWriter {
             truncate: true,
             want_fd: false,
             needs_fd: false,
+            write_only: true,
         };
         let writer = Self {
             fs,
@@ -76,7 +77,7 @@ impl FileWriter {
             home,
             offset: 0,
         };
-        if let Err(error) = writer.home.call(open.into(), Bytes::new()).await {
+        if let Err(error) = writer.home.ask(open).await {
             let _ = writer.abandon().await;
             return Err(error.context(doing()));
         }
@@ -98,7 +99,7 @@ impl FileWriter {
             write_type: write_type as i32,
             ..Default::default()
         };
-        fs.change(Op::Open(open)).await
+        fs.change(open).await
     }
 
     /// Inode being written.
@@ -121,15 +122,13 @@ impl FileWriter {
                 append: false,
             };
             let doing = || format!("write {}", self.path);
-            let written = self.home.call(write.into(), piece).await;
-            let written = match written.map_err(|error| error.context(doing()))?.reply {
-                // Where there is no room for the rest, the next call says so.
-                WorkerReplyBody::Written(written) if (1..=length).contains(&written.length) => written.length,
-                _ => {
-                    let why = "the worker answered Write with another message";
-                    return Err(FsError::new(ErrorKind::Internal, why).context(doing()));
-                }
-            };
+            let written = self.home.transfer(write, piece).await;
+            // Where there is no room for the rest, the next call says so.
+            let written = written.map_err(|error| error.context(doing()))?.reply.length;
+            if !(1..=length).contains(&written) {
+                let why = format!("the worker wrote {written} of {length} bytes, which cannot be");
+                return Err(FsError::new(ErrorKind::Internal, why).context(doing()));
+            }
             self.offset += written;
             data = data.split_off(written as usize);
         }
@@ -153,39 +152,24 @@ impl FileWriter {
     }
 
     async fn seal_and_commit(&self) -> FsResult<Attr> {
-        let seal = Seal {
-            inode: self.attr.inode,
-            version: self.lease.version,
-            next: 0,
-            release: false,
-            closed_empty: false,
-        };
-        let sealed: OpenStat = match self.home.call(seal.into(), Bytes::new()).await?.reply {
-            WorkerReplyBody::OpenStat(stat) => stat,
-            _ => {
-                return Err(FsError::new(
-                    ErrorKind::Internal,
-                    "the worker answered Seal with another message",
-                ));
+        let (inode, version) = (self.attr.inode, self.lease.version);
+        // Another writer's commit may have moved it on.
+        let version = self.home.ask(StatOpen { inode, version }).await?.version;
+        let sealed = self.seal(version, 0).await?;
+        let attr = match sealed.changed && !sealed.mapped {
+            true => {
+                // Another writer, gone by now, may have made it longer.
+                if sealed.length < self.offset {
+                    let why = format!(
+                        "{} bytes were written and the worker has {}",
+                        self.offset, sealed.length
+                    );
+                    return Err(FsError::new(ErrorKind::Corrupt, why));
+                }
+                self.commit(version, sealed, false).await?
             }
+            false => self.commit_shared(version).await?,
         };
-        if sealed.length != self.offset {
-            let why = format!(
-                "{} bytes were written and the worker has {}",
-                self.offset, sealed.length
-            );
-            return Err(FsError::new(ErrorKind::Corrupt, why));
-        }
-        let commit = Commit {
-            inode: self.attr.inode,
-            version: self.lease.version,
-            length: sealed.length,
-            mtime_ns: sealed.mtime_ns,
-            keep_open: false,
-            ctime_ns: sealed.ctime_ns,
-            hole_bytes: sealed.hole_bytes,
-        };
-        let attr: Attr = self.fs.change(Op::Commit(commit)).await?;
         if matches!(self.write_type, WriteType::CacheThrough | WriteType::Through) {
             let wait = WaitPersisted {
                 path: Bytes::copy_from_slice(self.path.as_bytes()),
@@ -193,9 +177,59 @@ impl FileWriter {
                 timeout_ms: 0,
                 expedite: true,
             };
-            let _: alluxio_proto::master::Counted = self.fs.ask(Op::WaitPersisted(wait)).await?;
+            let _: alluxio_proto::master::Counted = self.fs.ask(wait).await?;
         }
         Ok(attr)
+    }
+
+    /// With `next`, others write on; without, this one is gone, and it is sealed unless others write.
+    async fn seal(&self, version: u64, next: u64) -> FsResult<OpenStat> {
+        let seal = Seal {
+            inode: self.attr.inode,
+            version,
+            next,
+            release: next == 0,
+            closed_empty: false,
+            may_be_mapped: false,
+        };
+        self.home.ask(seal).await
+    }
+
+    async fn commit(&self, version: u64, sealed: OpenStat, keep_open: bool) -> FsResult<Attr> {
+        let commit = Commit {
+            inode: self.attr.inode,
+            version,
+            length: sealed.length,
+            mtime_ns: sealed.mtime_ns,
+            keep_open,
+            ctime_ns: sealed.ctime_ns,
+            mapped: false,
+            hole_bytes: sealed.hole_bytes,
+        };
+        self.fs.change(commit).await
+    }
+
+    /// Others have it open for writing, or a mapping of it: what is there now is committed, with what they wrote, and they go on
+    /// with the next version.
+    async fn commit_shared(&self, version: u64) -> FsResult<Attr> {
+        let committed = match self.seal(version, version + 1).await {
+            Ok(sealed) => self.commit(version, sealed, true).await.map(drop),
+            Err(error) => Err(error),
+        };
+        match committed {
+            Ok(()) => {}
+            // The last of them has just committed it, or nothing was changed.
+            Err(error) if error.kind == ErrorKind::Stale => {}
+            Err(error) => return Err(error),
+        }
+        let inode = self.attr.inode;
+        let close = Close {
+            inode,
+            write: true,
+            ..Default::default()
+        };
+        let Empty {} = self.fs.change(close).await?;
+        self.fs.ask(GetAttr { inode }).await
     }
 
     /// Gives the file up: what was written is dropped, an overwritten file keeps its content.
@@ -205,11 +239,12 @@ impl FileWriter {
     pub async fn abandon(self) -> FsResult<()> {
         let Empty {} = self
             .fs
-            .change(Op::Close(Close {
+            .change(Close {
                 inode: self.attr.inode,
                 write: true,
                 abandon: true,
-            }))
+                ..Default::default()
+            })
             .await?;
         Ok(())
     }

@@ -73,6 +73,8 @@ pub enum Scope {
     Client,
     /// Masters and workers.
     Server,
+    /// Nobody: accepted without effect. The value is still checked, and setting it is a warning.
+    Nobody,
 }
 
 impl fmt::Display for Scope {
@@ -83,6 +85,7 @@ impl fmt::Display for Scope {
             Scope::Worker => "worker",
             Scope::Client => "client",
             Scope::Server => "master, worker",
+            Scope::Nobody => "nobody: accepted without effect",
         })
     }
 }
@@ -96,7 +99,7 @@ pub struct Key {
     pub default: &'static str,
     /// Syntax.
     pub kind: Kind,
-    /// Who reads it.
+    /// Who reads it. A key that nobody reads says [`Scope::Nobody`]; a test finds those that do not.
     pub scope: Scope,
     /// What it does, with its unit; one or two sentences.
     pub doc: &'static str,

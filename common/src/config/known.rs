@@ -11,7 +11,7 @@ static ACCEPTED: &str = include_str!("accepted.txt");
 const PASSED_THROUGH: [&str; 5] = [ROOT_OPTION, "s3a.", "fs.", "aws.", "dfs."];
 
 /// Options of the root mount.
-pub(super) const ROOT_OPTION: &str = "alluxio.master.mount.table.root.option.";
+pub const ROOT_OPTION: &str = "alluxio.master.mount.table.root.option.";
 
 /// Starts of Alluxio's keys that have a user's or tier's name in the middle.
 const ACCEPTED_STARTS: [&str; 4] = [

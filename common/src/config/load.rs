@@ -1,6 +1,6 @@
 //! Puts a configuration together from its sources and checks it.
 
-use super::{Configuration, Entry, Key, Meaning, Source, keys, known, meaning, nearest, properties};
+use super::{Configuration, Entry, Key, Meaning, Scope, Source, keys, known, meaning, nearest, properties};
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
@@ -12,8 +12,7 @@ const SITE_FILE: &str = "alluxio-site.properties";
 const TEST_VARIABLES: &str = "ALLUXIO_TEST_";
 
 /// Variables that start with `ALLUXIO_` and are no properties: ours, and those of Alluxio's scripts and images.
-const OTHER_VARIABLES: [&str; 8] = [
-    "ALLUXIO_LOG",
+const OTHER_VARIABLES: [&str; 7] = [
     "ALLUXIO_LOGS_DIR",
     "ALLUXIO_CLASSPATH",
     "ALLUXIO_RAM_FOLDER",
@@ -200,6 +199,10 @@ impl Configuration {
                     self.warnings
                         .push(format!("property {name} (from {source}) has no effect in that file"));
                 }
+            }
+            Meaning::Honoured(key) if key.scope == Scope::Nobody => {
+                self.warnings
+                    .push(format!("property {name} (from {source}): accepted, no effect"));
             }
             Meaning::Honoured(_) | Meaning::PassedThrough => {}
             Meaning::NoEffect => {

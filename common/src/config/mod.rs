@@ -15,7 +15,7 @@ mod load;
 mod properties;
 
 pub use key::{Key, Kind, Scope, parse_bytes, parse_duration};
-pub use known::{Meaning, find, is_credential, meaning, nearest};
+pub use known::{Meaning, ROOT_OPTION, find, is_credential, meaning, nearest};
 pub use load::{ConfigError, Sources};
 pub use properties::SyntaxError;
 

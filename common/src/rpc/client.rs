@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::frame::PeerKind;
 use super::{Address, ItemStream};
-use crate::retry::RetryPolicy;
+use crate::retry::{RetryPolicy, time_left};
 use crate::sync::Mutex;
 use crate::{ErrorKind, FsError, FsResult};
 use bytes::Bytes;
@@ -104,16 +104,23 @@ impl Client {
         Ok(client)
     }
 
+    /// Connects, unless that is done: who fails here has asked nothing yet.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn reach(&self) -> FsResult<()> {
+        self.connection().await.map(drop)
+    }
+
     /// Asks and waits for the answer, as long as [`ClientOptions::call_timeout`]. Dropping the future cancels.
     ///
     /// # Errors
     /// Those of the service; `Unavailable` if the connection broke and `Timeout`: the server may or may not have done it.
     pub async fn call(&self, service: u8, header: Bytes, data: Bytes) -> FsResult<(Bytes, Bytes)> {
-        self.call_within(self.0.options.call_timeout, service, header, data)
-            .await
+        self.call_within(self.call_timeout(), service, header, data).await
     }
 
-    /// As [`Client::call`], with another limit: long polls, waits for a slow thing.
+    /// As [`Client::call`], with another limit, whatever is left of a budget: long polls, waits for a slow thing.
     ///
     /// # Errors
     /// As [`Client::call`].
@@ -136,12 +143,18 @@ impl Client {
     /// # Errors
     /// As [`Client::call`]; an error after the opening is the last item.
     pub async fn stream(&self, service: u8, header: Bytes) -> FsResult<ItemStream> {
-        let timeout = self.0.options.call_timeout;
+        let timeout = self.call_timeout();
         let open = async { self.connection().await?.stream(service, header).await };
         match tokio::time::timeout(timeout, open).await {
             Ok(result) => result,
             Err(_) => Err(self.late("open a stream at", timeout)),
         }
+    }
+
+    /// The usual limit, or what is left of the budget of a caller that tries again.
+    fn call_timeout(&self) -> Duration {
+        let usual = self.0.options.call_timeout;
+        time_left().map_or(usual, |left| left.min(usual))
     }
 
     /// Whether there is a live connection now.
@@ -184,7 +197,8 @@ impl Client {
             return Err(error.clone());
         }
         let began = Instant::now();
-        let mut backoff = self.0.options.reconnect.start();
+        // Who calls within a retry of its own sleeps there, not here.
+        let mut backoff = self.0.options.reconnect.start_inner();
         loop {
             let error = match self.try_each(&mut connecting.next).await {
                 Ok(connection) => {
@@ -193,7 +207,7 @@ impl Client {
                 }
                 Err(error) => error,
             };
-            if !error.is_retryable() || !backoff.pause().await {
+            if !error.is_retryable() || !backoff.pause(&error).await {
                 connecting.failed = Some((began, error.clone()));
                 return Err(error);
             }

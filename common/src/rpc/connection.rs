@@ -23,14 +23,14 @@ const CREDIT_BATCH: u32 = STREAM_ITEMS_MAX as u32 / 2;
 type CallResult = FsResult<(Bytes, Bytes)>;
 type Items = mpsc::Sender<FsResult<Bytes>>;
 
-/// Who waits for the end of a request. Each holds its place among those in flight.
+/// Who waits for the end of a request. Each holds its permit among those in flight.
 enum Pending {
     Call(oneshot::Sender<CallResult>, OwnedSemaphorePermit),
     /// A stream; the first sender is there until the server has accepted it.
     Stream(Option<oneshot::Sender<CallResult>>, Items, OwnedSemaphorePermit),
     /// The caller gave up; the server has not ended it yet. A stream does not end with its acceptance.
     Abandoned {
-        place: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         is_stream: bool,
     },
 }
@@ -57,7 +57,9 @@ impl Connection {
         let lost = |e: std::io::Error| {
             let mut error = FsError::from_io(doing(), &e);
             // No socket file and no name is "not there now", too.
-            error.kind = ErrorKind::Unavailable;
+            if error.kind != ErrorKind::TooManyOpenFiles {
+                error.kind = ErrorKind::Unavailable;
+            }
             error
         };
         let socket = Arc::new(address.connect().await.map_err(lost)?);
@@ -107,7 +109,7 @@ impl Connection {
     }
 
     pub async fn call(self: &Arc<Self>, service: u8, header: Bytes, data: Bytes) -> CallResult {
-        let permit = self.place().await?;
+        let permit = self.permit().await?;
         let (sender, receiver) = oneshot::channel();
         let mut frame = Frame::with_header(Kind::Request, 0, header);
         frame.service = service;
@@ -119,7 +121,7 @@ impl Connection {
     }
 
     pub async fn stream(self: &Arc<Self>, service: u8, header: Bytes) -> FsResult<ItemStream> {
-        let permit = self.place().await?;
+        let permit = self.permit().await?;
         let (accepted_sender, accepted) = oneshot::channel();
         // One more for the end, which needs no credit.
         let (sender, items) = mpsc::channel(STREAM_ITEMS_MAX + 1);
@@ -146,8 +148,8 @@ impl Connection {
         }
     }
 
-    /// Waits for a place among the requests in flight.
-    async fn place(&self) -> FsResult<OwnedSemaphorePermit> {
+    /// Waits for a permit among the requests in flight.
+    async fn permit(&self) -> FsResult<OwnedSemaphorePermit> {
         let waiting = Arc::clone(&self.in_flight).acquire_owned();
         waiting.await.map_err(|_| self.lost())
     }
@@ -316,10 +318,10 @@ impl Drop for InFlight {
         if !self.sent {
             return;
         }
-        // The place is free again only when the server says that it has ended the request.
+        // The permit is free again only when the server says that it has ended the request.
         let is_stream = matches!(pending, Pending::Stream(..));
-        let (Pending::Call(_, place) | Pending::Stream(_, _, place) | Pending::Abandoned { place, .. }) = pending;
-        table.by_id.insert(self.id, Pending::Abandoned { place, is_stream });
+        let (Pending::Call(_, permit) | Pending::Stream(_, _, permit) | Pending::Abandoned { permit, .. }) = pending;
+        table.by_id.insert(self.id, Pending::Abandoned { permit, is_stream });
         drop(table);
         self.connection.writer.push_control(Frame::bare(Kind::Cancel, self.id));
     }

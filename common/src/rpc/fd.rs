@@ -54,18 +54,18 @@ pub trait FdHandler: Send + Sync + 'static {
     async fn call(&self, header: Bytes, data: Bytes) -> FsResult<(Bytes, Bytes, Option<OwnedFd>)>;
 }
 
-/// Listens on `path` ([`bind_unix`]) and answers until `shutdown`. Requests under way then have five seconds. Returns
+/// Listens on `path` ([`bind_unix`]) and answers root and the user of this process until `shutdown`. Requests under way then have five seconds. Returns
 /// when all has ended, and removes the socket file.
 ///
 /// # Errors
 /// Of binding.
 pub async fn serve(path: &Path, handler: Arc<dyn FdHandler>, shutdown: CancellationToken) -> FsResult<()> {
     let listener = bind_unix(path)?;
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (tasks, kill) = (TaskTracker::new(), CancellationToken::new());
     loop {
         // Never closed, so never an error.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+        let Ok(permit) = Arc::clone(&slots).acquire_owned().await else {
             break;
         };
         let accepted = tokio::select! {
@@ -74,6 +74,11 @@ pub async fn serve(path: &Path, handler: Arc<dyn FdHandler>, shutdown: Cancellat
         };
         match accepted {
             Ok((socket, _)) => {
+                if let Err(error) = check_peer(&socket) {
+                    tracing::info!(%error, "refusing a connection of the descriptor socket");
+                    drop((socket, permit));
+                    continue;
+                }
                 let (handler, shutdown, kill) = (Arc::clone(&handler), shutdown.clone(), kill.clone());
                 tasks.spawn(async move {
                     tokio::select! {
@@ -83,7 +88,7 @@ pub async fn serve(path: &Path, handler: Arc<dyn FdHandler>, shutdown: Cancellat
                             Err(error) => tracing::info!(%error, "closing a connection of the descriptor socket"),
                         }
                     }
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {
@@ -103,6 +108,17 @@ pub async fn serve(path: &Path, handler: Arc<dyn FdHandler>, shutdown: Cancellat
         tasks.wait().await;
     }
     Ok(())
+}
+
+/// A descriptor is a right to read or write past all checks, so only root and the user of this process are given any: a mount,
+/// which checks for its own users. The mode of the socket says the same, but a mode can be changed.
+fn check_peer(socket: &UnixStream) -> io::Result<()> {
+    let peer = socket.peer_cred()?.uid();
+    if peer == 0 || peer == nix::unistd::geteuid().as_raw() {
+        return Ok(());
+    }
+    let why = format!("it is of the user with uid {peer}, who is neither root nor the user of this process");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 async fn answer_all(socket: &UnixStream, handler: &dyn FdHandler, shutdown: &CancellationToken) -> io::Result<()> {
@@ -157,7 +173,7 @@ pub struct Client(Arc<Pool>);
 struct Pool {
     path: PathBuf,
     idle: Mutex<Vec<UnixStream>>,
-    places: Semaphore,
+    slots: Semaphore,
 }
 
 impl Client {
@@ -166,7 +182,7 @@ impl Client {
         Self(Arc::new(Pool {
             path: path.into(),
             idle: Mutex::default(),
-            places: Semaphore::new(IN_FLIGHT_MAX),
+            slots: Semaphore::new(IN_FLIGHT_MAX),
         }))
     }
 
@@ -181,15 +197,28 @@ impl Client {
         Ok(client)
     }
 
+    /// Sees to it that there is a connection for the next request: who fails here has asked nothing yet.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn reach(&self) -> FsResult<()> {
+        let socket = match self.idle() {
+            Some(socket) => socket,
+            None => self.open().await?,
+        };
+        self.0.idle.lock().push(socket);
+        Ok(())
+    }
+
     /// Asks and waits for the answer, at most 30 s. A dropped future closes its connection.
     ///
     /// # Errors
     /// Those of the service; `Unavailable` if nobody listens or the connection broke, `Timeout`.
     pub async fn call(&self, header: Bytes, data: Bytes) -> FsResult<(Bytes, Bytes, Option<OwnedFd>)> {
         let call = async {
-            let _place = self
+            let _permit = self
                 .0
-                .places
+                .slots
                 .acquire()
                 .await
                 .map_err(|_| self.lost(io::ErrorKind::NotConnected.into()))?;
@@ -226,7 +255,7 @@ impl Client {
     }
 
     /// A connection of the pool that is not closed and has nothing unasked for to say. Their number is bounded by
-    /// that of the places: each was in use once.
+    /// that of the slots: each was in use once.
     fn idle(&self) -> Option<UnixStream> {
         loop {
             let socket = self.0.idle.lock().pop()?;
@@ -262,7 +291,9 @@ impl Client {
     fn lost(&self, error: io::Error) -> FsError {
         let mut error = FsError::from_io(self.doing(), &error);
         // Whatever the socket said, the other end is not there now.
-        error.kind = ErrorKind::Unavailable;
+        if error.kind != ErrorKind::TooManyOpenFiles {
+            error.kind = ErrorKind::Unavailable;
+        }
         error
     }
 }

@@ -98,7 +98,7 @@ pub async fn serve_with(
     shutdown: CancellationToken,
 ) {
     let listener = listener.into();
-    let places = Arc::new(Semaphore::new(options.connections_max));
+    let slots = Arc::new(Semaphore::new(options.connections_max));
     let server = Arc::new(Server {
         handler,
         data_room: Arc::new(Semaphore::new(options.data_bytes_max.div_ceil(1024).max(1 << 13))),
@@ -111,17 +111,17 @@ pub async fn serve_with(
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
             // Never closed, so never an error.
-            Ok(place) = Arc::clone(&places).acquire_owned() => tokio::select! {
+            Ok(permit) = Arc::clone(&slots).acquire_owned() => tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = listener.accept() => accepted.map(|(socket, peer)| (socket, peer, place)),
+                accepted = listener.accept() => accepted.map(|(socket, peer)| (socket, peer, permit)),
             },
         };
         match accepted {
-            Ok((socket, peer, place)) => {
+            Ok((socket, peer, permit)) => {
                 let server = Arc::clone(&server);
                 connections.spawn(async move {
                     server.connection(Arc::new(socket), peer).await;
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {

@@ -1,5 +1,6 @@
 //! TCP and unix sockets behind one type: addresses, listening, connecting.
 
+use crate::crashsafe::FILE_MODE;
 use crate::{ErrorKind, FsError, FsResult};
 use bytes::BufMut;
 use nix::fcntl::{Flock, FlockArg};
@@ -122,8 +123,8 @@ impl Listener {
 /// Longest path of a unix socket (`sun_path` with its NUL).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// Listens on a path: makes the folder, removes a socket file that nobody listens on, and lets every user connect
-/// (who may do what is decided by the requests). A lock on the folder keeps two starting processes from taking each
+/// Listens on a path: makes the folder, removes a socket file that nobody listens on, and lets only its owner (and root)
+/// connect. A lock on the folder keeps two starting processes from taking each
 /// other's fresh socket for a stale one.
 ///
 /// # Errors
@@ -139,7 +140,7 @@ pub fn bind_unix(path: &Path) -> FsResult<UnixListener> {
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(io)?;
+    crate::crashsafe::create_dir_all(folder).map_err(io)?;
     let lock = Flock::lock(File::open(folder).map_err(io)?, FlockArg::LockExclusive);
     let _lock = lock.map_err(|(_, errno)| io(errno.into()))?;
     match std::fs::symlink_metadata(path) {
@@ -159,7 +160,7 @@ pub fn bind_unix(path: &Path) -> FsResult<UnixListener> {
         },
     }
     let listener = UnixListener::bind(path).map_err(io)?;
-    std::fs::set_permissions(path, Permissions::from_mode(0o666)).map_err(io)?;
+    std::fs::set_permissions(path, Permissions::from_mode(FILE_MODE)).map_err(io)?;
     Ok(listener)
 }
 
@@ -206,7 +207,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sub/worker.sock");
         let first = bind_unix(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(bind_unix(&path).unwrap_err().kind, ErrorKind::Busy);
         drop(first);
         assert!(path.exists(), "a dead process leaves its socket file");

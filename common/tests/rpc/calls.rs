@@ -125,14 +125,14 @@ async fn cancelled_polls_are_dropped_and_changes_run_to_their_end() {
     assert!(error.message.contains(&server.port_address()), "{error}");
     eventually("the poll is dropped", || echo.dropped.load(Ordering::SeqCst) == 1).await;
     assert_eq!(echo.finished.load(Ordering::SeqCst), 0);
-    // The only place is free again.
+    // The only permit is free again.
     assert_serves(&client).await;
 
     client
         .call_within(soon, 1, text("hold"), Bytes::new())
         .await
         .unwrap_err();
-    // It still runs, and keeps the place until it has ended.
+    // It still runs, and keeps the permit until it has ended.
     assert_eq!(echo.dropped.load(Ordering::SeqCst), 1);
     let error = client.call_within(soon, 1, text("x"), Bytes::new()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Timeout);

@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 
 /// Where mount(8) looks for the helper of `-t alluxio`.
 pub const HELPER_PATH: &str = "/sbin/mount.alluxio";
+/// Where mount(8) looks for it when the type comes from the mount table, as with `mount -o remount DIR`. Without it the helper of
+/// all FUSE types is run, which takes what is behind the dot of the type for a program.
+pub const HELPER_PATH_BY_TABLE: &str = "/sbin/mount.fuse.alluxio";
 
 /// Exit status "mount failure" of mount(8).
 pub const MOUNT_FAILURE: i32 = 32;
@@ -300,13 +303,13 @@ pub fn install_helper(program: &Path, at: &Path) -> FsResult<()> {
     let program = program
         .canonicalize()
         .map_err(|error| FsError::from_io(format!("find {}", program.display()), &error))?;
-    let mut fresh = at.as_os_str().to_owned();
-    fresh.push(format!(".new-{}", std::process::id()));
-    let fresh = PathBuf::from(fresh);
-    std::os::unix::fs::symlink(&program, &fresh).map_err(|error| failed(&error))?;
-    crashsafe::rename(&fresh, at).map_err(|error| {
+    let mut new = at.as_os_str().to_owned();
+    new.push(format!(".new-{}", std::process::id()));
+    let new = PathBuf::from(new);
+    std::os::unix::fs::symlink(&program, &new).map_err(|error| failed(&error))?;
+    crashsafe::rename(&new, at).map_err(|error| {
         // The name is ours alone; that it stays behind is worth no second error.
-        let _ = std::fs::remove_file(&fresh);
+        let _ = std::fs::remove_file(&new);
         failed(&error)
     })
 }

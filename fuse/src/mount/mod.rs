@@ -17,7 +17,8 @@ mod table;
 
 pub use bdi::raise_read_ahead;
 pub use helper::{
-    HELPER_PATH, HelperRequest, MOUNT_FAILURE, Readiness, Side, daemonize, install_helper, is_helper_name, run_helper,
+    HELPER_PATH, HELPER_PATH_BY_TABLE, HelperRequest, MOUNT_FAILURE, Readiness, Side, daemonize, install_helper,
+    is_helper_name, run_helper,
 };
 pub use mounted::{Mounted, READ_AHEAD_KIB};
 pub use options::{MountOptions, Passthrough};

@@ -3,6 +3,7 @@
 use crate::transport::TransportKind;
 use alluxio_proto::{ErrorKind, FsError, FsResult};
 use nix::mount::MsFlags;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Upper bound of `attr_timeout` and `entry_timeout`: a year stands for "never".
@@ -12,7 +13,7 @@ const TIMEOUT_SECONDS_MAX: f64 = 365.0 * 86_400.0;
 const KNOWN: &str = "ro, rw, suid, nosuid, dev, nodev, exec, noexec, atime, noatime, relatime, strictatime, diratime, \
     nodiratime, sync, async, dirsync, defaults, default_permissions, allow_other, noallow_other, uid=N, gid=N, umask=OCTAL, \
     max_background=N, attr_timeout=SECONDS, entry_timeout=SECONDS, passthrough=on|off|auto, transport=fuser|dev, \
-    soft, hard, verify, noverify, alluxio.KEY=VALUE and other properties with a dot in their name; ignored as in fstab: auto, noauto, nofail, _netdev, \
+    soft, hard, verify, noverify, access_log=FILE, alluxio.KEY=VALUE and other properties with a dot in their name; ignored as in fstab: auto, noauto, nofail, _netdev, \
     user, users, owner, group, comment=, x-…";
 
 /// Whether complete local files are read by the kernel itself.
@@ -54,6 +55,8 @@ pub struct MountOptions {
     pub hard: bool,
     /// Hold cached bytes against their checksums at every read. All bytes pass through the daemon then.
     pub verify: bool,
+    /// Write a line for each request of the kernel to this file.
+    pub access_log: Option<PathBuf>,
     /// Property keys set for this mount only (`-o alluxio.user.file.writetype.default=THROUGH`), in the order given.
     pub properties: Vec<(String, String)>,
 }
@@ -73,6 +76,7 @@ impl Default for MountOptions {
             transport: None,
             hard: false,
             verify: false,
+            access_log: None,
             properties: Vec::new(),
         }
     }
@@ -133,6 +137,7 @@ impl MountOptions {
             ("attr_timeout", Some(value)) => self.attr_timeout = Some(seconds(word, value)?),
             ("entry_timeout", Some(value)) => self.entry_timeout = Some(seconds(word, value)?),
             ("passthrough", value) => self.passthrough = passthrough(word, value)?,
+            ("access_log", Some(value)) if !value.is_empty() => self.access_log = Some(absolute(word, value)?),
             ("transport", Some(value)) => self.transport = Some(transport(word, value)?),
             (key, Some(value)) if key.contains('.') => self.properties.push((key.to_owned(), value.to_owned())),
             (name, None) if self.apply_flag(name) => {}
@@ -186,6 +191,11 @@ impl MountOptions {
         }
         words
     }
+}
+
+/// A file by its whole name: the daemon of mount(8) leaves the working directory.
+fn absolute(word: &str, value: &str) -> FsResult<PathBuf> {
+    std::path::absolute(value).map_err(|error| FsError::from_io(format!("mount option {word}"), &error))
 }
 
 /// What `user` in fstab implies.
@@ -309,7 +319,8 @@ fn unknown_word(word: &str) -> FsError {
 fn no_remount() -> FsError {
     FsError::new(
         ErrorKind::NotSupported,
-        "mount option remount: a live mount keeps its options; unmount it and mount it again",
+        "mount option remount: a live mount keeps its options; unmount it and mount it again with others. What needs none of us goes \
+         without: `mount -o remount,bind,ro DIR` makes DIR read-only, and with rw writable again",
     )
 }
 

@@ -8,8 +8,14 @@
 
 pub mod dev;
 pub mod fuser;
+mod observe;
 pub mod operations;
 mod park;
+mod serving;
+
+pub use serving::Serving;
+
+pub use observe::Observer;
 
 use crate::vfs::Vfs;
 use alluxio_proto::{ErrorKind, FsError, FsResult};
@@ -44,6 +50,8 @@ pub struct KernelOptions {
     pub needs_passthrough: bool,
     /// Who talks to the kernel.
     pub transport: TransportKind,
+    /// Who notes requests. Only our own session over `/dev/fuse` tells of them.
+    pub observer: Option<Arc<Observer>>,
 }
 
 impl KernelOptions {
@@ -66,6 +74,7 @@ impl Default for KernelOptions {
             threads: 0,
             needs_passthrough: false,
             transport: TransportKind::default(),
+            observer: None,
         }
     }
 }
@@ -167,6 +176,14 @@ impl KernelSession {
         }
     }
 
+    /// The door of the session, to be closed by a role that ends while the mount is still in use.
+    pub fn serving(&self) -> Arc<Serving> {
+        match self {
+            KernelSession::Fuser(session) => session.serving(),
+            KernelSession::Dev(session) => session.serving(),
+        }
+    }
+
     /// Whether the mount is gone.
     pub fn is_finished(&self) -> bool {
         match self {
@@ -204,6 +221,20 @@ impl Notify for Notifier {
         match self {
             Notifier::Fuser(notifier) => notifier.delete(parent, child, name),
             Notifier::Dev(notifier) => notifier.delete(parent, child, name),
+        }
+    }
+
+    fn expire_entry(&self, parent: Node, name: &[u8]) -> io::Result<()> {
+        match self {
+            Notifier::Fuser(notifier) => notifier.expire_entry(parent, name),
+            Notifier::Dev(notifier) => notifier.expire_entry(parent, name),
+        }
+    }
+
+    fn raise_epoch(&self) -> io::Result<()> {
+        match self {
+            Notifier::Fuser(notifier) => notifier.raise_epoch(),
+            Notifier::Dev(notifier) => notifier.raise_epoch(),
         }
     }
 }

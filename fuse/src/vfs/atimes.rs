@@ -11,7 +11,7 @@
 
 use super::{DataPath, Vfs};
 use alluxio_common::sync::Mutex;
-use alluxio_proto::master::{ACCESSED_MAX, Accessed, Empty, Op, TouchAtimes};
+use alluxio_proto::master::{ACCESSED_MAX, Accessed, Empty, TouchAtimes};
 use alluxio_proto::types::Attr;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -107,8 +107,8 @@ impl Vfs {
             if files.is_empty() {
                 return;
             }
-            let op = Op::TouchAtimes(TouchAtimes { files: files.clone() });
-            match self.master.once::<Empty>(&self.own_caller(), op).await {
+            let op = TouchAtimes { files: files.clone() };
+            match self.master.once(&self.own_caller(), op).await {
                 Ok(Empty {}) => self.accesses.told(&files),
                 Err(error) if error.is_retryable() => {
                     tracing::debug!(%error, "tell the master what was read; it is told later");

@@ -2,10 +2,11 @@
 
 use super::Vfs;
 use super::commit::open_stat;
-use super::open::{Handle, OpenState};
-use alluxio_proto::master::{Op, Opened, ReadSource, UfsChanged};
-use alluxio_proto::types::{Caller, WorkerAddress};
-use alluxio_proto::worker::{Allocate, Read, SetLength, StatOpen, TRANSFER_BYTES_MAX, WorkerReplyBody, Write};
+use super::inode::{Handle, Home, OpenState};
+use super::open::without_workers;
+use alluxio_proto::master::{Opened, ReadSource, UfsChanged};
+use alluxio_proto::types::Caller;
+use alluxio_proto::worker::{Allocate, Read, SetLength, StatOpen, TRANSFER_BYTES_MAX, Write};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi};
 use bytes::Bytes;
 use std::ops::Range;
@@ -22,13 +23,9 @@ pub(super) const ROUND_PAUSE: Duration = Duration::from_millis(10);
 /// Who serves a read, and of what.
 pub(super) enum Server {
     /// The home of the version that is being written.
-    Home {
-        home: Arc<dyn WorkerApi>,
-        address: WorkerAddress,
-        version: u64,
-    },
+    Home { home: Arc<Home>, version: u64 },
     /// Anybody who has, or can fetch, the committed version.
-    Any(ReadSource),
+    Any(Arc<ReadSource>),
     /// The file is empty.
     Nobody,
 }
@@ -47,13 +44,13 @@ impl Vfs {
             let server = self.server(&handle).await?;
             let result = match server {
                 Server::Nobody => return Ok(Bytes::new()),
-                Server::Home { home, version, .. } => {
+                Server::Home { home, version } => {
                     let source = ReadSource {
                         version,
                         ..Default::default()
                     };
                     let result = self
-                        .read_from(&home, &handle, source, offset..offset + length, true)
+                        .read_from(&home.worker, &handle, source, offset..offset + length, true)
                         .await;
                     if matches!(&result, Err(error) if error.kind == ErrorKind::Stale) {
                         // Its writer is gone, or committed: the home knew before the master. Which of the two may take
@@ -97,7 +94,7 @@ impl Vfs {
 
     /// Asks the master anew who writes the file, if it is another mount.
     pub(super) async fn refresh_foreign(&self, handle: &Handle) -> FsResult<()> {
-        let mut state = handle.inode.state.lock().await;
+        let mut state = handle.inode.transition().await;
         if state.foreign_lease.is_none() {
             return Ok(());
         }
@@ -107,34 +104,49 @@ impl Vfs {
     /// After a read of `tried` failed: asks the master who has it now. It may have been persisted and evicted, or a worker may
     /// have come, since it was asked. True if the answer is another one.
     async fn look_again(&self, handle: &Handle, tried: &ReadSource) -> FsResult<bool> {
-        let mut state = handle.inode.state.lock().await;
+        let mut state = handle.inode.transition().await;
+        // What it was when it was opened is all that it ever will be.
+        if self.is_older_node(handle.inode.node) {
+            return Ok(false);
+        }
         // Somebody else has looked, or writes it.
-        if state.source != *tried || state.write.is_some() {
+        if *state.source != *tried || state.write.is_some() {
             return Ok(true);
         }
         self.refresh_source(handle.inode.id, &mut state).await?;
-        if state.foreign_lease.is_none() && state.source.version != tried.version {
+        // Not what was opened any more, be it committed or still being written.
+        if state.foreign_lease.is_some() || state.source.version != tried.version {
             state.epoch += 1;
         }
-        Ok(state.foreign_lease.is_some() || state.source != *tried)
+        Ok(state.foreign_lease.is_some() || *state.source != *tried)
     }
 
     /// Asks the master anew what the content of an open file is.
     async fn refresh_source(&self, inode: u64, state: &mut OpenState) -> FsResult<()> {
-        let request = Op::Open(alluxio_proto::master::Open {
+        let open_id = self.reads.begin(inode);
+        let request = alluxio_proto::master::Open {
             inode,
             read: true,
+            open_id,
             ..Default::default()
-        });
-        let opened: Opened = self.master.read(&self.own_caller(), request).await?;
+        };
+        let opened: FsResult<Opened> = self.master.read(&self.own_caller(), request).await;
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.open_failed(inode, open_id, &error).await;
+                return Err(error);
+            }
+        };
+        state.mtime_ns = opened.attr.as_ref().map_or(state.mtime_ns, |attr| attr.mtime_ns);
         // The opening that this handle stands for is there already.
-        self.close_at_master(inode).await;
+        self.close_at_master(inode, open_id).await;
         match opened.write {
-            Some(lease) => state.foreign_lease = Some(lease),
+            Some(lease) => state.foreign_lease = Some(Arc::new(lease)),
             None => {
                 state.foreign_lease = None;
                 state.source_is_old = false;
-                state.source = opened.read.unwrap_or_default();
+                state.source = Arc::new(opened.read.unwrap_or_default());
             }
         }
         Ok(())
@@ -143,47 +155,61 @@ impl Vfs {
     /// Learns anew who writes a file and what is committed, for who reads it under a lock. True if the kernel may have cached pages of
     /// it, which it has not where it works on the local file.
     pub(super) async fn refresh_locked(&self, handle: &Handle) -> FsResult<bool> {
-        let mut state = handle.inode.state.lock().await;
+        let mut state = handle.inode.transition().await;
         if state.local.is_none() && state.write.is_none() {
             self.refresh_source(handle.inode.id, &mut state).await?;
+            // Who locks a file follows what others write into it, whatever it was when it was opened.
+            self.nodes.show(handle.inode.node, state.source.length, state.mtime_ns);
         }
         Ok(state.local.is_none())
     }
 
     pub(super) async fn server(&self, handle: &Handle) -> FsResult<Server> {
-        let mut state = handle.inode.state.lock().await;
-        if let Some(write) = &state.write {
-            return Ok(Server::Home {
-                home: Arc::clone(&write.home),
-                address: write.address.clone(),
-                version: write.version,
-            });
+        let mut now = handle.inode.snapshot();
+        while now.is_old() {
+            self.refresh_old(handle).await?;
+            now = handle.inode.snapshot();
         }
-        if state.source_is_old && state.foreign_lease.is_none() {
-            self.refresh_source(handle.inode.id, &mut state).await?;
-        }
-        if let Some(lease) = &state.foreign_lease {
-            let address = lease.home.clone().unwrap_or_default();
+        if let Some(written) = &now.written {
             return Ok(Server::Home {
-                home: self.workers.worker(&address).await?,
-                version: lease.version,
-                address,
+                home: Arc::clone(&written.home),
+                version: written.version,
             });
         }
         // The kernel fills a read that is shorter than the length it knows with zeros, and ends one that is longer there.
-        let is_begun =
-            handle.has_read.load(std::sync::atomic::Ordering::Relaxed) || handle.length != state.source.length;
-        if handle.epoch != state.epoch && is_begun {
+        let is_begun = handle.has_read.load(std::sync::atomic::Ordering::Relaxed) || handle.length != now.source.length;
+        if handle.epoch != now.epoch && is_begun {
             let why = format!(
-                "read inode {}: it became another file in the under-storage; open it again",
+                "read inode {}: it became another file, and what it was is gone; open it again",
                 handle.inode.id
             );
             return Err(FsError::new(ErrorKind::Stale, why));
         }
-        if state.source.length == 0 {
+        if let Some(lease) = &now.foreign_lease {
+            let address = lease.home.clone().unwrap_or_default();
+            let home = Arc::new(Home {
+                worker: self.workers.worker(&address).await?,
+                is_local: self.workers.is_local(&address),
+                address,
+            });
+            return Ok(Server::Home {
+                home,
+                version: lease.version,
+            });
+        }
+        if now.source.length == 0 {
             return Ok(Server::Nobody);
         }
-        Ok(Server::Any(state.source.clone()))
+        Ok(Server::Any(Arc::clone(&now.source)))
+    }
+
+    /// Asks the master what is committed, unless somebody has done so while we waited for the turn.
+    async fn refresh_old(&self, handle: &Handle) -> FsResult<()> {
+        let mut state = handle.inode.transition().await;
+        if state.source_is_old && state.write.is_none() && state.foreign_lease.is_none() {
+            self.refresh_source(handle.inode.id, &mut state).await?;
+        }
+        Ok(())
     }
 
     /// Asks the workers in turn, each again only after all: one that is gone or has lost the data is passed over.
@@ -195,7 +221,7 @@ impl Vfs {
         for address in &source.workers {
             let result = match self.workers.worker(address).await {
                 Ok(worker) => {
-                    self.read_from(&worker, handle, source.clone(), offset..offset + length, false)
+                    self.read_from(&worker, handle, without_workers(source), offset..offset + length, false)
                         .await
                 }
                 Err(error) => Err(error),
@@ -225,12 +251,12 @@ impl Vfs {
             stream: handle.stream,
             verify: self.options.verify,
         };
-        Ok(worker.call(request.into(), Bytes::new()).await?.data)
+        Ok(worker.transfer(request, Bytes::new()).await?.data)
     }
 
     /// Tells the master that the object of `version` is another one now, and hears which.
     pub(super) async fn report_change(&self, inode: u64, version: u64) -> FsResult<Opened> {
-        let change = Op::UfsChanged(UfsChanged { inode, version });
+        let change = UfsChanged { inode, version };
         self.master.change(&self.own_caller(), change).await
     }
 
@@ -238,13 +264,14 @@ impl Vfs {
     async fn adopt_change(&self, handle: &Handle, version: u64) -> FsResult<()> {
         let inode = handle.inode.id;
         let opened = self.report_change(inode, version).await?;
-        let mut state = handle.inode.state.lock().await;
+        let mut state = handle.inode.transition().await;
         let source = opened.read.unwrap_or_default();
-        if source.version != state.source.version {
+        let is_older = self.is_older_node(handle.inode.node);
+        if source.version != state.source.version && !is_older {
             state.epoch += 1;
-            state.source = source;
+            state.source = Arc::new(source);
         }
-        if handle.has_read.load(std::sync::atomic::Ordering::Relaxed) {
+        if is_older || handle.has_read.load(std::sync::atomic::Ordering::Relaxed) {
             let why = format!(
                 "read inode {inode}: it changed in the under-storage while it was read; read it again from the start"
             );
@@ -266,49 +293,37 @@ impl Vfs {
                 format!("write {length} bytes at {offset}: past the largest offset"),
             ));
         }
-        let (home, version) = {
-            let mut state = handle.inode.state.lock().await;
-            let write = state
-                .write
-                .as_mut()
-                .ok_or_else(|| not_open_for_writing(handle.inode.id))?;
-            write.dirty = true;
-            (Arc::clone(&write.home), write.version)
-        };
+        let now = handle.inode.snapshot();
+        let written = now
+            .written
+            .as_ref()
+            .ok_or_else(|| not_open_for_writing(handle.inode.id))?;
         let request = Write {
             inode: handle.inode.id,
-            version,
+            version: written.version,
             offset,
             append: handle.append,
         };
-        let result = home.call(request.clone().into(), data.clone()).await;
-        let response = match result {
+        let _writing = written.marks.writing();
+        let worker = &written.home.worker;
+        let response = match worker.transfer(request.clone(), data.clone()).await {
             // A commit between the two gave the open version its next number.
             Err(error) if error.kind == ErrorKind::Stale => {
                 let version = {
-                    let mut state = handle.inode.state.lock().await;
-                    let write = state
-                        .write
-                        .as_mut()
-                        .ok_or_else(|| not_open_for_writing(handle.inode.id))?;
-                    write.dirty = true;
-                    write.version
+                    let state = handle.inode.transition().await;
+                    let write = state.write.as_ref();
+                    write.ok_or_else(|| not_open_for_writing(handle.inode.id))?.version
                 };
-                home.call(Write { version, ..request }.into(), data).await?
+                worker.transfer(Write { version, ..request }, data).await?
             }
             other => other?,
         };
-        match response.reply {
-            WorkerReplyBody::Written(written) => Ok(written.length),
-            _ => Err(FsError::new(
-                ErrorKind::Internal,
-                "the worker answered Write with another message",
-            )),
-        }
+        Ok(response.reply.length)
     }
 
     /// truncate(2) and ftruncate(2).
-    pub(super) async fn set_length(&self, caller: &Caller, inode: u64, length: u64, fh: Option<u64>) -> FsResult<()> {
+    pub(super) async fn set_length(&self, caller: &Caller, node: u64, length: u64, fh: Option<u64>) -> FsResult<()> {
+        let inode = self.nodes.inode_of(node);
         if length > OFFSET_MAX {
             return Err(FsError::new(
                 ErrorKind::FileTooLarge,
@@ -316,37 +331,31 @@ impl Vfs {
             ));
         }
         if let Some(handle) = fh.and_then(|fh| self.handle(fh).ok()) {
-            let mut state = handle.inode.state.lock().await;
+            let mut state = handle.inode.transition().await;
             if state.write.is_some() {
                 return set_open_length(inode, &mut state, length).await;
             }
         }
         // By path: an opening of its own, which joins the writers there are, and commits before it returns. What is empty is
         // not emptied again: times move only with the length.
-        let flags = if length == 0 && self.getattr(caller, inode).await?.size > 0 {
+        let flags = if length == 0 && self.getattr(caller, node).await?.size > 0 {
             libc::O_WRONLY | libc::O_TRUNC
         } else {
             libc::O_WRONLY
         };
-        let opened = self.open(caller, inode, flags).await?;
+        let opened = self.open(caller, node, flags).await?;
         let result = self.truncate_and_flush(opened.fh, inode, length).await;
         self.release(opened.fh).await;
-        let open = self.inodes.lock().get(&inode).cloned();
-        if let Some(open) = open {
-            let mut state = open.state.lock().await;
-            if state.write.as_ref().is_some_and(|write| write.writers == 0) {
-                self.finish_write(&open, &mut state).await;
-            }
-        }
+        self.finish(node).await;
         result
     }
 
     async fn truncate_and_flush(&self, fh: u64, inode: u64, length: u64) -> FsResult<()> {
         let handle = self.handle(fh)?;
-        let mut state = handle.inode.state.lock().await;
+        let mut state = handle.inode.transition().await;
         let write = state.write.as_ref().ok_or_else(|| not_open_for_writing(inode))?;
         let version = write.version;
-        if open_stat(write, StatOpen { inode, version }.into()).await?.length != length {
+        if open_stat(&write.home, StatOpen { inode, version }).await?.length != length {
             set_open_length(inode, &mut state, length).await?;
         }
         let others = state.write.as_ref().is_some_and(|write| write.writers > 1);
@@ -370,7 +379,7 @@ impl Vfs {
                 format!("allocate {length} bytes at {offset}: past the largest offset"),
             ));
         }
-        let mut state = handle.inode.state.lock().await;
+        let mut state = handle.inode.transition().await;
         let write = state
             .write
             .as_mut()
@@ -382,25 +391,24 @@ impl Vfs {
             offset,
             length,
         };
-        open_stat(write, request.into()).await?;
-        write.dirty = true;
+        open_stat(&write.home, request).await?;
+        write.marks.set_dirty();
         Ok(())
     }
 }
 
 async fn set_open_length(inode: u64, state: &mut OpenState, length: u64) -> FsResult<()> {
-    let write = state.write.as_mut().ok_or_else(|| not_open_for_writing(inode))?;
+    let write = state.write.as_ref().ok_or_else(|| not_open_for_writing(inode))?;
     open_stat(
-        write,
+        &write.home,
         SetLength {
             inode,
             version: write.version,
             length,
-        }
-        .into(),
+        },
     )
     .await?;
-    write.dirty = true;
+    write.marks.set_dirty();
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 //! directory is read from its start.
 
 use super::Vfs;
-use alluxio_proto::master::{DirPage, Op, ReadDir};
+use alluxio_proto::master::{DirPage, ReadDir};
 use alluxio_proto::types::{Attr, Caller, Entry};
 use alluxio_proto::{ErrorKind, FsError, FsResult};
 use bytes::Bytes;
@@ -133,9 +133,9 @@ impl Vfs {
             limit: 1,
             refresh: false,
         };
-        match self.read::<DirPage>(caller, Op::ReadDir(look)).await {
+        match self.read(caller, look).await {
             // Removed, and still somebody's: it can be opened. The kernel refuses to list it.
-            Err(error) if error.kind == ErrorKind::NotFound && self.removed_dir(inode).is_some() => {}
+            Err(error) if error.kind == ErrorKind::Gone && self.removed_dir(inode).is_some() => {}
             looked => drop(looked?),
         }
         let attr = self.getattr(caller, inode).await?;
@@ -191,12 +191,12 @@ impl Vfs {
         let (mut number, mut skip) = (position / PAGE_ENTRIES, position % PAGE_ENTRIES);
         loop {
             let seen = self.changes_seen();
-            let (page, is_fresh) = self.page(caller, &handle, number).await?;
+            let (page, just_asked) = self.page(caller, &handle, number).await?;
             let Some(page) = page else { return Ok(Vec::new()) };
             let mut entries = Vec::with_capacity(page.len().saturating_sub(skip));
             for (index, entry) in page.iter().filter(|(index, _)| *index >= skip) {
                 let attr = entry.attr.clone().unwrap_or_default();
-                if is_fresh {
+                if just_asked {
                     self.remember(seen, &attr);
                 }
                 let attr = self.patched(attr).await?;
@@ -262,7 +262,7 @@ impl Vfs {
                 limit: limit as u32,
                 refresh: false,
             };
-            let page: DirPage = self.read(caller, Op::ReadDir(read)).await?;
+            let page: DirPage = self.read(caller, read).await?;
             let ended = page.eof || page.entries.is_empty();
             entries.extend(page.entries);
             match last {

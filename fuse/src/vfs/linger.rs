@@ -7,41 +7,94 @@ use super::Vfs;
 use alluxio_common::sync::Mutex;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// How long a last close waits.
 const LINGER: Duration = Duration::from_millis(20);
+/// Later than anything.
+const FOREVER: Duration = Duration::from_secs(1 << 30);
 /// Files finished at once; others wait behind them.
 const AT_ONCE_MAX: usize = 512;
 
+/// Pause before a file that was mapped at its last close is looked at again, and how long that grows. A mapping can live as
+/// long as a program, and what it stores is to be in the store soon after.
+const MAPPED_PAUSE: Duration = Duration::from_millis(100);
+const MAPPED_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Looking takes this share of the time at most: a commit reads all of the file.
+const MAPPED_SHARE: u32 = 8;
+
 /// Files whose last close waits, in the order of closing.
 #[derive(Default)]
-pub(super) struct Lingering(Mutex<Waiting>);
+pub(super) struct Lingering {
+    closed: Mutex<Waiting>,
+    /// By node.
+    mapped: Mutex<HashMap<u64, Mapped>>,
+    /// A file was mapped at its last close.
+    more_mapped: Notify,
+}
+
+/// A file that nobody has open and somebody has mapped.
+#[derive(Clone, Copy)]
+struct Mapped {
+    due: Instant,
+    pause: Duration,
+}
+
+impl Lingering {
+    /// A file was found mapped, after `took`.
+    pub fn look_again(&self, node: u64, took: Duration) {
+        let mut mapped = self.mapped.lock();
+        let before = mapped.get(&node).map(|mapped| mapped.pause);
+        let pause = before.map_or(MAPPED_PAUSE, |pause| (pause * 2).min(MAPPED_PAUSE_MAX));
+        let due = Instant::now() + pause.max(took * MAPPED_SHARE);
+        mapped.insert(node, Mapped { due, pause });
+        self.more_mapped.notify_one();
+    }
+
+    /// Which mapped files are due now, and when the next one will be.
+    fn mapped_due(&self) -> (Vec<u64>, Option<Instant>) {
+        let mut mapped = self.mapped.lock();
+        let now = Instant::now();
+        let due: Vec<u64> = mapped
+            .iter()
+            .filter(|(_, m)| m.due <= now)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in &due {
+            // Until it was looked at.
+            if let Some(mapped) = mapped.get_mut(node) {
+                mapped.due = now + FOREVER;
+            }
+        }
+        (due, mapped.values().map(|mapped| mapped.due).min())
+    }
+}
 
 #[derive(Default)]
 struct Waiting {
-    inodes: VecDeque<(Instant, u64)>,
+    nodes: VecDeque<(Instant, u64)>,
     /// A task looks after them.
     attended: bool,
 }
 
 impl Vfs {
-    /// Whether an inode is still open for writing though no handle writes it.
-    pub fn lingers(&self, inode: u64) -> bool {
+    /// Whether a node is still open for writing though no handle writes it.
+    pub fn lingers(&self, node: u64) -> bool {
         let inodes = self.inodes.lock();
-        inodes.get(&inode).is_some_and(|open| open.live.lock().is_some())
+        inodes.get(&node).is_some_and(|open| open.snapshot().written.is_some())
     }
 
     /// Sees to the end of a file that was written, some time after [`Vfs::release`].
-    pub fn spawn_linger(self: &Arc<Vfs>, inode: u64) {
-        if !self.lingers(inode) {
+    pub fn spawn_linger(self: &Arc<Vfs>, node: u64) {
+        if !self.lingers(node) {
             return;
         }
-        let mut waiting = self.lingering.0.lock();
-        waiting.inodes.push_back((Instant::now() + LINGER, inode));
+        let mut waiting = self.lingering.closed.lock();
+        waiting.nodes.push_back((Instant::now() + LINGER, node));
         if !std::mem::replace(&mut waiting.attended, true) {
             self.tasks.spawn(Arc::clone(self).attend());
         }
@@ -53,7 +106,7 @@ impl Vfs {
         loop {
             let room = AT_ONCE_MAX - finishing.len();
             let (due, next) = self.due(room, finishing.is_empty());
-            due.into_iter().for_each(|inode| finishing.push(self.finish(inode)));
+            due.into_iter().for_each(|node| finishing.push(self.finish(node)));
             let Some(next) = next else {
                 if finishing.is_empty() {
                     return;
@@ -72,34 +125,70 @@ impl Vfs {
     /// What is due, `room` at most, and when to look again. With `None` nothing waits any more; `leaving` then says that
     /// nobody attends from here on.
     fn due(&self, room: usize, leaving: bool) -> (Vec<u64>, Option<Instant>) {
-        let mut waiting = self.lingering.0.lock();
+        let mut waiting = self.lingering.closed.lock();
         let now = Instant::now();
         let all = self.shutdown.is_cancelled();
         let count = waiting
-            .inodes
+            .nodes
             .iter()
             .take(room)
             .take_while(|(at, _)| all || *at <= now)
             .count();
-        let due: Vec<u64> = waiting.inodes.drain(..count).map(|(_, inode)| inode).collect();
+        let due: Vec<u64> = waiting.nodes.drain(..count).map(|(_, node)| node).collect();
         // Not for each by itself: who comes a little later goes with it.
-        let next = waiting.inodes.front().map(|(at, _)| *at + LINGER / 4);
+        let next = waiting.nodes.front().map(|(at, _)| *at + LINGER / 4);
         waiting.attended = !(leaving && due.is_empty() && next.is_none());
         (due, next)
     }
 
+    /// Looks after files that are mapped and that nobody has open, until the mount ends.
+    pub(super) async fn tend_mapped(self: Arc<Vfs>) {
+        loop {
+            let more = self.lingering.more_mapped.notified();
+            let (due, next) = self.lingering.mapped_due();
+            if !due.is_empty() {
+                let finish = |node| self.finish(node);
+                futures::stream::iter(due)
+                    .for_each_concurrent(AT_ONCE_MAX, finish)
+                    .await;
+                continue;
+            }
+            tokio::select! {
+                () = more => {}
+                () = tokio::time::sleep_until(next.unwrap_or(Instant::now() + FOREVER)) => {}
+                () = self.shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// As [`Self::finish`], of all that was written: the mount ends, and whoever had files open cannot write them any more.
+    pub(super) async fn finish_all(&self) {
+        let left: Vec<u64> = {
+            let inodes = self.inodes.lock();
+            let written = inodes.values().filter(|open| open.snapshot().written.is_some());
+            written.map(|open| open.node).collect()
+        };
+        let finish = |node| self.finish(node);
+        futures::stream::iter(left)
+            .for_each_concurrent(AT_ONCE_MAX, finish)
+            .await;
+    }
+
     /// Lets go of the open version, if still nobody writes it.
-    async fn finish(&self, inode: u64) {
-        let Some(open) = self.inodes.lock().get(&inode).cloned() else {
+    pub(super) async fn finish(&self, node: u64) {
+        let Some(open) = self.inodes.lock().get(&node).cloned() else {
+            self.lingering.mapped.lock().remove(&node);
             return;
         };
-        let mut state = open.state.lock().await;
+        let mut state = open.transition().await;
         if state.write.as_ref().is_some_and(|write| write.writers == 0) {
             self.finish_write(&open, &mut state).await;
         }
-        if state.opens == 0 {
-            state.local = None;
+        // Nobody writes it but mappings: else its next last close looks.
+        if state.write.as_ref().is_none_or(|write| write.writers > 0) {
+            self.lingering.mapped.lock().remove(&node);
         }
+        state.drop_unused();
         self.forget_if_unused(&open, &state);
     }
 }

@@ -16,7 +16,9 @@ use super::Vfs;
 use alluxio_common::lock_ranges::{ByteRange, Locked};
 use alluxio_common::retry::RetryPolicy;
 use alluxio_common::sync::Mutex;
-use alluxio_proto::master::{CancelLock, FileLock, GetLock, LockKind, LockMode, LockReply, Op, SessionInfo, SetLock};
+use alluxio_proto::master::{
+    CancelLock, FileLock, GetLock, LockKind, LockMode, LockReply, Operation, SessionInfo, SetLock,
+};
 use alluxio_proto::{ErrorKind, FsError, FsResult, SessionId};
 use claims::{Claims, Withdrawn};
 use lru::LruCache;
@@ -265,11 +267,11 @@ impl Drop for Request {
 impl Vfs {
     /// What others wrote before they let go of their locks is seen from now on.
     async fn see_changes(&self, inode: u64, fh: u64) -> FsResult<()> {
-        let has_pages = match self.handle(fh) {
-            Ok(handle) => self.refresh_locked(&handle).await?,
-            Err(_) => true,
+        let (node, has_pages) = match self.handle(fh) {
+            Ok(handle) => (handle.inode.node, self.refresh_locked(&handle).await?),
+            Err(_) => (self.nodes.newest(inode), true),
         };
-        self.forget_now(inode, has_pages).await;
+        self.forget_now(node, has_pages).await;
         Ok(())
     }
 
@@ -281,6 +283,13 @@ impl Vfs {
         let locks = wanted.mode != LockMode::Unlocked;
         if locks && wanted.kind == LockKind::Range {
             self.locks.range_files.lock().put(wanted.inode, ());
+        }
+        if locks {
+            self.closing.is_needed();
+        }
+        if locks && !wait {
+            // Who waits is granted when they are done; who does not is not refused for their sake.
+            self.closes_done(wanted.inode).await;
         }
         let mut request = Request::new(self, wanted, wait && locks);
         let result = request.run().await;
@@ -308,10 +317,11 @@ impl Vfs {
     /// # Errors
     /// Those of reaching the master.
     pub async fn get_lock(&self, wanted: LockWanted) -> FsResult<Option<FileLock>> {
+        self.closes_done(wanted.inode).await;
         let request = GetLock {
             lock: Some(wanted.message()),
         };
-        let reply = self.ask_locks(Op::GetLock(request), |_| {}).await?;
+        let reply = self.ask_locks(request, |_| {}).await?;
         Ok(reply.conflict)
     }
 
@@ -402,7 +412,7 @@ impl Vfs {
 
     async fn give_back(&self, wanted: &LockWanted, wait_id: u64) -> FsResult<()> {
         if wait_id != 0 {
-            let reply = self.ask_locks(Op::CancelLock(CancelLock { wait_id }), |_| {}).await?;
+            let reply = self.ask_locks(CancelLock { wait_id }, |_| {}).await?;
             if reply.queued {
                 return Ok(());
             }
@@ -431,12 +441,15 @@ impl Vfs {
             wait_id,
             keep_stronger,
         };
-        self.ask_locks(Op::SetLock(request), claim).await
+        self.ask_locks(request, claim).await
     }
 
     /// Asks the master, again while it is away or takes locks up after a restart. `claim` is called with the answer before the
     /// session can resume.
-    async fn ask_locks(&self, op: Op, claim: impl Fn(&LockReply)) -> FsResult<LockReply> {
+    async fn ask_locks<O>(&self, op: O, claim: impl Fn(&LockReply)) -> FsResult<LockReply>
+    where
+        O: Operation<Reply = LockReply>,
+    {
         let policy = self.master.retry_policy();
         let policy = RetryPolicy {
             max: policy.max.min(PAUSE_MAX),
@@ -447,7 +460,7 @@ impl Vfs {
             let (session, result) = {
                 let _gate = self.locks.gate.read().await;
                 let session = self.master.session();
-                let result: FsResult<LockReply> = self.master.once(&self.own_caller(), op.clone()).await;
+                let result = self.master.once(&self.own_caller(), op.clone()).await;
                 if let Ok(reply) = &result {
                     claim(reply);
                 }
@@ -460,7 +473,7 @@ impl Vfs {
             let again = match error.kind {
                 // In the new session, if there is one by now.
                 ErrorKind::Stale => self.renew_session(session).await && self.master.session() != session,
-                _ => error.is_retryable() && backoff.pause().await,
+                _ => error.is_retryable() && backoff.pause(&error).await,
             };
             if !again {
                 return Err(error);

@@ -11,34 +11,45 @@
 
 mod acl;
 mod atimes;
+mod closing;
 mod commit;
 mod data;
 mod dir;
+mod inode;
+mod lease;
 mod linger;
+mod local;
 mod locks;
 mod names;
+mod nodes;
 mod open;
-mod owed;
 mod pages;
+mod pending_closes;
+mod privileges;
 mod ranges;
+mod reads;
 mod removed;
+mod retries;
 mod session;
+mod times;
 mod xattrs;
 
 pub use dir::DirEntry;
+pub use local::LocalFile;
 pub use locks::LockWanted;
 pub use names::{Changes, NewNode};
-pub use open::{DataPath, LocalFile, OpenedHandle};
+pub use open::{DataPath, OpenedHandle};
+pub use privileges::errno;
 pub use session::KernelCache;
 
 use alluxio_client::{MasterClient, WorkerPool};
 use alluxio_common::retry::{RetryPolicy, retry};
-use alluxio_common::sync::Mutex;
-use alluxio_proto::master::{FromReply, Op};
+use alluxio_common::sync::{Mutex, RwLock};
+use alluxio_proto::master::{ChangeOperation, FsStat, ReadOperation};
 use alluxio_proto::types::{Attr, Caller, WriteType};
 use alluxio_proto::{ErrorKind, FsError, FsResult};
+use inode::{Handle, OpenInode};
 use lru::LruCache;
-use open::{Handle, OpenInode};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -51,6 +62,9 @@ use tokio_util::task::TaskTracker;
 const CLOSED_FILES_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
 /// How long the kernel may cache while changes by others are not heard of.
 const BLIND_TTL: Duration = Duration::from_secs(1);
+
+/// And while a program may be writing to the local file by itself: the bound that holds between mounts.
+const WRITTEN_TTL: Duration = Duration::from_millis(50);
 
 /// How a mount behaves.
 #[derive(Clone, Debug)]
@@ -87,23 +101,36 @@ pub struct Vfs {
     workers: Arc<dyn WorkerPool>,
     options: VfsOptions,
     root: AtomicU64,
+    /// The mounted folder as it was seen last.
+    root_attr: Mutex<Attr>,
+    /// What it can hold, as it was seen last.
+    capacity: Mutex<Option<FsStat>>,
     passthrough: AtomicBool,
     /// Changes by others are heard of, so long timeouts are safe.
     watching: AtomicBool,
+    /// By node.
     inodes: Mutex<HashMap<u64, Arc<OpenInode>>>,
-    handles: Mutex<HashMap<u64, Arc<Handle>>>,
+    nodes: nodes::Nodes,
+    /// Looked at by each read and write, changed by opens and closes.
+    handles: RwLock<HashMap<u64, Arc<Handle>>>,
     dirs: Mutex<HashMap<u64, Arc<dir::DirHandle>>>,
+    /// By node.
     closed: Mutex<LruCache<u64, u64>>,
     listed: Mutex<LruCache<u64, dir::DirStamp>>,
     extras: Mutex<xattrs::Extras>,
     accesses: atimes::Accesses,
     removed: removed::Removed,
+    retries: retries::Retries,
     lingering: linger::Lingering,
-    owed: owed::Owed,
+    pending_closes: pending_closes::PendingCloses,
+    reads: reads::Reads,
     next_handle: AtomicU64,
     locks: locks::Locks,
+    closing: closing::Closing,
     /// To the thread that tells the kernel what is stale.
     stale: Mutex<Option<session::ToKernel>>,
+    /// It did not hear of something, so that everything is.
+    kernel_missed: AtomicBool,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -118,21 +145,28 @@ impl Vfs {
             master,
             workers,
             root: AtomicU64::new(0),
+            root_attr: Mutex::default(),
+            capacity: Mutex::default(),
             passthrough: AtomicBool::new(options.passthrough && !options.verify),
             watching: AtomicBool::new(false),
             inodes: Mutex::default(),
-            handles: Mutex::default(),
+            nodes: nodes::Nodes::default(),
+            handles: RwLock::default(),
             dirs: Mutex::default(),
             closed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             listed: Mutex::new(LruCache::new(CLOSED_FILES_MAX)),
             extras: Mutex::default(),
             accesses: atimes::Accesses::default(),
             removed: removed::Removed::default(),
+            retries: retries::Retries::default(),
             lingering: linger::Lingering::default(),
-            owed: owed::Owed::default(),
+            pending_closes: pending_closes::PendingCloses::default(),
+            reads: reads::Reads::default(),
             next_handle: AtomicU64::new(1),
             locks: locks::Locks::default(),
+            closing: closing::Closing::default(),
             stale: Mutex::default(),
+            kernel_missed: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             options,
@@ -140,6 +174,8 @@ impl Vfs {
         vfs.open_session().await?;
         let root = vfs.find_root().await?;
         vfs.root.store(root.inode, Ordering::Relaxed);
+        *vfs.root_attr.lock() = root;
+        vfs.tasks.spawn(Arc::clone(&vfs).tend_mapped());
         Ok(vfs)
     }
 
@@ -167,7 +203,21 @@ impl Vfs {
 
     /// How long a kernel may cache attributes.
     pub fn ttl(&self, attr: &Attr) -> Duration {
-        self.allowed(attr, self.options.attr_cache_max)
+        let allowed = self.allowed(attr, self.options.attr_cache_max);
+        match self.is_written_past_us(attr.inode) {
+            true => allowed.min(WRITTEN_TTL),
+            false => allowed,
+        }
+    }
+
+    /// Whether programs may change an inode without a word to us or to what the kernel knows of it: a store into a mapping of the
+    /// local file moves that file's times only.
+    fn is_written_past_us(&self, inode: u64) -> bool {
+        // Open inodes are kept by node, and the newest one is written.
+        let node = self.nodes.newest(inode);
+        let inodes = self.inodes.lock();
+        let open = inodes.get(&node).map(|open| open.snapshot());
+        open.is_some_and(|now| now.written.is_some() && now.local.is_some())
     }
 
     /// How long a kernel may cache a name.
@@ -195,11 +245,11 @@ impl Vfs {
         }
     }
 
-    async fn read<T: FromReply>(&self, caller: &Caller, op: Op) -> FsResult<T> {
+    async fn read<O: ReadOperation>(&self, caller: &Caller, op: O) -> FsResult<O::Reply> {
         self.master.read(caller, op).await
     }
 
-    async fn change<T: FromReply>(&self, caller: &Caller, op: Op) -> FsResult<T> {
+    async fn change<O: ChangeOperation>(&self, caller: &Caller, op: O) -> FsResult<O::Reply> {
         if self.options.read_only {
             return Err(FsError::new(ErrorKind::ReadOnly, "the mount is read-only (-o ro)"));
         }
@@ -208,7 +258,7 @@ impl Vfs {
 
     /// Attributes as this host knows them: of a file that is open for writing here, length and mtime of its local file.
     async fn patched(&self, mut attr: Attr) -> FsResult<Attr> {
-        let open = self.inodes.lock().get(&attr.inode).cloned();
+        let open = self.newest_open(attr.inode);
         if let Some(open) = open {
             open.patch(&mut attr).await?;
         }
@@ -216,12 +266,18 @@ impl Vfs {
         Ok(attr)
     }
 
+    /// What is open of an inode's newest data.
+    fn newest_open(&self, inode: u64) -> Option<Arc<OpenInode>> {
+        let node = self.nodes.newest(inode);
+        self.inodes.lock().get(&node).cloned()
+    }
+
     fn new_handle(&self) -> u64 {
         self.next_handle.fetch_add(1, Ordering::Relaxed)
     }
 
     fn handle(&self, fh: u64) -> FsResult<Arc<Handle>> {
-        let found = self.handles.lock().get(&fh).cloned();
+        let found = self.handles.read().get(&fh).cloned();
         found.ok_or_else(|| FsError::new(ErrorKind::Stale, format!("file handle {fh} is not open")))
     }
 

@@ -5,6 +5,13 @@ use alluxio_proto::master::*;
 use alluxio_proto::types::{Attr, Caller, FileKind};
 use alluxio_proto::{ErrorKind, FsError, FsResult};
 use bytes::Bytes;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long the master may take to say what the mounted folder, or its capacity, is now; then it is as it was seen last.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// The same while the master is known to be away.
+const PATIENCE_BLIND: Duration = Duration::from_millis(300);
 
 /// What setattr may change. Absent stays.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +55,7 @@ impl Vfs {
     /// `NotFound`, and those of the under-storage.
     pub async fn lookup(&self, caller: &Caller, parent: u64, name: &[u8]) -> FsResult<Attr> {
         let (seen, name) = (self.changes_seen(), Bytes::copy_from_slice(name));
-        let attr = self.read(caller, Op::Lookup(Lookup { parent, name })).await?;
+        let attr = self.read(caller, Lookup { parent, name }).await?;
         self.remember(seen, &attr);
         self.patched(attr).await
     }
@@ -56,23 +63,50 @@ impl Vfs {
     /// Attributes.
     ///
     /// # Errors
-    /// `NotFound`.
-    pub async fn getattr(&self, caller: &Caller, inode: u64) -> FsResult<Attr> {
+    /// `Gone`.
+    pub async fn getattr(&self, caller: &Caller, node: u64) -> FsResult<Attr> {
+        if node != self.root() {
+            return self.ask_attr(caller, node).await;
+        }
+        match tokio::time::timeout(self.patience(), self.ask_attr(caller, node)).await {
+            Ok(Err(error)) if !error.is_retryable() => Err(error),
+            Ok(Ok(attr)) => {
+                (*self.root_attr.lock()).clone_from(&attr);
+                Ok(attr)
+            }
+            Ok(Err(_)) | Err(_) => Ok(self.root_attr.lock().clone()),
+        }
+    }
+
+    /// How long what umount(8) asks for may take: it looks at the mounted folder and its capacity first, and must not wait for a
+    /// master that is away.
+    fn patience(&self) -> Duration {
+        match self.watching.load(Ordering::Relaxed) {
+            true => PATIENCE,
+            false => PATIENCE_BLIND,
+        }
+    }
+
+    async fn ask_attr(&self, caller: &Caller, node: u64) -> FsResult<Attr> {
+        let inode = self.nodes.inode_of(node);
         let seen = self.changes_seen();
-        match self.read(caller, Op::GetAttr(GetAttr { inode })).await {
+        match self.read(caller, GetAttr { inode }).await {
             Ok(attr) => {
                 self.remember(seen, &attr);
-                self.patched(attr).await
+                self.patched(attr).await.map(|attr| self.shown_of(node, attr))
             }
-            Err(error) if error.kind == ErrorKind::NotFound => self.removed(inode).ok_or(error),
+            Err(error) if error.kind == ErrorKind::Gone => {
+                let removed = self.removed(inode).ok_or(error);
+                removed.map(|attr| self.shown_of(node, attr))
+            }
             Err(error) => Err(error),
         }
     }
 
     /// Makes an inode; its attributes are remembered.
-    pub(super) async fn make(&self, caller: &Caller, op: Op) -> FsResult<Attr> {
+    pub(super) async fn make<O: ChangeOperation<Reply = Attr>>(&self, caller: &Caller, op: O) -> FsResult<Attr> {
         let seen = self.changes_seen();
-        let attr: Attr = self.change(caller, op).await?;
+        let attr = self.change(caller, op).await?;
         self.remember(seen, &attr);
         Ok(attr)
     }
@@ -81,7 +115,8 @@ impl Vfs {
     ///
     /// # Errors
     /// `NotPermitted`, `AccessDenied`, and for the length those of writing.
-    pub async fn setattr(&self, caller: &Caller, inode: u64, changes: Changes, fh: Option<u64>) -> FsResult<Attr> {
+    pub async fn setattr(&self, caller: &Caller, node: u64, changes: Changes, fh: Option<u64>) -> FsResult<Attr> {
+        let inode = self.nodes.inode_of(node);
         if let Some(mtime_ns) = changes.mtime_ns {
             self.set_open_mtime(inode, mtime_ns).await?;
         }
@@ -95,14 +130,7 @@ impl Vfs {
             || changes.mtime_ns.is_some();
         let mut attr = None;
         if changes.kill_priv {
-            let op = SetAttr {
-                inode,
-                kill_priv: true,
-                ..Default::default()
-            };
-            self.extras.lock().forget(Some(inode));
-            // Not in the caller's name: who has the file open may write to it, whatever its mode is now.
-            attr = Some(self.make(&self.own_caller(), Op::SetAttr(op)).await?);
+            attr = Some(self.kill_privileges_now(caller, inode).await?);
         }
         if has_attributes {
             let op = SetAttr {
@@ -115,20 +143,21 @@ impl Vfs {
                 pinned: None,
                 times_now: changes.times_now,
                 kill_priv: false,
+                kill_setgid: false,
             };
             self.extras.lock().forget(Some(inode));
             if changes.atime_ns.is_some() {
                 self.accesses.forget(inode);
             }
-            attr = Some(self.make(caller, Op::SetAttr(op)).await?);
+            attr = Some(self.make(caller, op).await?);
         }
         if let Some(size) = changes.size {
-            self.set_length(caller, inode, size, fh).await?;
+            self.set_length(caller, node, size, fh).await?;
             attr = None;
         }
         match attr {
-            Some(attr) => self.patched(attr).await,
-            None => self.getattr(caller, inode).await,
+            Some(attr) => self.patched(attr).await.map(|attr| self.shown_of(node, attr)),
+            None => self.getattr(caller, node).await,
         }
     }
 
@@ -137,8 +166,11 @@ impl Vfs {
     /// # Errors
     /// `InvalidArgument` if it is none.
     pub async fn readlink(&self, caller: &Caller, inode: u64) -> FsResult<Bytes> {
-        let reply: LinkTarget = self.read(caller, Op::ReadLink(ReadLink { inode })).await?;
-        Ok(reply.target)
+        match self.read(caller, ReadLink { inode }).await {
+            Ok(LinkTarget { target }) => Ok(target),
+            Err(error) if error.kind == ErrorKind::Gone => self.link_looked_up_again(inode).ok_or(error),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a special file, or an empty regular one.
@@ -156,7 +188,7 @@ impl Vfs {
                 rdev,
                 umask: new.umask,
             };
-            return self.make(caller, Op::Mknod(op)).await;
+            return self.make(caller, op).await;
         }
         let op = Create {
             parent: new.parent,
@@ -167,7 +199,7 @@ impl Vfs {
             block_bytes: 0,
             umask: new.umask,
         };
-        let opened: Opened = self.change(caller, Op::Create(op)).await?;
+        let opened: Opened = self.change(caller, op).await?;
         opened
             .attr
             .ok_or_else(|| FsError::new(ErrorKind::Internal, "the master's answer to Create has no attributes"))
@@ -185,7 +217,7 @@ impl Vfs {
             write_type: self.options.write_type as i32,
             umask: new.umask,
         };
-        self.make(caller, Op::Mkdir(op)).await
+        self.make(caller, op).await
     }
 
     /// Gives an inode another name.
@@ -198,7 +230,7 @@ impl Vfs {
             parent,
             name: Bytes::copy_from_slice(name),
         };
-        let attr = self.make(caller, Op::Link(op)).await?;
+        let attr = self.make(caller, op).await?;
         self.patched(attr).await
     }
 
@@ -212,7 +244,7 @@ impl Vfs {
             name: Bytes::copy_from_slice(name),
             target: Bytes::copy_from_slice(target),
         };
-        self.make(caller, Op::Symlink(op)).await
+        self.make(caller, op).await
     }
 
     /// Removes a name that is no directory.
@@ -225,7 +257,7 @@ impl Vfs {
             name: Bytes::copy_from_slice(name),
             tell_removed: true,
         };
-        let removed: Removed = self.change(caller, Op::Unlink(op)).await?;
+        let removed: Removed = self.change(caller, op).await?;
         self.keep_removed(removed.attr);
         Ok(())
     }
@@ -240,7 +272,7 @@ impl Vfs {
             name: Bytes::copy_from_slice(name),
             tell_removed: true,
         };
-        let removed: Removed = self.change(caller, Op::Rmdir(op)).await?;
+        let removed: Removed = self.change(caller, op).await?;
         self.keep_removed(removed.attr);
         Ok(())
     }
@@ -250,7 +282,7 @@ impl Vfs {
     /// # Errors
     /// `InvalidArgument` for unknown flags, `CrossesMounts`, …
     pub async fn rename(&self, caller: &Caller, from: (u64, &[u8]), to: (u64, &[u8]), flags: u32) -> FsResult<()> {
-        if flags & !(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE) != 0 {
+        if flags & !(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE | libc::RENAME_WHITEOUT) != 0 {
             return Err(FsError::new(
                 ErrorKind::InvalidArgument,
                 format!("rename: flags {flags:#x} are not known"),
@@ -266,16 +298,29 @@ impl Vfs {
             tell_removed: true,
             across_mounts: self.options.rename_across_mounts,
         };
-        let removed: Removed = self.change(caller, Op::Rename(op)).await?;
+        let removed: Removed = self.change(caller, op).await?;
         self.keep_removed(removed.attr);
         Ok(())
     }
 
-    /// Capacity.
+    /// Capacity; while the master is away, as it was seen last.
     ///
     /// # Errors
-    /// Those of the master.
+    /// Those of the master; `Unavailable` if it is away and was never asked.
     pub async fn statfs(&self, caller: &Caller, inode: u64) -> FsResult<FsStat> {
-        self.read(caller, Op::StatFs(StatFs { inode })).await
+        let ask = self.read(caller, StatFs { inode });
+        let error = match tokio::time::timeout(self.patience(), ask).await {
+            Ok(Ok(stat)) => {
+                *self.capacity.lock() = Some(stat.clone());
+                return Ok(stat);
+            }
+            Ok(Err(error)) if !error.is_retryable() => return Err(error),
+            Ok(Err(error)) => error,
+            Err(_) => FsError::new(
+                ErrorKind::Unavailable,
+                "ask the master for the capacity: it does not answer",
+            ),
+        };
+        self.capacity.lock().clone().ok_or(error)
     }
 }

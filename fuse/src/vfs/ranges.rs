@@ -6,12 +6,12 @@
 
 use super::Vfs;
 use super::data::{ROUND_PAUSE, Server, not_open_for_writing};
-use super::open::Handle;
+use super::inode::{Handle, Home, Marks};
+use super::open::without_workers;
 use alluxio_proto::master::ReadSource;
 use alluxio_proto::types::WorkerAddress;
-use alluxio_proto::worker::{CopyRange, SeekRange, Sought, WorkerReplyBody};
+use alluxio_proto::worker::{CopyRange, SeekRange, Sought};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi};
-use bytes::Bytes;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ const ROUNDS_MAX: u32 = 5;
 
 /// The open version that a copy goes into.
 struct Target {
-    home: Arc<dyn WorkerApi>,
-    address: WorkerAddress,
+    home: Arc<Home>,
+    marks: Arc<Marks>,
     version: u64,
 }
 
@@ -33,23 +33,22 @@ impl Vfs {
     /// As of reading the file.
     pub async fn seek(&self, fh: u64, offset: u64, hole: bool) -> FsResult<Option<u64>> {
         let handle = self.handle(fh)?;
-        let (local, is_written) = {
-            let state = handle.inode.state.lock().await;
-            (state.local.clone(), state.write.is_some())
-        };
-        if let Some(local) = local {
+        let now = handle.inode.snapshot();
+        // What is written past its home may be spilled there: a hole of the local file is none then.
+        let may_be_spilled = now.written.as_ref().is_some_and(|written| written.is_watched);
+        if let Some(local) = now.local.as_ref().filter(|_| !may_be_spilled) {
             return seek_file(&local.file, offset, hole);
         }
-        if is_written {
+        if now.written.is_some() && now.local.is_none() {
             // What was written by mmap is in the kernel's pages, and a hole to everybody else.
-            self.forget_now(handle.inode.id, true).await;
+            self.forget_now(handle.inode.node, true).await;
         }
         for round in 0..ROUNDS_MAX {
             let (worker, source, open_version) = match self.server(&handle).await? {
                 Server::Nobody => return Ok(None),
-                Server::Home { home, version, .. } => (home, version_of(version), true),
+                Server::Home { home, version } => (Arc::clone(&home.worker), version_of(version), true),
                 Server::Any(source) => match self.first_worker(&source).await {
-                    Some(worker) => (worker, source, false),
+                    Some(worker) => (worker, without_workers(&source), false),
                     None => return Ok(all_data(source.length, offset, hole)),
                 },
             };
@@ -83,8 +82,8 @@ impl Vfs {
     pub async fn copy_range(&self, from: (u64, u64), to: (u64, u64), length: u64) -> FsResult<u64> {
         let (source, target) = (self.handle(from.0)?, self.handle(to.0)?);
         for round in 0..ROUNDS_MAX {
-            let into = target_of(&target).await?;
-            let Some((from_source, from_open_version)) = self.source_at(&source, &into.address).await? else {
+            let into = target_of(&target)?;
+            let Some((from_source, from_open_version)) = self.source_at(&source, &into.home.address).await? else {
                 break;
             };
             let request = CopyRange {
@@ -97,16 +96,13 @@ impl Vfs {
                 from_offset: from.1,
                 length,
             };
-            match into.home.call(request.into(), Bytes::new()).await {
-                Ok(response) => {
+            match into.home.worker.ask(request).await {
+                Ok(written) => {
                     if source.note_read() && !source.noatime {
                         self.note_access(source.inode.id);
                     }
-                    let WorkerReplyBody::Written(written) = response.reply else {
-                        return Err(unexpected("CopyRange"));
-                    };
-                    if let Some(write) = target.inode.state.lock().await.write.as_mut() {
-                        write.dirty |= written.length > 0;
+                    if written.length > 0 {
+                        into.marks.set_dirty();
                     }
                     return Ok(written.length);
                 }
@@ -133,24 +129,20 @@ impl Vfs {
     async fn source_at(&self, source: &Handle, at: &WorkerAddress) -> FsResult<Option<(ReadSource, bool)>> {
         Ok(match self.server(source).await? {
             Server::Nobody => Some((ReadSource::default(), false)),
-            Server::Home { address, version, .. } => (address == *at).then(|| (version_of(version), true)),
-            Server::Any(mut found) => found.workers.contains(at).then(|| {
-                // Who else has it is nothing to a worker.
-                found.workers = Vec::new();
-                (found, false)
-            }),
+            Server::Home { home, version } => (home.address == *at).then(|| (version_of(version), true)),
+            Server::Any(found) => found.workers.contains(at).then(|| (without_workers(&found), false)),
         })
     }
 }
 
-async fn target_of(target: &Handle) -> FsResult<Target> {
-    let state = target.inode.state.lock().await;
-    let write = state.write.as_ref();
-    let write = write.ok_or_else(|| not_open_for_writing(target.inode.id))?;
+fn target_of(target: &Handle) -> FsResult<Target> {
+    let now = target.inode.snapshot();
+    let written = now.written.as_ref();
+    let written = written.ok_or_else(|| not_open_for_writing(target.inode.id))?;
     Ok(Target {
-        home: Arc::clone(&write.home),
-        address: write.address.clone(),
-        version: write.version,
+        home: Arc::clone(&written.home),
+        marks: Arc::clone(&written.marks),
+        version: written.version,
     })
 }
 
@@ -184,10 +176,7 @@ async fn seek_at(
         hole,
         open_version,
     };
-    match worker.call(request.into(), Bytes::new()).await?.reply {
-        WorkerReplyBody::Sought(sought) => Ok(sought),
-        _ => Err(unexpected("SeekRange")),
-    }
+    worker.ask(request).await
 }
 
 /// In a file without holes but the one at its end.
@@ -210,9 +199,4 @@ fn seek_file(file: &File, offset: u64, hole: bool) -> FsResult<Option<u64>> {
             error => Err(FsError::from_io("seek in a worker's file", &error)),
         },
     }
-}
-
-fn unexpected(what: &str) -> FsError {
-    let why = format!("the worker answered {what} with another message");
-    FsError::new(ErrorKind::Internal, why)
 }

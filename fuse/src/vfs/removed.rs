@@ -33,6 +33,11 @@ impl Removed {
         self.0.lock().put(attr.inode, attr);
     }
 
+    /// The kernel does not know it any more.
+    pub fn forget(&self, inode: u64) {
+        self.0.lock().pop(&inode);
+    }
+
     fn get(&self, inode: u64) -> Option<Attr> {
         self.0.lock().get(&inode).cloned()
     }
@@ -55,10 +60,5 @@ impl Vfs {
             self.extras.lock().forget(Some(attr.inode));
             self.removed.keep(attr);
         }
-    }
-
-    /// The kernel does not know an inode any more.
-    pub fn forgotten(&self, inode: u64) {
-        self.removed.0.lock().pop(&inode);
     }
 }

@@ -1,9 +1,12 @@
 //! The session at the master: kept alive, resumed, ended; and the watch stream that keeps kernel caches true.
 
 use super::Vfs;
+use super::nodes::Nodes;
 use super::removed::Removed;
 use alluxio_client::MasterClient;
-use alluxio_proto::master::{Empty, FileLock, Op, OpenSession, ResolvePath, SessionInfo, WatchEvent};
+use alluxio_proto::master::{
+    CloseSession, Empty, FileLock, KeepAlive, OpenSession, ResolvePath, SessionInfo, WatchEvent,
+};
 use alluxio_proto::types::{Attr, FileKind};
 use alluxio_proto::{ErrorKind, FsError, FsResult, SessionId};
 use futures::StreamExt;
@@ -24,25 +27,29 @@ const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// How long the session ends may take at unmount.
 const END_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// The kernel's caches. Calls may block while the kernel waits for the daemon, so they come from a thread of their own.
+/// The kernel's caches. Nodes are numbered as [`Vfs::node_of`] does. Calls may block while the kernel waits for the daemon, so they come from a thread of their own.
 pub trait KernelCache: Send + 'static {
-    /// Attributes of an inode are stale; its pages too if `data`.
-    fn inode(&self, inode: u64, data: bool);
+    /// Attributes of a node are stale; its pages too if `data`.
+    fn inode(&self, node: u64, data: bool);
     /// A name in a directory is stale; `child` went with it, if not 0.
     fn entry(&self, parent: u64, name: &[u8], child: u64);
-    /// Everything is stale.
-    fn reset(&self);
-    /// Whether the kernel may have an inode.
-    fn knows(&self, inode: u64) -> bool;
+    /// Names that lead to a node are stale.
+    fn names(&self, node: u64);
+    /// Everything is stale, but for the pages of some nodes.
+    fn reset(&self, keeps_pages: impl Fn(u64) -> bool);
+    /// Whether the kernel may have a node.
+    fn knows(&self, node: u64) -> bool;
 }
 
 /// What the kernel is to forget.
 pub(super) enum Stale {
     /// Others changed something.
     Pushed(WatchEvent),
-    /// An inode, for somebody who waits until it is done.
-    Inode {
-        inode: u64,
+    /// Names that lead to a node, which is not the newest any more.
+    Superseded { node: u64 },
+    /// A node, for somebody who waits until it is done.
+    Node {
+        node: u64,
         data: bool,
         done: oneshot::Sender<()>,
     },
@@ -67,23 +74,31 @@ impl Vfs {
         Ok(info)
     }
 
-    fn session_request(&self, resume: SessionId, locks: Vec<FileLock>) -> Op {
-        // Each opening for reading, as the master counts them.
-        let handles = self.handles.lock();
-        let readers = handles.values().filter(|handle| !handle.writable);
-        Op::OpenSession(OpenSession {
+    fn session_request(&self, resume: SessionId, locks: Vec<FileLock>) -> OpenSession {
+        OpenSession {
             client: self.options.client.clone(),
             host: self.options.host.clone(),
             resume: resume.get(),
-            open_inodes: readers.map(|handle| handle.inode.id).collect(),
+            open_inodes: Vec::new(),
             locks,
-        })
+            opens: self.reads.all(),
+        }
     }
 
-    /// Has the kernel forget attributes of an inode, and its pages if `data`, before it returns.
-    pub(super) async fn forget_now(&self, inode: u64, data: bool) {
+    /// Tells the kernel, a moment later.
+    pub(super) fn tell_kernel(&self, stale: Stale) {
+        let Some(kernel) = self.stale.lock().clone() else {
+            return;
+        };
+        if kernel.try_send(stale).is_err() {
+            self.kernel_missed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Has the kernel forget attributes of a node, and its pages if `data`, before it returns.
+    pub(super) async fn forget_now(&self, node: u64, data: bool) {
         let (done, heard) = oneshot::channel();
-        let mut stale = Stale::Inode { inode, data, done };
+        let mut stale = Stale::Node { node, data, done };
         loop {
             // Without a kernel there are no caches.
             let Some(kernel) = self.stale.lock().clone() else {
@@ -101,6 +116,28 @@ impl Vfs {
         let _ = heard.await;
     }
 
+    /// Has the kernel forget attributes of a node soon, for who may not wait for it.
+    pub(super) fn forget_soon(&self, node: u64) {
+        let Some(kernel) = self.stale.lock().clone() else {
+            return;
+        };
+        // Nobody waits.
+        let (done, _) = oneshot::channel();
+        let stale = Stale::Node {
+            node,
+            data: false,
+            done,
+        };
+        if let Err(TrySendError::Full(mut stale)) = kernel.try_send(stale) {
+            self.tasks.spawn(async move {
+                while let Err(TrySendError::Full(back)) = kernel.try_send(stale) {
+                    stale = back;
+                    tokio::time::sleep(FULL_PAUSE).await;
+                }
+            });
+        }
+    }
+
     pub(super) async fn find_root(&self) -> FsResult<Attr> {
         let path = self.options.path.clone();
         let resolve = ResolvePath {
@@ -109,7 +146,7 @@ impl Vfs {
         };
         let attr: Attr = self
             .master
-            .read(&self.own_caller(), Op::ResolvePath(resolve))
+            .read(&self.own_caller(), resolve)
             .await
             .map_err(|error| error.context(format!("mount {path}")))?;
         if attr.kind() != FileKind::Directory {
@@ -124,11 +161,11 @@ impl Vfs {
     /// Starts what runs beside the operations: the watch stream with `kernel` behind it, and keeping the session alive.
     pub fn start_background(self: &Arc<Self>, kernel: impl KernelCache) {
         let (send, receive) = std::sync::mpsc::sync_channel(PENDING_MAX);
-        let removed = self.removed.clone();
+        let (removed, nodes) = (self.removed.clone(), self.nodes.clone());
         // The thread ends when the senders, held by the watch task and until the mount stops, are gone.
         std::thread::Builder::new()
             .name("fuse-invalidate".to_owned())
-            .spawn(move || invalidate(&receive, &kernel, &removed))
+            .spawn(move || invalidate(&receive, &kernel, &removed, &nodes))
             .map_or_else(
                 |error| tracing::error!(%error, "start the invalidation thread: kernel caches live one second only"),
                 |_| {
@@ -140,7 +177,7 @@ impl Vfs {
         let vfs = Arc::clone(self);
         self.tasks.spawn(async move { vfs.keep_alive_loop().await });
         self.tasks.spawn(Arc::clone(self).tell_accesses());
-        self.tasks.spawn(Arc::clone(self).settle_owed());
+        self.tasks.spawn(Arc::clone(self).settle_pending());
     }
 
     async fn watch_loop(&self, kernel: ToKernel) {
@@ -181,6 +218,7 @@ impl Vfs {
                 Ok(Some(Err(error))) => return error,
                 Ok(Some(Ok(batch))) => batch,
             };
+            *overflowed |= self.kernel_missed.swap(false, Ordering::AcqRel);
             if *overflowed {
                 *overflowed = kernel.try_send(Stale::Pushed(WatchEvent::Reset(Empty {}))).is_err();
             }
@@ -199,7 +237,10 @@ impl Vfs {
             WatchEvent::Entry(_) | WatchEvent::LockGranted(_) => {}
         }
         match event {
-            WatchEvent::Inode(changed) if changed.data => drop(self.closed.lock().pop(&changed.inode)),
+            WatchEvent::Inode(changed) if changed.data => {
+                let node = self.nodes.newest(changed.inode);
+                self.closed.lock().pop(&node);
+            }
             WatchEvent::Inode(_) => {}
             WatchEvent::Entry(changed) => drop(self.listed.lock().pop(&changed.parent)),
             WatchEvent::Reset(_) => {
@@ -219,11 +260,7 @@ impl Vfs {
                 () = self.shutdown.cancelled() => return,
             }
             let session = self.master.session();
-            match self
-                .master
-                .once::<Empty>(&self.own_caller(), Op::KeepAlive(Empty {}))
-                .await
-            {
+            match self.master.once(&self.own_caller(), KeepAlive {}).await {
                 Ok(_) => pause = Duration::from_secs(5),
                 Err(error) if error.kind == ErrorKind::Stale => drop(self.renew_session(session).await),
                 Err(error) => {
@@ -238,17 +275,17 @@ impl Vfs {
     pub async fn stop(&self) {
         self.shutdown.cancel();
         self.stale.lock().take();
-        let left: Vec<_> = self.handles.lock().keys().copied().collect();
-        for fh in left {
-            self.release(fh).await;
-        }
+        let left: Vec<_> = self.handles.read().keys().copied().collect();
         self.tasks.close();
         let ended = async {
+            // Each may wait for the home of its file.
+            for fh in left {
+                self.release(fh).await;
+            }
+            self.finish_all().await;
             self.tasks.wait().await;
             let master: &MasterClient = &self.master;
-            master
-                .once::<Empty>(&self.own_caller(), Op::CloseSession(Empty {}))
-                .await
+            master.once(&self.own_caller(), CloseSession {}).await
         };
         match tokio::time::timeout(END_TIME_MAX, ended).await {
             Ok(Ok(_)) => {}
@@ -259,26 +296,38 @@ impl Vfs {
 }
 
 /// Hands changes to the kernel, in order.
-fn invalidate(changes: &std::sync::mpsc::Receiver<Stale>, kernel: &impl KernelCache, removed: &Removed) {
+fn invalidate(changes: &std::sync::mpsc::Receiver<Stale>, kernel: &impl KernelCache, removed: &Removed, nodes: &Nodes) {
     while let Ok(stale) = changes.recv() {
         let change = match stale {
             Stale::Pushed(change) => change,
-            Stale::Inode { inode, data, done } => {
-                kernel.inode(inode, data);
+            Stale::Superseded { node } => {
+                kernel.names(node);
+                kernel.inode(node, false);
+                continue;
+            }
+            Stale::Node { node, data, done } => {
+                kernel.inode(node, data);
                 // Who waited may have gone.
                 let _ = done.send(());
                 continue;
             }
         };
         match change {
-            WatchEvent::Inode(changed) => kernel.inode(changed.inode, changed.data),
+            WatchEvent::Inode(changed) => {
+                kernel.inode(nodes.newest(changed.inode), changed.data);
+                // The bytes of before stay theirs.
+                for node in nodes.older_of(changed.inode) {
+                    kernel.inode(node, false);
+                }
+            }
             WatchEvent::Entry(changed) => {
-                if let Some(attr) = changed.removed.filter(|attr| kernel.knows(attr.inode)) {
+                let child = nodes.newest(changed.child);
+                if let Some(attr) = changed.removed.filter(|_| kernel.knows(child)) {
                     removed.keep(*attr);
                 }
-                kernel.entry(changed.parent, &changed.name, changed.child);
+                kernel.entry(changed.parent, &changed.name, child);
             }
-            WatchEvent::Reset(_) => kernel.reset(),
+            WatchEvent::Reset(_) => kernel.reset(|node| nodes.older(node).is_some()),
             // Not about the kernel.
             WatchEvent::LockGranted(_) => {}
         }

@@ -15,8 +15,6 @@ use std::time::Instant;
 
 /// Inodes of which it is remembered what they have beside their attributes; about 100 bytes each.
 const EXTRAS_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
-/// Setuid and setgid.
-const PRIVILEGES: u32 = 0o6000;
 
 /// Namespaces of extended attributes that there are, beside the two access lists.
 const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
@@ -103,7 +101,15 @@ impl Vfs {
         }
     }
 
-    async fn extra(&self, caller: &Caller, inode: u64) -> FsResult<(u32, u32)> {
+    /// Mode of an inode, if it is remembered.
+    pub(super) fn known_mode(&self, inode: u64) -> Option<u32> {
+        let known = self.extras.lock().known.peek(&inode).copied();
+        known
+            .filter(|extra| extra.until > Instant::now())
+            .map(|extra| extra.mode)
+    }
+
+    pub(super) async fn extra(&self, caller: &Caller, inode: u64) -> FsResult<(u32, u32)> {
         let known = self.extras.lock().known.get(&inode).copied();
         if let Some(extra) = known.filter(|extra| extra.until > Instant::now()) {
             return Ok((extra.xattr_flags, extra.mode));
@@ -113,7 +119,7 @@ impl Vfs {
     }
 
     /// Attributes of an inode were changed through us.
-    fn changed(&self, attr: &Attr) {
+    pub(super) fn changed(&self, attr: &Attr) {
         self.extras.lock().forget(Some(attr.inode));
         self.remember(self.changes_seen(), attr);
     }
@@ -135,10 +141,10 @@ impl Vfs {
         }
         if kind == XATTRS {
             let name = Bytes::copy_from_slice(name);
-            let reply: XattrValue = self.read(caller, Op::GetXattr(GetXattr { inode, name })).await?;
+            let reply: XattrValue = self.read(caller, GetXattr { inode, name }).await?;
             return Ok(reply.value);
         }
-        let acls: Acls = self.read(caller, Op::GetAcl(GetAcl { inode })).await?;
+        let acls: Acls = self.read(caller, GetAcl { inode }).await?;
         let found = if kind == ACL_ACCESS { acls.access } else { acls.default };
         found.map(|acl| acl::encode(&acl)).ok_or_else(|| no_attribute(name))
     }
@@ -157,7 +163,7 @@ impl Vfs {
             }
         }
         if flags & XATTRS != 0 {
-            let found: XattrNames = self.read(caller, Op::ListXattrs(ListXattrs { inode })).await?;
+            let found: XattrNames = self.read(caller, ListXattrs { inode }).await?;
             for name in found.names {
                 list.put_slice(&name);
                 list.put_u8(0);
@@ -183,7 +189,7 @@ impl Vfs {
             value: Bytes::copy_from_slice(value),
             flags,
         };
-        let attr: Attr = self.change(caller, Op::SetXattr(op)).await?;
+        let attr: Attr = self.change(caller, op).await?;
         self.changed(&attr);
         Ok(())
     }
@@ -200,7 +206,7 @@ impl Vfs {
             inode,
             name: Bytes::copy_from_slice(name),
         };
-        let attr: Attr = self.change(caller, Op::RemoveXattr(op)).await?;
+        let attr: Attr = self.change(caller, op).await?;
         self.changed(&attr);
         Ok(())
     }
@@ -213,31 +219,7 @@ impl Vfs {
         acl: Option<alluxio_proto::types::Acl>,
     ) -> FsResult<()> {
         let op = SetAcl { inode, default, acl };
-        let attr: Attr = self.change(caller, Op::SetAcl(op)).await?;
-        self.changed(&attr);
-        Ok(())
-    }
-
-    /// The caller writes to a file, or cuts it, which the kernel has allowed: what lets a program act as somebody else is taken
-    /// away, unless the caller is root. Costs nothing where there is nothing.
-    ///
-    /// # Errors
-    /// Those of the master.
-    pub async fn kill_privileges(&self, caller: &Caller, inode: u64) -> FsResult<()> {
-        if caller.user == "root" {
-            return Ok(());
-        }
-        let (flags, mode) = self.extra(caller, inode).await?;
-        if mode & PRIVILEGES == 0 && flags & XATTRS == 0 {
-            return Ok(());
-        }
-        let op = SetAttr {
-            inode,
-            kill_priv: true,
-            ..Default::default()
-        };
-        // Not in the caller's name: who has the file open may write to it, whatever its mode is now.
-        let attr: Attr = self.change(&self.own_caller(), Op::SetAttr(op)).await?;
+        let attr: Attr = self.change(caller, op).await?;
         self.changed(&attr);
         Ok(())
     }

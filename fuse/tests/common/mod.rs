@@ -56,6 +56,7 @@ fn attributes(node: Node) -> Attributes {
 
 fn entry(node: Node) -> Entry {
     Entry {
+        node,
         attributes: attributes(node),
         ttl: TTL,
     }
@@ -124,6 +125,7 @@ impl Operations for OneFile {
         Ok(Capacity {
             blocks: 100,
             free: 50,
+            available: 50,
             block_bytes: 4096,
             files: 10,
             files_free: 5,

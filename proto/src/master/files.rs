@@ -20,6 +20,10 @@ pub struct Open {
     /// For writing: when its data reaches the under-storage.
     #[prost(enumeration = "WriteType", tag = "5")]
     pub write_type: i32,
+    /// For reading: the client's name for this opening, unique in its session; 0: it has none. One that is asked for twice is
+    /// one opening.
+    #[prost(uint64, tag = "6")]
+    pub open_id: u64,
 }
 
 /// What an open file needs.
@@ -74,6 +78,13 @@ pub struct WriteLease {
     /// When its data reaches the under-storage.
     #[prost(enumeration = "WriteType", tag = "4")]
     pub write_type: i32,
+    /// The committed version, also where its content is dropped; 0: there is none, or the master is older than this field.
+    /// Only a local file of that version is changed in place. Not signed: who may write may choose.
+    #[prost(uint64, tag = "5")]
+    pub replaces: u64,
+    /// The master's signature, by which the home knows that the lease is real. To be passed on as it is.
+    #[prost(bytes = "bytes", tag = "20")]
+    pub token: bytes::Bytes,
 }
 
 /// Makes the content that the home sealed the file's committed version.
@@ -100,6 +111,10 @@ pub struct Commit {
     /// How much of the length is holes; 0 also if that is not known.
     #[prost(uint64, tag = "7")]
     pub hole_bytes: u64,
+    /// With `keep_open`: nobody of this session has the file open any more, but it is still mapped for writing. It is uploaded
+    /// all the same.
+    #[prost(bool, tag = "8")]
+    pub mapped: bool,
 }
 
 /// The home has synced the open version: after a crash this much of it is kept.
@@ -131,6 +146,9 @@ pub struct Close {
     /// Drop the uncommitted content.
     #[prost(bool, tag = "3")]
     pub abandon: bool,
+    /// It was for reading: which one, as [`Open::open_id`] named it.
+    #[prost(uint64, tag = "4")]
+    pub open_id: u64,
 }
 
 /// Returns when what is due under a path is persisted, or with the failure.

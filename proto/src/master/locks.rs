@@ -114,3 +114,17 @@ impl FileLock {
         self.start <= self.last && self.last <= LOCK_END
     }
 }
+
+impl SetLock {
+    /// Inode of the lock, 0 without one.
+    pub(super) fn lock_inode(&self) -> u64 {
+        self.lock.as_ref().map_or(0, |lock| lock.inode)
+    }
+}
+
+impl GetLock {
+    /// Inode of the lock, 0 without one.
+    pub(super) fn lock_inode(&self) -> u64 {
+        self.lock.as_ref().map_or(0, |lock| lock.inode)
+    }
+}

@@ -1,4 +1,4 @@
-//! The inode protocol of the master: one request message, one reply message, one trait.
+//! The inode protocol of the master: one table of operations, one trait.
 //!
 //! Requests speak inodes (DESIGN D4); paths appear only where a person typed one. A change is acknowledged after its
 //! journal entry is durable. Every request names its session and caller; a change also has an `op_id`, unique within
@@ -25,257 +25,125 @@ pub use workers::*;
 pub use xattrs::*;
 
 use crate::error::FsResult;
+use crate::protocol::protocol;
 use crate::types::*;
+
+/// Width of the window of changes whose answers are kept per session: an `op_id` is less than this above
+/// [`MasterRequest::lowest_op`]. What falls out of it a client does not repeat; what is beyond it a master refuses.
+pub const OPS_OUTSTANDING_MAX: u64 = 65_536;
 
 /// Nothing to say.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Empty {}
 
-/// What is asked.
-#[derive(Clone, PartialEq, prost::Oneof)]
-pub enum Op {
-    /// See [`OpenSession`]; answered by [`SessionInfo`].
-    #[prost(message, tag = "10")]
-    OpenSession(OpenSession),
-    /// CloseSession; answered by [`Empty`].
-    #[prost(message, tag = "11")]
-    CloseSession(Empty),
-    /// KeepAlive; answered by [`Empty`].
-    #[prost(message, tag = "12")]
-    KeepAlive(Empty),
-    /// See [`Lookup`]; answered by [`Attr`].
-    #[prost(message, tag = "13")]
-    Lookup(Lookup),
-    /// See [`GetAttr`]; answered by [`Attr`].
-    #[prost(message, tag = "14")]
-    GetAttr(GetAttr),
-    /// See [`ResolvePath`]; answered by [`Attr`].
-    #[prost(message, tag = "15")]
-    ResolvePath(ResolvePath),
-    /// See [`ReadDir`]; answered by [`DirPage`].
-    #[prost(message, tag = "16")]
-    ReadDir(ReadDir),
-    /// See [`Create`]; answered by [`Opened`].
-    #[prost(message, tag = "17")]
-    Create(Create),
-    /// See [`Mkdir`]; answered by [`Attr`].
-    #[prost(message, tag = "18")]
-    Mkdir(Mkdir),
-    /// See [`Symlink`]; answered by [`Attr`].
-    #[prost(message, tag = "19")]
-    Symlink(Symlink),
-    /// See [`Mknod`]; answered by [`Attr`].
-    #[prost(message, tag = "20")]
-    Mknod(Mknod),
-    /// See [`ReadLink`]; answered by [`LinkTarget`].
-    #[prost(message, tag = "21")]
-    ReadLink(ReadLink),
-    /// See [`Unlink`]; answered by [`Empty`], or by [`Removed`] if that was asked for.
-    #[prost(message, tag = "22")]
-    Unlink(Unlink),
-    /// See [`Rmdir`]; answered by [`Empty`], or by [`Removed`] if that was asked for.
-    #[prost(message, tag = "23")]
-    Rmdir(Rmdir),
-    /// See [`Rename`]; answered by [`Empty`], or by [`Removed`] if that was asked for.
-    #[prost(message, tag = "24")]
-    Rename(Rename),
-    /// See [`Delete`]; answered by [`Counted`].
-    #[prost(message, tag = "25")]
-    Delete(Delete),
-    /// See [`SetAttr`]; answered by [`Attr`].
-    #[prost(message, tag = "26")]
-    SetAttr(SetAttr),
-    /// See [`Open`]; answered by [`Opened`].
-    #[prost(message, tag = "27")]
-    Open(Open),
-    /// See [`Commit`]; answered by [`Attr`].
-    #[prost(message, tag = "28")]
-    Commit(Commit),
-    /// See [`MarkDurable`]; answered by [`Empty`].
-    #[prost(message, tag = "29")]
-    MarkDurable(MarkDurable),
-    /// See [`Close`]; answered by [`Empty`].
-    #[prost(message, tag = "30")]
-    Close(Close),
-    /// See [`StatFs`]; answered by [`FsStat`].
-    #[prost(message, tag = "31")]
-    StatFs(StatFs),
-    /// See [`WaitPersisted`]; answered by [`Counted`].
-    #[prost(message, tag = "32")]
-    WaitPersisted(WaitPersisted),
-    /// See [`Free`]; answered by [`Counted`].
-    #[prost(message, tag = "33")]
-    Free(Free),
-    /// See [`Count`]; answered by [`Counted`].
-    #[prost(message, tag = "34")]
-    Count(Count),
-    /// See [`Locate`]; answered by [`Locations`].
-    #[prost(message, tag = "35")]
-    Locate(Locate),
-    /// See [`GetPath`]; answered by [`PathReply`].
-    #[prost(message, tag = "36")]
-    GetPath(GetPath),
-    /// See [`Mount`]; answered by [`MountInfo`].
-    #[prost(message, tag = "37")]
-    Mount(Mount),
-    /// See [`Unmount`]; answered by [`Empty`].
-    #[prost(message, tag = "38")]
-    Unmount(Unmount),
-    /// See [`GetMounts`]; answered by [`MountTable`].
-    #[prost(message, tag = "39")]
-    GetMounts(GetMounts),
-    /// See [`GetReport`]; answered by [`Report`].
-    #[prost(message, tag = "40")]
-    GetReport(GetReport),
-    /// See [`RegisterWorker`]; answered by [`Registered`].
-    #[prost(message, tag = "41")]
-    RegisterWorker(RegisterWorker),
-    /// See [`WorkerHeartbeat`]; answered by [`WorkerTasks`].
-    #[prost(message, tag = "42")]
-    WorkerHeartbeat(WorkerHeartbeat),
-    /// See [`PersistDone`]; answered by [`Empty`].
-    #[prost(message, tag = "43")]
-    PersistDone(PersistDone),
-    /// See [`Recovered`]; answered by [`Empty`].
-    #[prost(message, tag = "44")]
-    Recovered(Recovered),
-    /// See [`UfsChanged`]; answered by [`Opened`].
-    #[prost(message, tag = "45")]
-    UfsChanged(UfsChanged),
-    /// See [`Link`]; answered by [`Attr`].
-    #[prost(message, tag = "70")]
-    Link(Link),
-    /// See [`Tmpfile`]; answered by [`Opened`].
-    #[prost(message, tag = "71")]
-    Tmpfile(Tmpfile),
-    /// See [`SetXattr`]; answered by [`Attr`].
-    #[prost(message, tag = "72")]
-    SetXattr(SetXattr),
-    /// See [`GetXattr`]; answered by [`XattrValue`].
-    #[prost(message, tag = "73")]
-    GetXattr(GetXattr),
-    /// See [`ListXattrs`]; answered by [`XattrNames`].
-    #[prost(message, tag = "74")]
-    ListXattrs(ListXattrs),
-    /// See [`RemoveXattr`]; answered by [`Attr`].
-    #[prost(message, tag = "75")]
-    RemoveXattr(RemoveXattr),
-    /// See [`SetAcl`]; answered by [`Attr`].
-    #[prost(message, tag = "76")]
-    SetAcl(SetAcl),
-    /// See [`GetAcl`]; answered by [`Acls`].
-    #[prost(message, tag = "77")]
-    GetAcl(GetAcl),
-    /// See [`SetLock`]; answered by [`LockReply`].
-    #[prost(message, tag = "60")]
-    SetLock(SetLock),
-    /// See [`GetLock`]; answered by [`LockReply`].
-    #[prost(message, tag = "61")]
-    GetLock(GetLock),
-    /// See [`CancelLock`]; answered by [`LockReply`].
-    #[prost(message, tag = "62")]
-    CancelLock(CancelLock),
-    /// See [`TouchAtimes`]; answered by [`Empty`].
-    #[prost(message, tag = "78")]
-    TouchAtimes(TouchAtimes),
-}
+protocol! {
+    /// A request to the master.
+    request MasterRequest {
+        /// [`crate::SessionId`], or 0 for calls without one (commands of a person, workers).
+        #[prost(uint64, tag = "1")]
+        pub session: u64,
+        /// Unique within the session for changes; 0: not to be de-duplicated.
+        #[prost(uint64, tag = "2")]
+        pub op_id: u64,
+        /// Who asks.
+        #[prost(message, optional, tag = "3")]
+        pub caller: Option<Caller>,
+        /// Lowest `op_id` of a change that the client still wants an answer for; 0: it does not say. The master keeps the answers
+        /// of all changes from there on: [`OPS_OUTSTANDING_MAX`] at most.
+        #[prost(uint64, tag = "4")]
+        pub lowest_op: u64,
+    }
 
-/// A request to the master.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct MasterRequest {
-    /// [`crate::SessionId`], or 0 for calls without one (commands of a person, workers).
-    #[prost(uint64, tag = "1")]
-    pub session: u64,
-    /// Unique within the session for changes; 0: not to be de-duplicated.
-    #[prost(uint64, tag = "2")]
-    pub op_id: u64,
-    /// Who asks.
-    #[prost(message, optional, tag = "3")]
-    pub caller: Option<Caller>,
     /// What is asked.
-    #[prost(
-        oneof = "Op",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 60, 61, 62, 70, 71, 72, 73, 74, 75, 76, 77, 78"
-    )]
-    pub op: Option<Op>,
+    op Op by Operation {
+        10 OpenSession -> SessionInfo [read change];
+        11 CloseSession -> Empty [change];
+        12 KeepAlive -> Empty [];
+        13 Lookup -> Attr [read] names(parent);
+        14 GetAttr -> Attr [read] names(inode);
+        15 ResolvePath -> Attr [read];
+        16 ReadDir -> DirPage [read] names(inode);
+        17 Create -> Opened [change] names(parent);
+        18 Mkdir -> Attr [change] names(parent);
+        19 Symlink -> Attr [change] names(parent);
+        20 Mknod -> Attr [change] names(parent);
+        21 ReadLink -> LinkTarget [read] names(inode);
+        22 Unlink -> Removed [change] names(parent);
+        23 Rmdir -> Removed [change] names(parent);
+        24 Rename -> Removed [change] names(parent, new_parent);
+        25 Delete -> Counted [change walks];
+        26 SetAttr -> Attr [change] names(inode);
+        27 Open -> Opened [read change] names(inode);
+        28 Commit -> Attr [change] names(inode);
+        29 MarkDurable -> Empty [change] names(inode);
+        30 Close -> Empty [change] about(inode);
+        31 StatFs -> FsStat [read] names(inode);
+        32 WaitPersisted -> Counted [read droppable];
+        33 Free -> Counted [change walks];
+        34 Count -> Counted [read walks droppable];
+        35 Locate -> Locations [read] about(inode);
+        36 GetPath -> PathReply [read] names(inode);
+        37 Mount -> MountInfo [change walks];
+        38 Unmount -> Empty [change walks];
+        39 GetMounts -> MountTable [read];
+        40 GetReport -> Report [read];
+        91 SettleIntents -> Counted [change];
+        41 RegisterWorker -> Registered [];
+        42 WorkerHeartbeat -> WorkerTasks [];
+        43 PersistDone -> Empty [];
+        44 Recovered -> Empty [] about(inode);
+        45 UfsChanged -> Opened [change] names(inode);
+        60 SetLock -> LockReply [] names(lock_inode());
+        61 GetLock -> LockReply [] names(lock_inode());
+        62 CancelLock -> LockReply [];
+        70 Link -> Attr [change] names(inode, parent);
+        71 Tmpfile -> Opened [change] names(parent);
+        72 SetXattr -> Attr [change] names(inode);
+        73 GetXattr -> XattrValue [read] names(inode);
+        74 ListXattrs -> XattrNames [read] names(inode);
+        75 RemoveXattr -> Attr [change] names(inode);
+        76 SetAcl -> Attr [change] names(inode);
+        77 GetAcl -> Acls [read] names(inode);
+        78 TouchAtimes -> Empty [];
+        90 Challenge -> Challenged [];
+        92 Spill -> Empty [] about(inode);
+    }
+
+    /// An answer of the master.
+    message MasterReply {}
+
+    /// An answer. `Opened` is the large one; boxing it would cost an allocation per open.
+    #[allow(clippy::large_enum_variant)]
+    reply Reply by FromReply {
+        10 SessionInfo;
+        11 Empty;
+        12 Attr;
+        13 DirPage;
+        14 Opened;
+        15 LinkTarget;
+        16 Counted;
+        17 FsStat;
+        18 Locations;
+        19 PathReply;
+        20 MountInfo;
+        21 MountTable;
+        22 Report;
+        23 Registered;
+        24 WorkerTasks;
+        40 LockReply;
+        50 XattrValue;
+        51 XattrNames;
+        52 Acls;
+        53 Removed or Empty;
+        90 Challenged;
+    }
 }
 
-/// An answer. `Opened` is the large one; boxing it would cost an allocation per open.
-#[derive(Clone, PartialEq, prost::Oneof)]
-#[allow(clippy::large_enum_variant)]
-pub enum Reply {
-    /// See [`SessionInfo`].
-    #[prost(message, tag = "10")]
-    SessionInfo(SessionInfo),
-    /// See [`Empty`].
-    #[prost(message, tag = "11")]
-    Empty(Empty),
-    /// See [`Attr`].
-    #[prost(message, tag = "12")]
-    Attr(Attr),
-    /// See [`DirPage`].
-    #[prost(message, tag = "13")]
-    DirPage(DirPage),
-    /// See [`Opened`].
-    #[prost(message, tag = "14")]
-    Opened(Opened),
-    /// See [`LinkTarget`].
-    #[prost(message, tag = "15")]
-    LinkTarget(LinkTarget),
-    /// See [`Counted`].
-    #[prost(message, tag = "16")]
-    Counted(Counted),
-    /// See [`FsStat`].
-    #[prost(message, tag = "17")]
-    FsStat(FsStat),
-    /// See [`Locations`].
-    #[prost(message, tag = "18")]
-    Locations(Locations),
-    /// See [`PathReply`].
-    #[prost(message, tag = "19")]
-    PathReply(PathReply),
-    /// See [`MountInfo`].
-    #[prost(message, tag = "20")]
-    MountInfo(MountInfo),
-    /// See [`MountTable`].
-    #[prost(message, tag = "21")]
-    MountTable(MountTable),
-    /// See [`Report`].
-    #[prost(message, tag = "22")]
-    Report(Report),
-    /// See [`Registered`].
-    #[prost(message, tag = "23")]
-    Registered(Registered),
-    /// See [`WorkerTasks`].
-    #[prost(message, tag = "24")]
-    WorkerTasks(WorkerTasks),
-    /// See [`XattrValue`].
-    #[prost(message, tag = "50")]
-    XattrValue(XattrValue),
-    /// See [`XattrNames`].
-    #[prost(message, tag = "51")]
-    XattrNames(XattrNames),
-    /// See [`Acls`].
-    #[prost(message, tag = "52")]
-    Acls(Acls),
-    /// See [`LockReply`].
-    #[prost(message, tag = "40")]
-    LockReply(LockReply),
-    /// See [`Removed`].
-    #[prost(message, tag = "53")]
-    Removed(Removed),
-}
+/// An operation that changes nothing, or that may be asked for again as it is.
+pub trait ReadOperation: Operation {}
 
-/// An answer of the master.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct MasterReply {
-    /// The answer.
-    #[prost(
-        oneof = "Reply",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 40, 50, 51, 52, 53"
-    )]
-    pub reply: Option<Reply>,
-}
+/// An operation that is done once: a retry has the id of the first try.
+pub trait ChangeOperation: Operation {}
 
 /// A master, near or far.
 #[async_trait::async_trait]
@@ -293,6 +161,20 @@ pub trait MasterApi: Send + Sync + 'static {
     async fn watch(&self, session: crate::SessionId) -> FsResult<WatchStream>;
 }
 
+impl dyn MasterApi {
+    /// Asks without a session, as workers do.
+    ///
+    /// # Errors
+    /// As the operation says.
+    pub async fn ask<O: Operation>(&self, op: O) -> FsResult<O::Reply> {
+        let request = MasterRequest {
+            op: Some(op.into()),
+            ..MasterRequest::default()
+        };
+        O::answered_by(self.call(request).await?)
+    }
+}
+
 impl Reply {
     /// Wraps for the wire.
     pub fn into_message(self) -> MasterReply {
@@ -300,42 +182,5 @@ impl Reply {
     }
 }
 
-/// Turns a [`Reply`] into the message a caller expects.
-pub trait FromReply: Sized {
-    /// `None` if the master answered with another message, which is a bug of one end.
-    fn from_reply(reply: Reply) -> Option<Self>;
-}
-
-macro_rules! from_reply {
-    ($($name:ident)*) => {$(
-        impl FromReply for $name {
-            fn from_reply(reply: Reply) -> Option<Self> {
-                match reply { Reply::$name(message) => Some(message), _ => None }
-            }
-        }
-        impl From<$name> for Reply {
-            fn from(message: $name) -> Self {
-                Reply::$name(message)
-            }
-        }
-    )*};
-}
-
-impl FromReply for Removed {
-    fn from_reply(reply: Reply) -> Option<Self> {
-        match reply {
-            Reply::Removed(removed) => Some(removed),
-            // Of a master that does not know how to tell.
-            Reply::Empty(Empty {}) => Some(Removed::default()),
-            _ => None,
-        }
-    }
-}
-
-impl From<Removed> for Reply {
-    fn from(message: Removed) -> Self {
-        Reply::Removed(message)
-    }
-}
-
-from_reply! { SessionInfo Empty Attr DirPage Opened LinkTarget Counted FsStat Locations PathReply MountInfo MountTable Report Registered WorkerTasks XattrValue XattrNames Acls LockReply }
+#[cfg(test)]
+mod tests;

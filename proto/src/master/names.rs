@@ -202,7 +202,7 @@ pub struct Rename {
     /// New name.
     #[prost(bytes = "bytes", tag = "4")]
     pub new_name: bytes::Bytes,
-    /// RENAME_NOREPLACE (1), RENAME_EXCHANGE (2).
+    /// RENAME_NOREPLACE (1), RENAME_EXCHANGE (2), RENAME_WHITEOUT (4).
     #[prost(uint32, tag = "5")]
     pub flags: u32,
     /// Answer by [`Removed`].
@@ -265,6 +265,9 @@ pub struct SetAttr {
     /// Take setuid, setgid and `security.capability` away: a caller who may write has written.
     #[prost(bool, tag = "9")]
     pub kill_priv: bool,
+    /// With `kill_priv`: setgid goes even if the group may not execute the file, since the caller is not in that group.
+    #[prost(bool, tag = "10")]
+    pub kill_setgid: bool,
 }
 
 /// Gives an inode that is no directory one more name; see link(2).

@@ -18,6 +18,21 @@ pub struct OpenSession {
     /// On resume: all locks that were granted and not given back. Looked at once after each restart of the master.
     #[prost(message, repeated, tag = "5")]
     pub locks: Vec<super::FileLock>,
+    /// On resume: openings for reading that have a name, those included that were asked for and not answered yet. Those without
+    /// a name are in `open_inodes`.
+    #[prost(message, repeated, tag = "6")]
+    pub opens: Vec<OpenForReading>,
+}
+
+/// An opening for reading, by the name that its client gave it.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct OpenForReading {
+    /// Which file.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// As in [`super::Open`].
+    #[prost(uint64, tag = "2")]
+    pub open_id: u64,
 }
 
 /// An open session.
@@ -39,3 +54,11 @@ pub struct SessionInfo {
     #[prost(message, repeated, tag = "5")]
     pub locks_refused: Vec<super::FileLock>,
 }
+
+/// Ends the session; what it holds open is released.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct CloseSession {}
+
+/// Says that the session's client lives.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct KeepAlive {}

@@ -1,6 +1,6 @@
 //! What workers and master tell each other.
 
-use super::ReportTier;
+use super::{DamagedRange, ReportTier};
 use crate::types::*;
 
 /// A worker comes up.
@@ -24,6 +24,35 @@ pub struct RegisterWorker {
     /// Identifies the boot of its operating system; what was not synced does not survive it. 0: unknown.
     #[prost(fixed64, tag = "6")]
     pub boot: u64,
+    /// That it has the cluster's secret.
+    #[prost(message, optional, tag = "20")]
+    pub proof: Option<MemberProof>,
+}
+
+/// Asks for something to prove oneself by: good once, for a minute.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Challenge {}
+
+/// What is to be answered with a [`MemberProof`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Challenged {
+    /// As it is.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub challenge: bytes::Bytes,
+}
+
+/// That the sender has the cluster's secret: HMAC-SHA256 over who it is, the challenge, and random bytes of its own.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MemberProof {
+    /// What was asked.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub challenge: bytes::Bytes,
+    /// The sender's own random bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub own: bytes::Bytes,
+    /// The answer.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub answer: bytes::Bytes,
 }
 
 /// The worker's identity.
@@ -55,6 +84,9 @@ pub struct WorkerHeartbeat {
     /// How many more persist tasks the worker takes now.
     #[prost(uint32, tag = "5")]
     pub capacity_tasks: u32,
+    /// All that it knows of damaged bytes that have no other copy.
+    #[prost(message, repeated, tag = "6")]
+    pub damaged: Vec<DamagedRange>,
 }
 
 /// What a worker holds of a file.
@@ -170,10 +202,13 @@ pub struct RecoverTask {
     /// The file is new and nothing was promised but that it stays if it was closed while it was empty: the home drops what
     /// it has, and says whether it was.
     #[prost(bool, tag = "4")]
-    pub fresh: bool,
+    pub never_committed: bool,
     /// Boot of the home's operating system in which it was opened, as in [`RegisterWorker::boot`].
     #[prost(fixed64, tag = "5")]
     pub boot: u64,
+    /// The master knows that it is still mapped for writing: it need not be told again before something changes.
+    #[prost(bool, tag = "6")]
+    pub mapped: bool,
 }
 
 /// What became of it.
@@ -200,7 +235,43 @@ pub struct Recovered {
     /// If not found: the version that the home has instead, sealed; 0 if none.
     #[prost(uint64, tag = "7")]
     pub kept_version: u64,
-    /// Of a fresh file: it was closed while it was empty, or may have been, if the operating system crashed since.
+    /// Of a file that was never committed: it was closed while it was empty, or may have been, if the operating system crashed since.
     #[prost(bool, tag = "8")]
     pub closed_empty: bool,
+    /// If found: it is still mapped for writing, and stays open at its home as version + 1.
+    #[prost(bool, tag = "9")]
+    pub mapped: bool,
+}
+
+/// The home of an open version needs the room that it takes: it has sealed it, so that it becomes the committed one and is uploaded
+/// while its writers go on with version + 1. What the under-storage has then need not stay at the home.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Spill {
+    /// Who.
+    #[prost(uint64, tag = "1")]
+    pub worker_id: u64,
+    /// Which.
+    #[prost(uint64, tag = "2")]
+    pub inode: u64,
+    /// The open version that was sealed, or is to be.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    /// Nothing is sealed yet: whether it would be uploaded.
+    #[prost(bool, tag = "4")]
+    pub ask_only: bool,
+    /// In bytes.
+    #[prost(uint64, tag = "5")]
+    pub length: u64,
+    /// Last change of the data.
+    #[prost(int64, tag = "6")]
+    pub mtime_ns: i64,
+    /// As in [`super::Commit`].
+    #[prost(int64, tag = "7")]
+    pub ctime_ns: i64,
+    /// As in [`super::Commit`].
+    #[prost(uint64, tag = "8")]
+    pub hole_bytes: u64,
+    /// That it is that worker who says so.
+    #[prost(message, optional, tag = "9")]
+    pub proof: Option<MemberProof>,
 }

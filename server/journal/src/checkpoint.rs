@@ -17,6 +17,7 @@ use crate::{
     error::Result,
     node::known_snapshot,
     raft::{Applier, Raft, index_of, raft_index_of},
+    wal::WalReader,
 };
 
 /// After a snapshot that failed, the next is not tried before this, unless it is asked for.
@@ -35,6 +36,7 @@ pub(crate) enum Checkpoint {
 /// Decides when a snapshot is due.
 pub(crate) struct Trigger {
     commands_max: u64,
+    bytes_max: u64,
     checkpoints: mpsc::Sender<Checkpoint>,
     not_before: Option<Instant>,
 }
@@ -43,16 +45,17 @@ impl Trigger {
     pub fn new(options: &JournalOptions, checkpoints: mpsc::Sender<Checkpoint>) -> Self {
         Self {
             commands_max: options.snapshot_entries_max.max(1),
+            bytes_max: options.snapshot_bytes_max.max(1),
             checkpoints,
             not_before: None,
         }
     }
 
     /// Asks for a snapshot if there is a reason.
-    pub fn check<S: StateMachine>(&mut self, applier: &Applier<S>) {
-        if applier.commands_since_snapshot() < self.commands_max
-            || self.not_before.is_some_and(|at| Instant::now() < at)
-        {
+    pub fn check<S: StateMachine>(&mut self, applier: &Applier<S>, log: &WalReader) {
+        let is_long = applier.commands_since_snapshot() >= self.commands_max
+            || log.bytes_after(applier.snapshot_index()) >= self.bytes_max;
+        if !is_long || self.not_before.is_some_and(|at| Instant::now() < at) {
             return;
         }
         // While one is being written the count stays high; asking again at each batch would pile up requests.

@@ -79,6 +79,7 @@ impl Folder {
             }
         }
         crashsafe::remove_leftovers(dir).map_err(JournalError::io(format!("tidy {}", dir.display())))?;
+        crashsafe::tighten_tree(dir).map_err(JournalError::io(format!("close {} to other users", dir.display())))?;
         Ok(folder)
     }
 
@@ -201,7 +202,7 @@ fn write_format(dir: &Path, cluster_id: &str, node_id: Option<NodeId>) -> Result
 fn lock(dir: &Path) -> Result<Flock<File>> {
     let path = dir.join(LOCK);
     let doing = || JournalError::io(format!("lock {}", path.display()));
-    let file = File::options()
+    let file = crashsafe::private_file()
         .read(true)
         .write(true)
         .create(true)

@@ -25,6 +25,8 @@ pub struct JournalOptions {
     /// A snapshot is taken after so many commands since the last one
     /// (`alluxio.master.journal.checkpoint.period.entries`).
     pub snapshot_entries_max: u64,
+    /// A snapshot is also taken when the log since the last one has so many bytes.
+    pub snapshot_bytes_max: u64,
     /// Size of a log segment file; segments are allocated in full (`alluxio.master.journal.log.size.bytes.max`).
     pub segment_bytes_max: u64,
     /// Bounds on what is written together.
@@ -39,12 +41,15 @@ impl JournalOptions {
             cluster_id: cluster_id.into(),
             node_id,
             snapshot_entries_max: 2_000_000,
+            snapshot_bytes_max: SNAPSHOT_BYTES_MAX,
             segment_bytes_max: 64 << 20,
             batch: BatchLimits::default(),
         }
     }
 }
 
+/// As much log as two million usual entries: what takes some seconds to replay.
+const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
 /// Segments are at least this large, so that the log's header blocks do not dominate.
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// Segments are at most this large: offsets in them fit 32 bits, and at start a segment is read into memory.
@@ -108,7 +113,7 @@ pub struct JournalStatus {
     pub applied_index: u64,
     /// What the newest snapshot contains (0: there is none).
     pub snapshot_index: u64,
-    /// Commands applied since the newest snapshot, by this process.
+    /// Commands applied since the newest snapshot; of those before this process began, entries are counted.
     pub commands_since_snapshot: u64,
     /// Bytes of the log's entries on disk.
     pub log_bytes: u64,

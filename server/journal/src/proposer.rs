@@ -65,7 +65,7 @@ impl<S: StateMachine> Proposer<S> {
 
     /// Works until it is stopped; then takes no new proposals, and ends when the ones that it has are done.
     pub async fn run(mut self, mut proposals: mpsc::Receiver<Proposal<S>>, stop: CancellationToken) {
-        self.trigger.check(&self.applier);
+        self.trigger.check(&self.applier, self.log.reader());
         loop {
             let first = match self.left_over.take() {
                 Some(left_over) => Some(left_over),
@@ -81,7 +81,7 @@ impl<S: StateMachine> Proposer<S> {
             let Some(first) = first else { return };
             let batch = self.collect(first, &mut proposals, &stop).await;
             self.commit(batch).await;
-            self.trigger.check(&self.applier);
+            self.trigger.check(&self.applier, self.log.reader());
         }
     }
 
@@ -137,8 +137,12 @@ impl<S: StateMachine> Proposer<S> {
         let tag = self.next_tag;
         self.next_tag += 1;
         self.applier.expect(tag, waiters);
-        if let Err(error) = self.raft.client_write(Batch { commands, tag }).await {
-            fail::<S>(self.applier.forget(tag), || translate(&error));
+        match self.raft.client_write(Batch { commands, tag }).await {
+            Err(error) => fail::<S>(self.applier.forget(tag), || translate(&error)),
+            // Applied, so everybody was told. Nobody is to wait for ever should that not be so.
+            Ok(_) => fail::<S>(self.applier.forget(tag), || JournalError::Failed {
+                reason: "a command was applied and its outcome lost".into(),
+            }),
         }
     }
 }

@@ -155,7 +155,14 @@ fn warn_unusable(path: &Path, error: &io::Error) {
 }
 
 fn write_file(path: &Path, position: &[u8], state: &mut dyn Read, cancel: &AtomicBool) -> io::Result<u64> {
-    let mut out = BufWriter::with_capacity(BLOCK_BYTES + 64, File::create(path)?);
+    let mut out = BufWriter::with_capacity(
+        BLOCK_BYTES + 64,
+        crashsafe::private_file()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)?,
+    );
     out.write_all(MAGIC)?;
     out.write_all(&VERSION.to_le_bytes())?;
     out.write_all(&[0; 4])?;

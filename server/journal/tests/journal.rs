@@ -506,3 +506,69 @@ async fn what_was_acknowledged_survives_kill_9() {
         journal.shutdown().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_large_command_is_answered() {
+    let dir = TempDir::new().unwrap();
+    let journal = open(dir.path()).await;
+    // More than the log keeps in memory: who waits for it must not be forgotten with it.
+    for megabytes in [9, 15] {
+        let name = "n".repeat(megabytes << 20);
+        let proposed = tokio::time::timeout(Duration::from_secs(120), journal.propose(add(name.clone())));
+        assert_eq!(proposed.await.expect("it is answered").unwrap(), 1);
+        assert_eq!(journal.state().get(&name), 1);
+    }
+    let too_large = journal.propose(add("n".repeat(17 << 20))).await.unwrap_err();
+    assert!(matches!(too_large, JournalError::TooLarge { .. }), "{too_large}");
+    journal.shutdown().await.unwrap();
+}
+
+/// Waits for the snapshot that is due.
+async fn snapshot_of(journal: &Journal<Counters>) -> u64 {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let index = journal.status().snapshot_index;
+        if index > 0 || Instant::now() > deadline {
+            return index;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_is_opened_often_takes_snapshots_too() {
+    let dir = TempDir::new().unwrap();
+    let state = Arc::new(Counters::default());
+    let options = || JournalOptions {
+        snapshot_entries_max: 50,
+        ..options(dir.path())
+    };
+    for life in 0..6 {
+        let journal = Journal::open(options(), state.clone()).await.unwrap();
+        for _ in 0..10 {
+            journal.propose(add("a")).await.unwrap();
+        }
+        if life == 5 {
+            assert!(snapshot_of(&journal).await > 0, "60 commands in lives of 10");
+        }
+        journal.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_long_log_of_few_commands_is_cut_too() {
+    let dir = TempDir::new().unwrap();
+    let options = JournalOptions {
+        snapshot_bytes_max: 1 << 20,
+        ..options(dir.path())
+    };
+    let journal = Journal::open(options, Arc::<Counters>::default()).await.unwrap();
+    for n in 0..40 {
+        journal
+            .propose(add(format!("{n}{}", "n".repeat(60_000))))
+            .await
+            .unwrap();
+    }
+    assert!(snapshot_of(&journal).await > 0, "2.4 MB in 40 commands");
+    journal.shutdown().await.unwrap();
+}

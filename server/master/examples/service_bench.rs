@@ -31,6 +31,7 @@ async fn run(dir: &std::path::Path) -> FsResult<()> {
     conf.set(keys::master::ROOT_UFS.name, "memory://objects");
     let mut options = MasterOptions::new(&conf);
     options.journal_dir = dir.join("journal");
+    options.secret = alluxio_common::secret::SecretFile::new(dir.join("cluster.secret"));
     options.metastore = MetastoreKind::Disk(dir.join("metastore"));
     let master: Arc<dyn MasterApi> = Master::start(&conf, options).await?;
     let session: SessionInfo = ask(&master, 0, Op::OpenSession(OpenSession::default())).await?;
@@ -102,6 +103,7 @@ async fn ask<T: FromReply>(master: &Arc<dyn MasterApi>, session: u64, op: Op) ->
     let request = MasterRequest {
         session,
         op_id: 0,
+        lowest_op: 0,
         caller: Some(Caller {
             user: "root".to_owned(),
             groups: Vec::new(),

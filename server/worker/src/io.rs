@@ -1,5 +1,6 @@
 //! System calls on data files that std lacks.
 
+use alluxio_common::descriptors;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::MaybeUninit;
@@ -29,6 +30,17 @@ pub(crate) fn stat(file: &File) -> io::Result<FileStat> {
         ctime_ns: meta.ctime() * 1_000_000_000 + meta.ctime_nsec(),
         disk_bytes: meta.blocks() * 512,
     })
+}
+
+/// When a file was made; `None` where the file system does not keep it.
+pub(crate) fn made_ns(file: &File) -> io::Result<Option<i64>> {
+    let made = match file.metadata()?.created() {
+        Ok(made) => made,
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let since = made.duration_since(std::time::UNIX_EPOCH);
+    Ok(since.ok().and_then(|since| i64::try_from(since.as_nanos()).ok()))
 }
 
 /// Reads up to `length` bytes at `offset`, fewer only at the end of the file. With `cached_only`, `None` if not all of it
@@ -80,6 +92,31 @@ pub(crate) fn write_at(file: &File, offset: u64, data: &[u8]) -> io::Result<u64>
         }
     }
     Ok(done as u64)
+}
+
+/// Writes at the end, which nobody else moves meanwhile, whoever writes the file. Answers where that was, and how much was
+/// written. The position of `file`, which it moves, is used by nobody else.
+pub(crate) fn append(file: &File, data: &[u8]) -> io::Result<(u64, u64)> {
+    let vector = libc::iovec {
+        iov_base: data.as_ptr().cast_mut().cast(),
+        iov_len: data.len(),
+    };
+    loop {
+        // SAFETY: the vector describes `data`, which the kernel only reads, and which outlives the call.
+        let n = unsafe { libc::pwritev2(file.as_raw_fd(), &raw const vector, 1, -1, libc::RWF_APPEND) };
+        match u64::try_from(n) {
+            Ok(written) => {
+                // SAFETY: no memory is involved.
+                let end = unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_CUR) };
+                let end = u64::try_from(end).map_err(|_| io::Error::last_os_error())?;
+                return Ok((end.saturating_sub(written), written));
+            }
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+        }
+    }
 }
 
 /// The next stretch of data at or after `from`: `None` if only a hole follows.
@@ -156,8 +193,15 @@ pub(crate) fn allocate(file: &File, mode: i32, offset: u64, length: u64) -> io::
     }
 }
 
+/// Free bytes of the file system that a file is on, those kept for root included.
+pub(crate) fn free_bytes(file: &File) -> io::Result<u64> {
+    let stat = nix::sys::statvfs::fstatvfs(file)?;
+    Ok(stat.blocks_free() * stat.fragment_size())
+}
+
 /// Whether there is another open file description of the same file, in whatever process or kernel module. The kernel grants
-/// a write lease only if there is none, so one is asked for and given back. False also if it cannot tell.
+/// a write lease only if there is none, so one is asked for and given back. True also if it cannot tell: who may have it open
+/// is not to find it gone.
 pub(crate) fn is_open_elsewhere(file: &File) -> bool {
     let fd = file.as_raw_fd();
     // Who opens the file in just this moment waits for the lease to end, and the kernel tells us by a signal: one that does
@@ -165,15 +209,42 @@ pub(crate) fn is_open_elsewhere(file: &File) -> bool {
     // SAFETY: these commands take no pointers.
     unsafe {
         if libc::fcntl(fd, F_SETSIG, libc::SIGURG) != 0 {
-            return false;
+            return true;
         }
         if libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) != 0 {
-            return std::io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN);
+            return true;
         }
         // Cannot fail for a lease that is held.
         libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK);
     }
     false
+}
+
+/// Whether some open file description of the same file can write, in whatever process or kernel module; those behind
+/// mappings count. The kernel grants a read lease only if there is none, so one is asked for and given back. `file` is
+/// read-only.
+///
+/// # Errors
+/// If the file system has no leases.
+pub(crate) fn is_written_elsewhere(file: &File) -> io::Result<bool> {
+    let fd = file.as_raw_fd();
+    // As in `is_open_elsewhere`.
+    // SAFETY: these commands take no pointers.
+    unsafe {
+        if libc::fcntl(fd, F_SETSIG, libc::SIGURG) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) != 0 {
+            let error = io::Error::last_os_error();
+            return match error.raw_os_error() {
+                Some(libc::EAGAIN) => Ok(true),
+                _ => Err(error),
+            };
+        }
+        // Cannot fail for a lease that is held.
+        libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK);
+    }
+    Ok(false)
 }
 
 /// Sets mtime and leaves atime.
@@ -195,14 +266,22 @@ pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> io::Result<()> {
     }
 }
 
-/// Another open file description of the same file, also if its name is gone: a descriptor that is handed out shares
-/// no position with ours. It can write: the kernel wants one backing file for readers and writers of an inode, and who
-/// may write was asked when the inode was opened.
+/// Another open file description of the same file, also if its name is gone, that can write.
 pub(crate) fn reopen(file: &File) -> io::Result<OwnedFd> {
     reopen_with(OpenOptions::new().read(true).write(true), file)
 }
 
-/// As [`reopen`], for reading only.
+/// As [`reopen_read_only`], for who can do without: `None` where descriptors are scarce.
+pub(crate) fn reopen_to_spare(file: &File) -> io::Result<Option<OwnedFd>> {
+    match reopen_read_only(file) {
+        Ok(again) => Ok(Some(again).filter(|again| !descriptors::are_scarce(again))),
+        Err(error) if descriptors::are_used_up(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`reopen`], for reading only: what is handed out, and shares no position with ours. For passthrough the kernel opens
+/// the file again for each open, as that one wants it, so this serves writers as well.
 pub(crate) fn reopen_read_only(file: &File) -> io::Result<OwnedFd> {
     reopen_with(OpenOptions::new().read(true), file)
 }
@@ -210,4 +289,23 @@ pub(crate) fn reopen_read_only(file: &File) -> io::Result<OwnedFd> {
 fn reopen_with(options: &OpenOptions, file: &File) -> io::Result<OwnedFd> {
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     Ok(options.open(path)?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cannot_tell_whether_a_file_is_open_says_that_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let file = File::create(&path).unwrap();
+        assert!(!is_open_elsewhere(&file));
+        let other = File::open(&path).unwrap();
+        assert!(is_open_elsewhere(&file));
+        drop(other);
+        assert!(!is_open_elsewhere(&file));
+        // No leases of such a thing: any errno but EAGAIN.
+        assert!(is_open_elsewhere(&File::open("/dev/null").unwrap()));
+    }
 }

@@ -9,21 +9,27 @@
 //!
 //! **Left out:** inodes' names, permission, who may read what: the master decides before anybody comes here.
 
-pub mod bench;
 mod core;
 mod fill;
+mod flights;
+mod guard;
 mod io;
 mod options;
+mod passing;
 mod persist;
 mod quick;
 mod ranges;
 mod read;
+mod recover;
 mod report;
 mod room;
+mod scrub;
 mod seal;
 mod serve;
+mod spill;
 mod store;
 mod tasks;
+mod trace;
 mod ufs_clients;
 mod upload;
 mod worker;

@@ -1,7 +1,8 @@
 //! What a worker is started with, and its settings out of the configuration.
 
-use alluxio_common::config::{Configuration, Key, keys::worker as keys};
+use alluxio_common::config::{Configuration, Key, keys::general, keys::worker as keys};
 use alluxio_common::metrics::Metrics;
+use alluxio_common::secret::SecretFile;
 use alluxio_proto::master::MountInfo;
 use alluxio_proto::types::WorkerAddress;
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, MasterApi};
@@ -21,12 +22,14 @@ pub struct WorkerOptions {
     pub data_dir: PathBuf,
     /// Whom it works for.
     pub master: Arc<dyn MasterApi>,
-    /// Where it will serve, as told to clients (`worker_id` is unused). Bind the listener first, then start the worker.
+    /// Where it will serve, as told to clients (`worker_id` and `nonce` are filled in). Bind the listener first, then start the worker.
     pub address: WorkerAddress,
     /// Where it counts.
     pub metrics: Metrics,
     /// How it opens under-storages; [`default_opener`] outside tests.
     pub ufs_opener: UfsOpener,
+    /// The secret by which it proves itself to the master, and knows the master's leases.
+    pub secret: Arc<SecretFile>,
 }
 
 impl WorkerOptions {
@@ -43,6 +46,7 @@ impl WorkerOptions {
             address,
             metrics: Metrics::new(),
             ufs_opener: default_opener(conf),
+            secret: SecretFile::new(conf.path(&general::CLUSTER_SECRET_FILE)),
         }
     }
 }
@@ -72,12 +76,18 @@ pub(crate) struct Settings {
     pub whole_fetch_bytes: u64,
     /// Files that the under-storage has are written with knowledge of what changes from this size on.
     pub track_bytes_min: u64,
+    /// Files that are written past this process are slowed down and spilled as well.
+    pub guards_writes: bool,
     pub part_bytes: u64,
     pub parts_per_file: usize,
     pub parts_max: usize,
     pub readahead_min_bytes: u64,
     pub readahead_max_bytes: u64,
     pub files_loaded_max: usize,
+    pub verify_bytes_per_s: u64,
+    pub scrub_bytes_per_s: u64,
+    /// `None`: never.
+    pub scrub_period: Option<Duration>,
     pub persist_parallelism: usize,
     pub stale_upload_age: Option<Duration>,
     pub heartbeat_interval: Duration,
@@ -118,12 +128,16 @@ impl Settings {
             sync_on_close: conf.bool(&keys::WORKER_SYNC_ON_CLOSE),
             whole_fetch_bytes: conf.bytes(&keys::WORKER_WHOLE_FETCH_BYTES),
             track_bytes_min: conf.bytes(&keys::WORKER_OVERWRITE_TRACK_BYTES),
+            guards_writes: conf.bool(&keys::WORKER_WRITE_GUARD),
             part_bytes: chunked(&keys::WORKER_FETCH_PART_BYTES),
             parts_per_file: count(&keys::WORKER_FETCH_PARTS_PER_FILE),
             parts_max: count(&keys::WORKER_FETCH_PARTS_MAX),
             readahead_min_bytes: chunked(&keys::WORKER_READAHEAD_MIN_BYTES),
             readahead_max_bytes: chunked(&keys::WORKER_READAHEAD_MAX_BYTES),
             files_loaded_max: count(&keys::WORKER_FILES_LOADED_MAX).min(loadable()),
+            verify_bytes_per_s: conf.bytes(&keys::WORKER_VERIFY_RATE),
+            scrub_bytes_per_s: conf.bytes(&keys::WORKER_SCRUB_RATE),
+            scrub_period: conf.duration(&keys::WORKER_SCRUB_PERIOD),
             persist_parallelism: count(&keys::WORKER_PERSIST_PARALLELISM),
             stale_upload_age: conf.duration(&keys::WORKER_STALE_UPLOAD_AGE),
             heartbeat_interval: conf

@@ -14,7 +14,8 @@ use alluxio_common::sync::Mutex;
 use alluxio_proto::master::PersistTask;
 use alluxio_proto::types::{FileKind, UfsSource};
 use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId};
-use alluxio_ufs::{Expect, UfsAttributes, UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem};
+use alluxio_ufs::{BytesSource, Expect, UfsAttributes, UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,11 +30,11 @@ impl Core {
     pub async fn persist(&self, task: &PersistTask) -> FsResult<String> {
         let inode = InodeId(task.inode);
         let Some(entry) = self.store.find(inode).await? else {
-            return self.uploaded_before(task).await;
+            return self.persist_without(task).await;
         };
         let content = match sealed_content(&entry, task)? {
             Some(content) => content,
-            None => return self.uploaded_before(task).await,
+            None => return self.persist_without(task).await,
         };
         if let Some(ufs) = content
             .header
@@ -47,11 +48,34 @@ impl Core {
         entry.count_upload(true);
         let result = self.upload(&entry, &content, task).await;
         entry.count_upload(false);
+        entry.spilling.note_upload(result.as_ref().err());
         entry.fills.progress.notify_waiters();
         let status = result?;
         if task.drop_after {
             self.drop_uploaded(&entry, task.version).await?;
         }
+        Ok(status.fingerprint)
+    }
+
+    /// A version that is not here. An empty one is not synced before its close is acknowledged, so a crash of the operating
+    /// system takes it from here, but nothing of it is needed.
+    async fn persist_without(&self, task: &PersistTask) -> FsResult<String> {
+        match self.uploaded_before(task).await {
+            Err(error) if error.kind == ErrorKind::Stale && task.length == 0 => {}
+            other => return other,
+        }
+        let ufs = self.clients.get(task.mount_id).await?;
+        let expect = match task.expect.as_str() {
+            "" => Expect::Absent,
+            fingerprint => Expect::Fingerprint(fingerprint.to_owned()),
+        };
+        let source = BytesSource(Bytes::new());
+        let mut attributes = attributes_of(task);
+        let mtime_ns = attributes.mtime_ns.unwrap_or(0);
+        attributes.write_id = Some(write_id(task.inode, task.version, mtime_ns, &self.clients.cluster()));
+        let written = ufs.write(&task.path, &source, &expect, &attributes).await;
+        let context = || format!("upload {}, which is empty", task.path.escape_ascii());
+        let status = written.map_err(|error| FsError::from(error).context(context()))?;
         Ok(status.fingerprint)
     }
 
@@ -65,7 +89,7 @@ impl Core {
         };
         let mtime_ns = task.attr.as_ref().map_or(0, |attr| attr.mtime_ns);
         let is_it = match &there.write_id {
-            Some(id) => *id == write_id(task.inode, task.version, mtime_ns),
+            Some(id) => *id == write_id(task.inode, task.version, mtime_ns, &self.clients.cluster()),
             // Where the store has no room for its name: as exactly as its times go.
             None => mtime_ns != 0 && there.mtime_ns == mtime_ns,
         };
@@ -86,6 +110,15 @@ impl Core {
         let mut attributes = attributes_of(task);
         attributes.write_id = Some(source.write_id.clone());
         let status = self.write_expecting(&*ufs, &mut source, task, &attributes).await?;
+        if status.length != task.length {
+            // Whatever that is, it is not this version, and must not be taken for its only copy.
+            let path = task.path.escape_ascii();
+            let why = format!(
+                "upload {path}: {} bytes are there instead of {} of version {}; it is uploaded again",
+                status.length, task.length, task.version
+            );
+            return Err(FsError::new(ErrorKind::Unavailable, why));
+        }
         self.counters
             .bytes_uploaded
             .add(source.bytes_read.load(Ordering::Relaxed));
@@ -127,12 +160,14 @@ impl Core {
             _ => None,
         };
         Ok(Upload {
+            store: Arc::clone(&self.store),
             entry: Arc::clone(entry),
             length: task.length,
             epoch: content.epoch,
             under,
             clean: clean.unwrap_or_default(),
-            write_id: write_id(task.inode, task.version, content.mtime_ns),
+            write_id: write_id(task.inode, task.version, content.mtime_ns, &self.clients.cluster()),
+            cluster: self.clients.cluster(),
             failed: Mutex::new(None),
             bytes_read: AtomicU64::new(0),
         })
@@ -195,6 +230,10 @@ impl Core {
     }
 
     async fn drop_uploaded(&self, entry: &Arc<Entry>, version: u64) -> FsResult<()> {
+        if entry.is_open() {
+            // Who has the turn may wait for this very upload.
+            return Ok(());
+        }
         let _turn = entry.turn.lock().await;
         let view = entry.view();
         if view.dead || view.pinned() || view.header.version != version {

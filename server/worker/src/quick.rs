@@ -14,23 +14,23 @@ const SLOW: Duration = Duration::from_millis(4);
 /// How long nothing is done in place after that.
 const SLOW_PAUSE: Duration = Duration::from_secs(1);
 
-static PLACE: Place = Place {
+static SLOT: Slot = Slot {
     taken: AtomicBool::new(false),
     slow_until_ms: AtomicU64::new(0),
 };
 
-struct Place {
+struct Slot {
     taken: AtomicBool,
     /// On the clock of [`now_ms`].
     slow_until_ms: AtomicU64,
 }
 
-/// Frees the place also if the work panics.
+/// Frees the slot also if the work panics.
 struct Taken {
     since: Instant,
 }
 
-impl Place {
+impl Slot {
     fn take(&self) -> Option<Taken> {
         if now_ms() < self.slow_until_ms.load(Ordering::Relaxed) {
             return None;
@@ -47,9 +47,9 @@ impl Drop for Taken {
     fn drop(&mut self) {
         if self.since.elapsed() > SLOW {
             let until = now_ms() + SLOW_PAUSE.as_millis() as u64;
-            PLACE.slow_until_ms.store(until, Ordering::Relaxed);
+            SLOT.slow_until_ms.store(until, Ordering::Relaxed);
         }
-        PLACE.taken.store(false, Ordering::Release);
+        SLOT.taken.store(false, Ordering::Release);
     }
 }
 
@@ -64,8 +64,8 @@ fn now_ms() -> u64 {
 /// # Errors
 /// Those of `work`; `Internal` if it panicked on the pool.
 pub(crate) async fn quick<T: Send + 'static>(work: impl FnOnce() -> FsResult<T> + Send + 'static) -> FsResult<T> {
-    // No await while the place is taken.
-    if let Some(_taken) = PLACE.take() {
+    // No await while the slot is taken.
+    if let Some(_taken) = SLOT.take() {
         return work();
     }
     blocking(work).await
@@ -78,9 +78,9 @@ mod tests {
     #[tokio::test]
     async fn slow_work_sends_what_follows_to_the_pool() {
         let here = std::thread::current().id();
-        let place = || Ok(std::thread::current().id());
-        // Other tests of this process may hold the place for a moment.
-        while quick(place).await.unwrap() != here {}
+        let thread = || Ok(std::thread::current().id());
+        // Other tests of this process may hold the slot for a moment.
+        while quick(thread).await.unwrap() != here {}
         while quick(move || {
             std::thread::sleep(SLOW * 2);
             Ok(std::thread::current().id())
@@ -89,6 +89,6 @@ mod tests {
         .unwrap()
             != here
         {}
-        assert_ne!(quick(place).await.unwrap(), here);
+        assert_ne!(quick(thread).await.unwrap(), here);
     }
 }

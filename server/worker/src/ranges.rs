@@ -1,7 +1,7 @@
 //! SeekRange and CopyRange: holes, and bytes that go from file to file on the worker itself.
 
 use crate::core::{Core, on_file, stale};
-use crate::fill::{Failed, Purpose};
+use crate::flights::{FillError, Purpose};
 use crate::read::{Reader, local_length, no_source, not_here};
 use crate::store::{Entry, chunks_of};
 use crate::write::checked_end;
@@ -64,8 +64,9 @@ impl Core {
                 None => return Err(not_here(InodeId(request.from_inode), &source)),
             };
             match self.copy_from(&request, &from, &to).await {
-                // Evicted, for others or for what is written here, before all of it was copied: it is fetched again.
+                // Evicted or given up, for others or for what is written here, before all of it was copied: it is fetched again.
                 Err(error) if error.kind == ErrorKind::NoSpace && from.is_dead() => {}
+                Err(error) if error.kind == ErrorKind::Busy => {}
                 other => return other,
             }
         }
@@ -86,12 +87,29 @@ impl Core {
             let why = format!("copy within inode {}: the ranges overlap", to.inode);
             return Err(FsError::new(ErrorKind::InvalidArgument, why));
         }
+        self.with_room(to, length, || {
+            self.copy_now(request, from, to, (range.start, length, end))
+        })
+        .await?;
+        self.counters.bytes_written.add(length);
+        self.copied(request, length, to)
+    }
+
+    /// `end`: of what is written.
+    async fn copy_now(
+        &self,
+        request: &CopyRange,
+        from: &Arc<Entry>,
+        to: &Arc<Entry>,
+        (start, length, end): (u64, u64, u64),
+    ) -> FsResult<()> {
+        let range = start..start + length;
         self.bring_checked(from, range.clone()).await?;
         let _turn = to.turn.lock().await;
         let size = self.open_stat(to, request.version)?.size;
         self.bring_edges(to, request.offset..end, size).await?;
         let (store, from) = (Arc::clone(&self.store), Arc::clone(from));
-        let (offset, start) = (request.offset, range.start);
+        let offset = request.offset;
         let copy = move |to: &Entry| {
             let doing = || {
                 format!(
@@ -99,14 +117,16 @@ impl Core {
                     from.inode, to.inode
                 )
             };
+            let Some(_held) = from.hold(range.start / CHUNK_BYTES..chunks_of(range.end)) else {
+                let why = "what is copied was given up to make room meanwhile";
+                return Err(FsError::new(ErrorKind::Busy, why).context(doing()));
+            };
             let done = to.copy_local(offset, &from.data, start, length);
             done.map_err(|error| FsError::from_io(doing(), &error))?;
             store.measure(to);
             Ok(())
         };
-        self.with_room(to, length, copy).await?;
-        self.counters.bytes_written.add(length);
-        self.copied(request, length, to)
+        self.in_room(to, length, copy).await
     }
 
     fn copied(&self, request: &CopyRange, length: u64, to: &Entry) -> FsResult<Written> {
@@ -121,7 +141,7 @@ impl Core {
     async fn bring_checked(&self, entry: &Arc<Entry>, range: Range<u64>) -> FsResult<()> {
         let chunks = range.start / CHUNK_BYTES..chunks_of(range.end);
         let brought = self.filler.ensure(entry, chunks, Purpose::Write).await;
-        brought.map_err(Failed::into_error)?;
+        brought.map_err(FillError::into_error)?;
         let mut at = range.start;
         while at < range.end {
             let end = range.end.min((at / CHUNK_BYTES * CHUNK_BYTES) + TRANSFER_BYTES_MAX);

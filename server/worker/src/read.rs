@@ -2,10 +2,11 @@
 //! where it cannot be kept.
 
 use crate::core::{Core, on_file, stale};
-use crate::fill::{Failed, Purpose};
+use crate::flights::{FillError, Purpose};
 use crate::io;
 use crate::quick::quick;
-use crate::store::{Check, Entry, Header, Local, blocking, chunks_of};
+use crate::scrub::damaged;
+use crate::store::{Check, Entry, Header, Local, Passing, blocking, chunks_of};
 use alluxio_proto::master::ReadSource;
 use alluxio_proto::worker::{Load, OpenRead, OpenedFile, Read, TRANSFER_BYTES_MAX, WorkerReplyBody};
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId, WorkerResponse};
@@ -18,6 +19,10 @@ use std::sync::Arc;
 const INLINE_BYTES_MAX: u64 = 128 * 1024;
 /// Rounds of one read: each time around a chunk was fetched or evicted, or an entry replaced, in between.
 const ROUNDS_MAX: usize = 32;
+/// Files up to this size are held against their checksums while they are opened.
+pub(crate) const VERIFY_AT_OPEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Parts of one read past the store, each from here or from there: twice as many as it can have chunks.
+const MIXED_ROUNDS_MAX: u64 = 2 * TRANSFER_BYTES_MAX / CHUNK_BYTES + 64;
 /// Bytes fetched at a time by Load.
 const LOAD_STEP_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -47,8 +52,9 @@ impl Core {
             complete: source.length == 0,
             length: source.length,
             mtime_ns: 0,
+            watched: false,
         };
-        let handing_out = request.want_fd && !request.verify;
+        let handing_out = request.want_fd && !request.verify && self.store.layout.has_leases;
         if handing_out && let Some(file) = self.store.open_known(InodeId(request.inode), &source) {
             opened.complete = true;
             return Ok(WorkerResponse {
@@ -63,30 +69,25 @@ impl Core {
         if source.length <= self.settings.whole_fetch_bytes && request.want_fd {
             let all = 0..chunks_of(source.length);
             match self.filler.ensure(&entry, all, Purpose::Read).await {
-                Ok(()) | Err(Failed::NotKept(_)) => {}
-                Err(Failed::Source(error)) => return Err(error),
+                Ok(()) | Err(FillError::NotKept(_)) => {}
+                Err(FillError::Source(error)) => return Err(error),
             }
         }
         let is_open = entry.is_open();
-        let boot_id = self.store.layout.boot_id.clone();
-        // Looking at an open file, and opening it again, does not wait for the disk; checking what is in it does.
-        let is_quick = !handing_out || entry.trusted(&boot_id);
-        let open = move |entry: &Entry| {
-            let stat = io::stat(&entry.data)?;
-            let mut complete = entry.complete()?;
-            let mut fd = None;
-            if handing_out && complete {
-                complete = trust(entry, &boot_id)?;
-                fd = if complete { Some(io::reopen(&entry.data)?) } else { None };
-            }
-            Ok((stat, complete, fd))
+        let io = |error| FsError::from_io(format!("open the local file of inode {}", entry.inode), &error);
+        let complete = entry.complete().map_err(io)?;
+        // Nobody checks what the kernel reads past us: all of it was found right by this process before.
+        let is_passed = handing_out && complete && self.verify_at_open(&entry, VERIFY_AT_OPEN_BYTES_MAX).await?;
+        // Looking at an open file, and opening it again, does not wait for the disk.
+        let stat = io::stat(&entry.data).map_err(io)?;
+        let complete = complete && entry.complete().map_err(io)?;
+        let fd = match is_passed && complete {
+            true => entry.reopen_complete().map_err(io)?,
+            false => None,
         };
-        let (stat, complete, fd) = if is_quick {
-            open(&entry)
-                .map_err(|error| FsError::from_io(format!("open the local file of inode {}", entry.inode), &error))?
-        } else {
-            on_file(&entry, "open", open).await?
-        };
+        // Of what is written past us while only a part of it is here, nobody reads past us. Looked at now that there is a
+        // descriptor: whoever opens it for writing from now on sees that.
+        let fd = fd.filter(|_| !entry.is_open() || entry.pass(Passing::Anyhow));
         opened.complete = complete;
         if is_open {
             opened.length = stat.size;
@@ -179,7 +180,7 @@ impl Core {
         while at < chunks {
             let next = chunks.min(at + LOAD_STEP_BYTES / CHUNK_BYTES);
             let brought = self.filler.ensure(&entry, at..next, Purpose::Read).await;
-            brought.map_err(Failed::into_error)?;
+            brought.map_err(FillError::into_error)?;
             at = next;
         }
         Ok(())
@@ -214,7 +215,7 @@ impl Core {
                 continue;
             }
             if view.serves(source.version) {
-                self.note_place(&entry, source)?;
+                self.note_location(&entry, source)?;
                 return Ok(Some(entry));
             }
             if source.version < view.header.version || view.pinned() {
@@ -225,29 +226,29 @@ impl Core {
                     None => Err(stale(inode.get(), source.version)),
                 };
             }
-            let store = Arc::clone(&self.store);
-            blocking(move || store.remove(&entry)).await?;
+            // Somebody may be opening it for writing just now.
+            let _turn = entry.turn.lock().await;
+            let now = entry.view();
+            if !now.dead && !now.pinned() && now.header.version == view.header.version {
+                let (store, entry) = (Arc::clone(&self.store), Arc::clone(&entry));
+                blocking(move || store.remove(&entry)).await?;
+            }
         }
         Ok(None)
     }
 
     async fn create_cached(&self, inode: InodeId, source: &ReadSource) -> FsResult<Arc<Entry>> {
-        let header = Header {
-            inode: inode.get(),
-            version: source.version,
-            length: source.length,
-            ufs: source.ufs.clone(),
-            ..Header::default()
-        };
+        let header = Header::cached(inode.get(), source.version, source.length, source.ufs.clone());
         let store = Arc::clone(&self.store);
         quick(move || store.create(header)).await
     }
 
     /// The caller may know better than we where the version is in the under-storage.
-    pub fn note_place(&self, entry: &Entry, source: &ReadSource) -> FsResult<()> {
+    pub fn note_location(&self, entry: &Entry, source: &ReadSource) -> FsResult<()> {
         let Some(theirs) = &source.ufs else { return Ok(()) };
         let view = entry.view();
-        if view.header.open || view.header.ufs.as_ref() == Some(theirs) {
+        // Of the version that was held when the caller looked: another one may have been sealed since.
+        if view.header.open || view.header.version != source.version || view.header.ufs.as_ref() == Some(theirs) {
             return Ok(());
         }
         if view.header.ufs.is_some() {
@@ -260,7 +261,11 @@ impl Core {
             return Ok(());
         }
         let io = |error| FsError::from_io(format!("update the sidecar of inode {}", entry.inode), &error);
-        entry.update(|header| header.ufs = Some(theirs.clone())).map_err(io)
+        if !entry.set_found(source.version, theirs.clone()).map_err(io)? {
+            return Ok(());
+        }
+        self.store.space.unpin(entry.inode);
+        Ok(())
     }
 
     /// Reads from an entry; short only at its end.
@@ -268,7 +273,7 @@ impl Core {
         let (stream, check) = (reader.stream, reader.check());
         for _ in 0..ROUNDS_MAX {
             let content = entry.committed_content();
-            if let Some(bytes) = content.and_then(|content| self.store.fresh.take(content, &range)) {
+            if let Some(bytes) = content.and_then(|content| self.store.fetch_buffer.take(content, &range)) {
                 self.read_ahead(entry, &range, stream);
                 return Ok(bytes);
             }
@@ -296,7 +301,8 @@ impl Core {
                         return Ok(bytes);
                     }
                 }
-                Ok(Local::Corrupt(chunk)) => self.forget_corrupt(entry, chunk).await?,
+                Ok(Local::Corrupt(chunk)) if self.forget_corrupt(entry, chunk).await? => {}
+                Ok(Local::Corrupt(chunk)) => return Err(damaged(entry.inode, chunk)),
                 Err(error) => {
                     tracing::warn!(%error, inode = entry.inode.get(), "the worker's disk fails; reading past the store");
                     return self.read_mixed(entry, range, check).await.map_err(|_| error);
@@ -317,8 +323,8 @@ impl Core {
         self.read_ahead(entry, range, reader.stream);
         match self.filler.ensure(entry, chunks, Purpose::Read).await {
             Ok(()) => Ok(None),
-            Err(Failed::Source(error)) => Err(error),
-            Err(Failed::NotKept(_)) => self.read_mixed(entry, range.clone(), reader.check()).await.map(Some),
+            Err(FillError::Source(error)) => Err(error),
+            Err(FillError::NotKept(_)) => self.read_mixed(entry, range.clone(), reader.check()).await.map(Some),
         }
     }
 
@@ -337,29 +343,18 @@ impl Core {
         }
     }
 
-    async fn forget_corrupt(&self, entry: &Arc<Entry>, chunk: u64) -> FsResult<()> {
-        self.store.counters.corrupt.inc();
-        let again = on_file(entry, "mend", move |entry| entry.forget_chunk(chunk)).await?;
-        let inode = entry.inode.get();
-        if again {
-            tracing::warn!(inode, chunk, "a cached chunk is damaged; fetching it again");
-            return Ok(());
-        }
-        tracing::error!(inode, chunk, "a chunk that has no other copy is damaged");
-        let why = format!(
-            "bytes at {} of inode {inode} are damaged and have no other copy",
-            chunk * CHUNK_BYTES
-        );
-        Err(FsError::new(ErrorKind::DataLost, why))
-    }
-
     /// Reads what is here from here and the rest past the store, keeping nothing.
     async fn read_mixed(&self, entry: &Arc<Entry>, range: Range<u64>, check: Check) -> FsResult<Bytes> {
         let length = local_length(entry)?;
         let range = range.start.min(length)..range.end.min(length);
         let mut out = BytesMut::with_capacity((range.end - range.start) as usize);
-        let mut at = range.start;
+        let (mut at, mut rounds) = (range.start, 0);
         while at < range.end {
+            rounds += 1;
+            if rounds > MIXED_ROUNDS_MAX {
+                let why = format!("inode {} changes as fast as it is read", entry.inode);
+                return Err(FsError::new(ErrorKind::Unavailable, why));
+            }
             let missing = entry.missing(at / CHUNK_BYTES..chunks_of(range.end));
             let (gap_start, gap_end) = missing.first().map_or((range.end, range.end), |run| {
                 (run.start * CHUNK_BYTES, run.end * CHUNK_BYTES)
@@ -371,7 +366,8 @@ impl Core {
                     Local::Data(bytes) if bytes.len() as u64 == local.end - local.start => {
                         out.extend_from_slice(&bytes)
                     }
-                    Local::Corrupt(chunk) => self.forget_corrupt(entry, chunk).await?,
+                    Local::Corrupt(chunk) if self.forget_corrupt(entry, chunk).await? => {}
+                    Local::Corrupt(chunk) => return Err(damaged(entry.inode, chunk)),
                     // Changed in between: look again.
                     _ => {}
                 }
@@ -387,7 +383,10 @@ impl Core {
             })?;
             let there = gap.start.min(source_bytes)..gap.end.min(source_bytes);
             if !there.is_empty() {
-                out.extend_from_slice(&self.filler.read_past(&source, there).await?);
+                match self.filler.read_absent(entry, &source, there).await? {
+                    Some(bytes) => out.extend_from_slice(&bytes),
+                    None => continue,
+                }
             }
             // What lies beyond the base is zeros.
             out.resize((gap.end - range.start) as usize, 0);
@@ -395,41 +394,6 @@ impl Core {
         }
         Ok(out.freeze())
     }
-}
-
-/// After a crash of the operating system every checksum is looked at once before a descriptor is handed out. False: some
-/// were wrong and are forgotten.
-fn trust(entry: &Entry, boot_id: &str) -> std::io::Result<bool> {
-    if entry.trusted(boot_id) {
-        return Ok(true);
-    }
-    let length = entry.length()?;
-    let mut at = 0;
-    let holes = entry.view().header.holes;
-    while at < length {
-        if holes {
-            match io::next_data(&entry.data, at)? {
-                Some((data, _)) => at = at.max(data / CHUNK_BYTES * CHUNK_BYTES),
-                None => break,
-            }
-        }
-        let end = length.min(at + TRANSFER_BYTES_MAX);
-        match entry.read_local(at..end, false, Check::Always)? {
-            Local::Data(_) => at = end,
-            Local::Corrupt(chunk) => {
-                tracing::warn!(
-                    inode = entry.inode.get(),
-                    chunk,
-                    "a chunk did not survive the last crash"
-                );
-                entry.forget_chunk(chunk)?;
-                return Ok(false);
-            }
-            Local::Missing | Local::WouldBlock => return Ok(false),
-        }
-    }
-    entry.set_trusted(boot_id)?;
-    Ok(true)
 }
 
 pub(crate) fn local_length(entry: &Entry) -> FsResult<u64> {

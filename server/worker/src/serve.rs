@@ -1,6 +1,5 @@
 //! The worker's two doors: framed requests with data beside them, and requests answered with a descriptor.
 
-use crate::io;
 use crate::worker::Worker;
 use alluxio_common::checksum::crc32c;
 use alluxio_common::rpc::{self, Handler, Listener, PeerKind, SERVICE_WORKER, ServeOptions};
@@ -52,13 +51,7 @@ impl Door {
                 _ => {}
             }
         }
-        let only_reads = matches!(request.op, Some(WorkerOp::OpenRead(_)));
-        let WorkerResponse { reply, data, mut fd } = self.0.call(request, data).await?;
-        if let Some(writable) = fd.take_if(|_| only_reads) {
-            // Within the process it can write, which another one has to be able to do by itself.
-            let again = io::reopen_read_only(&writable.into());
-            fd = Some(again.map_err(|error| FsError::from_io("open a local file for reading", &error))?);
-        }
+        let WorkerResponse { reply, data, fd } = self.0.call(request, data).await?;
         let reply = WorkerReply {
             data_crc32c: if data.is_empty() { 0 } else { crc32c(&data) },
             reply: Some(reply),
@@ -87,10 +80,7 @@ impl Handler for Door {
 
     fn drop_on_cancel(&self, _service: u8, header: &Bytes) -> bool {
         // Fetches go on in tasks of their own.
-        matches!(
-            decode(header).map(|request| request.op),
-            Ok(Some(WorkerOp::Read(_) | WorkerOp::StatOpen(_)))
-        )
+        decode(header).is_ok_and(|request| request.op.is_some_and(|op| op.is_droppable()))
     }
 }
 

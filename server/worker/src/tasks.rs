@@ -5,18 +5,20 @@
 
 use crate::core::Core;
 use crate::options::WorkerOptions;
+use crate::recover::Recovery;
 use crate::report::Reports;
 use crate::store::{Identity, Store};
+use crate::ufs_clients::prove;
 use alluxio_common::retry::RetryPolicy;
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::*;
-use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId, MasterApi, WorkerId};
+use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId, WorkerId};
 use futures::FutureExt;
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +27,10 @@ use tokio_util::task::TaskTracker;
 const POLL_WAIT: Duration = Duration::from_secs(10);
 /// Longest pause between tries while the master is away.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Pauses between looks at a file that lost its writers and is still mapped, and the share of the time that looking takes.
+const MAPPED_PAUSE: Duration = Duration::from_millis(100);
+const MAPPED_PAUSE_MAX: Duration = Duration::from_secs(1);
+const MAPPED_SHARE: u32 = 8;
 /// Drops and recoveries at once; they are local and short.
 const LOCAL_TASKS_MAX: usize = 8;
 /// An answer to the master is tried for ever (until shutdown): the pauses end here and begin again.
@@ -58,6 +64,7 @@ pub(crate) struct MasterLoop {
     uploads: Arc<Semaphore>,
     local: Arc<Semaphore>,
     register_again: Notify,
+    is_registered: AtomicBool,
 }
 
 impl MasterLoop {
@@ -68,7 +75,7 @@ impl MasterLoop {
         tasks: TaskTracker,
     ) -> FsResult<Arc<Self>> {
         let identity = core.store.layout.identity()?;
-        core.clients.set_worker_id(identity.worker_id);
+        core.clients.set_identity(identity.worker_id, &identity.cluster_id);
         Ok(Arc::new(Self {
             uploads: Arc::new(Semaphore::new(
                 core.settings.persist_parallelism.min(Semaphore::MAX_PERMITS),
@@ -83,6 +90,7 @@ impl MasterLoop {
             accepted: Mutex::new(HashSet::new()),
             upload_ended: Notify::new(),
             register_again: Notify::new(),
+            is_registered: AtomicBool::new(false),
         }))
     }
 
@@ -90,6 +98,11 @@ impl MasterLoop {
         Some(self.worker_id.load(Ordering::Relaxed))
             .filter(|id| *id != 0)
             .map(WorkerId)
+    }
+
+    /// Whether a master has taken this worker since its start.
+    pub fn is_registered(&self) -> bool {
+        self.is_registered.load(Ordering::Relaxed)
     }
 
     /// Registers once.
@@ -101,15 +114,19 @@ impl MasterLoop {
         let identity = layout.identity()?;
         let mut address = self.options.address.clone();
         address.worker_id = identity.worker_id;
-        let op = Op::RegisterWorker(RegisterWorker {
+        let proof = prove(&*self.options.master, &self.options.secret, identity.worker_id)
+            .await
+            .map_err(|error| error.context("register with the master"))?;
+        let op = RegisterWorker {
+            proof: Some(proof),
             worker_id: identity.worker_id,
             address: Some(address),
             tiers: self.tiers(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cluster_id: identity.cluster_id.clone(),
             boot: layout.boot_number(),
-        });
-        let registered: Registered = call(&*self.options.master, op).await?;
+        };
+        let registered: Registered = self.options.master.ask(op).await?;
         if !identity.cluster_id.is_empty() && registered.cluster_id != identity.cluster_id {
             let why = format!(
                 "worker folder {} belongs to cluster {}, the master is of cluster {}; give the worker another folder",
@@ -127,7 +144,8 @@ impl MasterLoop {
             layout.set_identity(&now)?;
         }
         self.worker_id.store(now.worker_id, Ordering::Relaxed);
-        self.core.clients.set_worker_id(now.worker_id);
+        self.core.clients.set_identity(now.worker_id, &now.cluster_id);
+        self.is_registered.store(true, Ordering::Relaxed);
         tracing::info!(worker = now.worker_id, cluster = now.cluster_id, "registered");
         Ok(())
     }
@@ -154,12 +172,16 @@ impl MasterLoop {
     async fn register_until_done(self: &Arc<Self>) {
         let mut backoff = ANSWER_RETRY.start();
         loop {
-            match self.register().await {
+            let error = match self.register().await {
                 Ok(()) => return self.after_registration(),
-                Err(error) if error.is_retryable() => tracing::info!(%error, "register with the master; trying again"),
-                Err(error) => tracing::error!(%error, "the master refuses this worker; trying again"),
+                Err(error) => error,
+            };
+            if error.is_retryable() {
+                tracing::info!(%error, "register with the master; trying again");
+            } else {
+                tracing::error!(%error, "the master refuses this worker; trying again");
             }
-            backoff.pause().await;
+            backoff.pause(&error).await;
         }
     }
 
@@ -209,7 +231,7 @@ impl MasterLoop {
                 Ok(()) => backoff = ANSWER_RETRY.start(),
                 Err(error) => {
                     tracing::info!(%error, "ask the master for work; trying again");
-                    backoff.pause().await;
+                    backoff.pause(&error).await;
                 }
             }
         }
@@ -251,14 +273,15 @@ impl MasterLoop {
     }
 
     async fn heartbeat(self: &Arc<Self>, cached: Vec<CachedFile>, wait: Duration, capacity: usize) -> FsResult<()> {
-        let op = Op::WorkerHeartbeat(WorkerHeartbeat {
+        let op = WorkerHeartbeat {
             worker_id: self.worker_id.load(Ordering::Relaxed),
             tiers: self.tiers(),
             cached,
             wait_ms: wait.as_millis() as u64,
             capacity_tasks: u32::try_from(capacity).unwrap_or(u32::MAX),
-        });
-        let work: WorkerTasks = call(&*self.options.master, op).await?;
+            damaged: self.core.store.damages.ranges(),
+        };
+        let work: WorkerTasks = self.options.master.ask(op).await?;
         if work.reregister {
             self.register_again.notify_one();
             return Err(FsError::new(
@@ -272,7 +295,9 @@ impl MasterLoop {
             });
         }
         for task in work.recover {
-            self.begin(TaskKey::Recovery(task.inode), &self.local, |this| async move {
+            // It may take as long as a program has the file mapped: the permit is for its short moments.
+            let unlimited = Arc::new(Semaphore::new(1));
+            self.begin(TaskKey::Recovery(task.inode), &unlimited, |this| async move {
                 this.run_recover(task).await
             });
         }
@@ -284,18 +309,18 @@ impl MasterLoop {
         Ok(())
     }
 
-    fn begin<F>(self: &Arc<Self>, key: TaskKey, places: &Arc<Semaphore>, work: impl FnOnce(Arc<Self>) -> F)
+    fn begin<F>(self: &Arc<Self>, key: TaskKey, permits: &Arc<Semaphore>, work: impl FnOnce(Arc<Self>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         if !self.accepted.lock().insert(key) {
             return;
         }
-        let (this, places) = (Arc::clone(self), Arc::clone(places));
+        let (this, permits) = (Arc::clone(self), Arc::clone(permits));
         let work = work(Arc::clone(self));
         self.tasks.spawn(async move {
             let work = async {
-                let _place = places.acquire().await;
+                let _permit = permits.acquire().await;
                 if AssertUnwindSafe(work).catch_unwind().await.is_err() {
                     tracing::error!(?key, "a task of the master panicked");
                 }
@@ -315,6 +340,7 @@ impl MasterLoop {
         if let Some(entry) = &held {
             entry.unconfirmed.fetch_add(1, Ordering::Relaxed);
         }
+        self.core.store.space.count_upload(true);
         let result = self.core.persist(&task).await;
         if let Err(error) = &result {
             tracing::info!(%error, intent = task.intent, inode = task.inode, "an upload failed");
@@ -323,7 +349,7 @@ impl MasterLoop {
             Ok(fingerprint) => (fingerprint, None),
             Err(error) => (String::new(), Some(error.to_wire())),
         };
-        self.answer(Op::PersistDone(PersistDone {
+        self.answer(PersistDone {
             worker_id: self.worker_id.load(Ordering::Relaxed),
             intent: task.intent,
             inode: task.inode,
@@ -332,33 +358,49 @@ impl MasterLoop {
             path: task.path,
             fingerprint,
             error,
-        }))
+        })
         .await;
         if let Some(entry) = held {
             entry.unconfirmed.fetch_sub(1, Ordering::Relaxed);
+            if !entry.view().pinned() {
+                self.core.store.space.unpin(entry.inode);
+            }
         }
+        self.core.store.space.count_upload(false);
     }
 
     async fn run_recover(&self, task: RecoverTask) {
-        match self.core.recover(&task).await {
-            Ok(mut recovered) => {
-                recovered.worker_id = self.worker_id.load(Ordering::Relaxed);
-                self.answer(Op::Recovered(recovered)).await;
+        let mut pause = MAPPED_PAUSE;
+        loop {
+            let begun = Instant::now();
+            let recovery = {
+                let _permit = self.local.acquire().await;
+                self.core.recover(&task, pause > MAPPED_PAUSE).await
+            };
+            match recovery {
+                Ok(Recovery::Done(mut recovered)) => {
+                    recovered.worker_id = self.worker_id.load(Ordering::Relaxed);
+                    return self.answer(recovered).await;
+                }
+                Ok(Recovery::Overtaken) => return,
+                Ok(Recovery::StillMapped) => {}
+                // No answer: the master gives it again, to this worker as it is then.
+                Err(error) => return tracing::warn!(%error, inode = task.inode, "recover an open version"),
             }
-            // No answer: the master gives it again, to this worker as it is then.
-            Err(error) => tracing::warn!(%error, inode = task.inode, "recover an open version"),
+            pause = (pause * 2).min(MAPPED_PAUSE_MAX);
+            tokio::time::sleep(pause.max(begun.elapsed() * MAPPED_SHARE)).await;
         }
     }
 
     /// Tells the master, until it listens.
-    async fn answer(&self, op: Op) {
+    async fn answer<O: Operation<Reply = Empty>>(&self, op: O) {
         let mut backoff = ANSWER_RETRY.start();
         loop {
-            let told: FsResult<Empty> = call(&*self.options.master, op.clone()).await;
+            let told = self.options.master.ask(op.clone()).await;
             match told {
                 Ok(Empty {}) => return,
                 Err(error) if error.is_retryable() => {
-                    backoff.pause().await;
+                    backoff.pause(&error).await;
                 }
                 Err(error) => return tracing::warn!(%error, "the master refuses the answer to a task"),
             }
@@ -387,16 +429,11 @@ fn report_all(store: &Store, shutdown: &CancellationToken) {
             store
                 .reports
                 .set(entry.inode, view.header.version, entry.present_bytes());
+        } else if let Some(sealed) = view.header.sealed.filter(|_| view.header.doubtful && !view.dead) {
+            // It may have been given back before the operating system crashed: nobody recovers it then, and the master asks for
+            // what was sealed.
+            store.reports.set(entry.inode, sealed.version, sealed.length);
         }
     });
     store.layout.set_held_bytes(store.space.used_bytes());
-}
-
-async fn call<T: FromReply>(master: &dyn MasterApi, op: Op) -> FsResult<T> {
-    let request = MasterRequest {
-        op: Some(op),
-        ..MasterRequest::default()
-    };
-    let reply = master.call(request).await?;
-    T::from_reply(reply).ok_or_else(|| FsError::new(ErrorKind::Internal, "the master answered with another message"))
 }

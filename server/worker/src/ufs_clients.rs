@@ -1,12 +1,13 @@
 //! Clients of under-storages by mount, from the master's mount table.
 
 use crate::options::UfsOpener;
+use alluxio_common::secret::{self, ClusterSecret, SecretFile};
 use alluxio_common::sync::RwLock;
-use alluxio_proto::master::FromReply;
-use alluxio_proto::master::{GetMounts, MasterRequest, MountInfo, MountTable, Op, Opened, UfsChanged};
+use alluxio_proto::master::{Challenge, Empty, GetMounts, MemberProof, MountInfo, Properties, Spill, UfsChanged};
 use alluxio_proto::types::UfsSource;
 use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId, MasterApi};
 use alluxio_ufs::UnderFileSystem;
+use prost::Message;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,14 +25,18 @@ pub(crate) struct UfsClients {
     master: Arc<dyn MasterApi>,
     opener: UfsOpener,
     worker_id: AtomicU64,
+    cluster: RwLock<String>,
+    secret: Arc<SecretFile>,
     clients: RwLock<HashMap<u64, OpenedMount>>,
     /// When the last fetch of the table began; one fetch at a time.
     refreshed: Mutex<Option<Instant>>,
 }
 
 impl UfsClients {
-    pub fn new(master: Arc<dyn MasterApi>, opener: UfsOpener) -> Self {
+    pub fn new(master: Arc<dyn MasterApi>, opener: UfsOpener, secret: Arc<SecretFile>) -> Self {
         Self {
+            cluster: RwLock::default(),
+            secret,
             master,
             opener,
             worker_id: AtomicU64::new(0),
@@ -39,9 +44,18 @@ impl UfsClients {
             refreshed: Mutex::new(None),
         }
     }
+    /// Which worker this is; 0 before the first registration.
+    pub fn worker_id(&self) -> u64 {
+        self.worker_id.load(Ordering::Relaxed)
+    }
     /// Who asks for credentials.
-    pub fn set_worker_id(&self, id: u64) {
-        self.worker_id.store(id, Ordering::Relaxed);
+    pub fn set_identity(&self, worker_id: u64, cluster_id: &str) {
+        self.worker_id.store(worker_id, Ordering::Relaxed);
+        cluster_id.clone_into(&mut self.cluster.write());
+    }
+    /// Which cluster it works for; empty before the first registration.
+    pub fn cluster(&self) -> String {
+        self.cluster.read().clone()
     }
 
     /// The client of a mount.
@@ -81,29 +95,36 @@ impl UfsClients {
         Ok(self.clients.read().values().map(|(_, ufs)| Arc::clone(ufs)).collect())
     }
 
-    /// Where the master says that `version` of an inode is in an under-storage; `None`: in none, or nobody knows.
+    /// Versions of an inode that the master knows to be in an under-storage, and where.
     ///
     /// # Errors
     /// The master's.
-    pub async fn place_of(&self, inode: InodeId, version: u64) -> FsResult<Option<UfsSource>> {
-        let request = MasterRequest {
-            // Of no version, so that nobody looks at the under-storage: this is about what the master did itself.
-            op: Some(Op::UfsChanged(UfsChanged {
-                inode: inode.get(),
-                version: 0,
-            })),
-            ..MasterRequest::default()
+    pub async fn locations_of(&self, inode: InodeId) -> FsResult<Vec<(u64, UfsSource)>> {
+        // Of no version, so that nobody looks at the under-storage: this is about what the master did itself.
+        let request = UfsChanged {
+            inode: inode.get(),
+            version: 0,
         };
-        let reply = self
+        let opened = self
             .master
-            .call(request)
+            .ask(request)
             .await
             .map_err(|error| error.context("ask where an object is"))?;
-        let opened = Opened::from_reply(reply).unwrap_or_default();
         let source = opened.read.or_else(|| opened.write.and_then(|lease| lease.base));
-        let places = source.map(|source| [(source.version, source.ufs), (source.older_version, source.older)]);
-        let place = places.into_iter().flatten().find(|(of, _)| *of == version);
-        Ok(place.and_then(|(_, place)| place))
+        let locations = source.map(|source| [(source.version, source.ufs), (source.older_version, source.older)]);
+        let locations = locations.into_iter().flatten();
+        Ok(locations.filter_map(|(of, location)| Some((of, location?))).collect())
+    }
+
+    /// Tells the master of what is spilled.
+    ///
+    /// # Errors
+    /// The master's.
+    pub async fn spill(&self, mut request: Spill) -> FsResult<()> {
+        request.worker_id = self.worker_id();
+        request.proof = Some(prove(&*self.master, &self.secret, request.worker_id).await?);
+        let Empty {} = self.master.ask(request).await?;
+        Ok(())
     }
 
     fn known(&self, mount_id: u64) -> Option<Arc<dyn UnderFileSystem>> {
@@ -111,21 +132,26 @@ impl UfsClients {
     }
 
     async fn fetch(&self) -> FsResult<()> {
-        let request = MasterRequest {
-            op: Some(Op::GetMounts(GetMounts {
-                for_worker: self.worker_id.load(Ordering::Relaxed),
-            })),
-            ..MasterRequest::default()
-        };
-        let reply = self
-            .master
-            .call(request)
+        let (id, fetching) = (self.worker_id(), "fetch the mount table");
+        let proof = prove(&*self.master, &self.secret, id)
             .await
-            .map_err(|error| error.context("fetch the mount table"))?;
-        let table = MountTable::from_reply(reply)
-            .ok_or_else(|| FsError::new(ErrorKind::Internal, "the master answered GetMounts with something else"))?;
+            .map_err(|error| error.context(fetching))?;
+        let request = GetMounts {
+            for_worker: id,
+            proof: Some(proof.clone()),
+        };
+        let table = self
+            .master
+            .ask(request)
+            .await
+            .map_err(|error| error.context(fetching))?;
+        let secret = self.secret.get()?;
         let mut clients = HashMap::with_capacity(table.mounts.len());
-        for mount in table.mounts {
+        for mut mount in table.mounts {
+            if let Err(error) = unseal(&secret, &proof, &mut mount) {
+                tracing::warn!(%error, mount = mount.mount_id, uri = mount.uri, "open an under-storage");
+                continue;
+            }
             let kept = self
                 .clients
                 .read()
@@ -143,6 +169,39 @@ impl UfsClients {
         *self.clients.write() = clients;
         Ok(())
     }
+}
+
+/// Asks the master for a challenge and answers it.
+///
+/// # Errors
+/// The master's; that there is no secret here.
+pub(crate) async fn prove(master: &dyn MasterApi, secret: &SecretFile, worker_id: u64) -> FsResult<MemberProof> {
+    let challenged = master.ask(Challenge {}).await?;
+    // Not before the master has answered: the first one on this host makes the file.
+    Ok(secret.get()?.prove(worker_id, &challenged.challenge))
+}
+
+/// Puts the credentials in the place of their masks.
+fn unseal(secret: &ClusterSecret, proof: &MemberProof, mount: &mut MountInfo) -> FsResult<()> {
+    if mount.sealed.is_empty() {
+        return Ok(());
+    }
+    let context = [&proof.answer[..], &mount.mount_id.to_le_bytes()[..]];
+    let clear = secret.unseal(secret::FOR_ONE_WORKER, &context, &mount.sealed);
+    let clear = clear
+        .and_then(|bytes| Properties::decode(&bytes[..]).ok())
+        .ok_or_else(|| {
+            let why = "the credentials that the master sent cannot be read: it has another secret";
+            FsError::new(ErrorKind::NotPermitted, why)
+        })?;
+    for property in clear.list {
+        mount.options.retain(|masked| masked.key != property.key);
+        mount.options.push(property);
+    }
+    // So that the same credentials look the same next time.
+    mount.options.sort_by(|a, b| a.key.cmp(&b.key));
+    mount.sealed.clear();
+    Ok(())
 }
 
 fn same_store(a: &MountInfo, b: &MountInfo) -> bool {

@@ -1,12 +1,13 @@
 //! The bytes of one sealed version on their way to an under-storage: from the local file where they are, from the base
 //! where they never were local, and by the under-storage itself where it can copy them.
 
-use crate::store::{Entry, Header, Mark, blocking, chunks_of};
+use crate::scrub::damaged;
+use crate::store::{Entry, Header, Mark, Store, blocking, chunks_of};
 use alluxio_common::checksum::crc32c;
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::PersistTask;
 use alluxio_proto::types::UfsSource;
-use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult};
+use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, cluster_tag};
 use alluxio_ufs::{BaseObject, UfsError, UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem, UploadSource};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -49,6 +50,7 @@ impl Under {
 
 /// Bytes of one sealed version.
 pub(crate) struct Upload {
+    pub store: Arc<Store>,
     pub entry: Arc<Entry>,
     pub length: u64,
     /// Of the content, when it began.
@@ -59,6 +61,8 @@ pub(crate) struct Upload {
     pub clean: Vec<Range<u64>>,
     /// Names these bytes.
     pub write_id: String,
+    /// Whose they are.
+    pub cluster: String,
     /// What a read of ours failed with; the store only sees that its source failed.
     pub failed: Mutex<Option<ErrorKind>>,
     /// Bytes that were read for the store.
@@ -75,7 +79,7 @@ impl UploadSource for Upload {
         let end = offset.checked_add(length).filter(|end| *end <= self.length);
         let end = end.ok_or_else(|| UfsError::new(UfsErrorKind::Invalid, "an upload reads beyond its end"))?;
         let mut out = BytesMut::with_capacity((end - offset) as usize);
-        let mut at = offset;
+        let (mut at, mut rounds) = (offset, 0);
         while at < end {
             let missing = self.entry.missing(at / CHUNK_BYTES..chunks_of(end));
             let (gap_start, gap_end) = missing
@@ -83,8 +87,17 @@ impl UploadSource for Upload {
                 .map_or((end, end), |run| (run.start * CHUNK_BYTES, run.end * CHUNK_BYTES));
             let local = at..gap_start.clamp(at, end);
             if !local.is_empty() {
-                out.extend_from_slice(&self.read_checked(local.clone()).await?);
-                at = local.end;
+                // Damaged and forgotten: look again where it comes from now.
+                if let Some(bytes) = self.read_checked(local.clone()).await? {
+                    out.extend_from_slice(&bytes);
+                    (at, rounds) = (local.end, 0);
+                    continue;
+                }
+                rounds += 1;
+                if rounds == ROUNDS_MAX {
+                    // Bytes that nobody can hold against anything, under a header that says that they are sealed.
+                    return Err(self.fail(ErrorKind::Corrupt, &damaged(self.entry.inode, at / CHUNK_BYTES).message));
+                }
                 continue;
             }
             let gap = at..gap_end.min(end);
@@ -93,6 +106,7 @@ impl UploadSource for Upload {
         }
         self.check_epoch()?;
         self.bytes_read.fetch_add(length, Ordering::Relaxed);
+        self.entry.spilling.uploaded.fetch_add(length, Ordering::Relaxed);
         Ok(out.freeze())
     }
 }
@@ -111,8 +125,10 @@ impl Upload {
         })
     }
 
-    async fn read_checked(&self, range: Range<u64>) -> UfsResult<Vec<u8>> {
-        let (entry, length) = (Arc::clone(&self.entry), self.length);
+    /// None: some of it was damaged, and comes from the base now.
+    async fn read_checked(&self, range: Range<u64>) -> UfsResult<Option<Vec<u8>>> {
+        let (entry, length, all) = (Arc::clone(&self.entry), self.length, range.clone());
+        let chunks = range.start / CHUNK_BYTES..chunks_of(range.end);
         let read = blocking(move || {
             let io = |error| FsError::from_io("read a version for upload", &error);
             entry.read_sealed(range, length).map_err(io)
@@ -121,10 +137,36 @@ impl Upload {
             .await
             .map_err(|error| UfsError::new(UfsErrorKind::Other, error.message))?;
         self.check_epoch()?;
-        bytes.ok_or_else(|| match self.entry.is_open() {
-            true => self.fail(ErrorKind::Stale, "the version is being overwritten"),
-            false => self.fail(ErrorKind::DataLost, "the version is damaged"),
-        })
+        match bytes {
+            Some(bytes) => Ok(Some(bytes)),
+            // Given up meanwhile, because the base has it.
+            None if !self.entry.missing(chunks).is_empty() => Ok(None),
+            None if self.entry.is_open() => Err(self.fail(ErrorKind::Stale, "the version is being overwritten")),
+            None => self.forget_damaged(all).await.map(|()| None),
+        }
+    }
+
+    /// Forgets what of a range is damaged, if the base has it. The bytes of what nothing else has stay: a checksum that does
+    /// not match does not make the file a lost one.
+    async fn forget_damaged(&self, range: Range<u64>) -> UfsResult<()> {
+        let (entry, store, length) = (Arc::clone(&self.entry), Arc::clone(&self.store), self.length);
+        let look = blocking(move || {
+            let io = |error| FsError::from_io("look for damage in a version", &error);
+            for chunk in range.start / CHUNK_BYTES..chunks_of(range.end) {
+                let bytes = chunk * CHUNK_BYTES..((chunk + 1) * CHUNK_BYTES).min(length);
+                let is_right = entry.read_sealed(bytes, length).map_err(io)?.is_some();
+                if !is_right && !entry.forget_chunk(chunk).map_err(io)? {
+                    store.damages.note(&entry, chunk);
+                    return Ok(Some(damaged(entry.inode, chunk)));
+                }
+            }
+            Ok(None)
+        });
+        match look.await {
+            Ok(None) => Ok(()),
+            Ok(Some(damage)) => Err(self.fail(ErrorKind::Corrupt, &damage.message)),
+            Err(error) => Err(UfsError::new(UfsErrorKind::Other, error.message)),
+        }
     }
 
     async fn read_base(&self, gap: Range<u64>, out: &mut BytesMut) -> UfsResult<()> {
@@ -216,7 +258,8 @@ impl Upload {
     /// The object at the target is an earlier version of ours, made here of the same base, whose upload nobody heard of any
     /// more: takes it as the base. False: it is not.
     pub async fn adopt(&mut self, task: &PersistTask, there: &UfsStatus) -> FsResult<bool> {
-        let Some(version) = there.write_id.as_ref().and_then(|id| version_of(id, task.inode)) else {
+        let version = there.write_id.as_ref();
+        let Some(version) = version.and_then(|id| version_of(id, task.inode, &self.cluster)) else {
             return Ok(false);
         };
         let place = UfsSource {
@@ -290,15 +333,20 @@ impl Upload {
 
 /// The name of the bytes of a version; they had this mtime when it was sealed, which a history that was lost and begun anew
 /// would not repeat.
-pub(crate) fn write_id(inode: u64, version: u64, mtime_ns: i64) -> String {
-    format!("{inode:x}-{version:x}-{mtime_ns:x}")
+/// The cluster is in it because another one over the same bucket has the same numbers.
+pub(crate) fn write_id(inode: u64, version: u64, mtime_ns: i64, cluster: &str) -> String {
+    format!("{inode:x}-{version:x}-{mtime_ns:x}-{}", cluster_tag(cluster))
 }
 
-fn version_of(write_id: &str, inode: u64) -> Option<u64> {
-    let mut parts = write_id.split('-');
-    let is_ours = parts.next() == Some(&format!("{inode:x}"));
-    u64::from_str_radix(parts.next().filter(|_| is_ours)?, 16).ok()
+/// Which version of `inode` an object of this cluster is, by its name.
+pub(crate) fn version_of(write_id: &str, inode: u64, cluster: &str) -> Option<u64> {
+    let mut parts = write_id.splitn(4, '-');
+    let is_inode = parts.next() == Some(&format!("{inode:x}"));
+    let version = u64::from_str_radix(parts.next().filter(|_| is_inode)?, 16).ok();
+    version.filter(|_| parts.nth(1) == Some(cluster_tag(cluster)))
 }
 
+/// Tries of one read whose bytes are found damaged, and then not.
+const ROUNDS_MAX: u32 = 16;
 /// Marks read at once.
 const MARKS_AT_ONCE: u64 = 4096;

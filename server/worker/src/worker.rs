@@ -2,23 +2,32 @@
 
 use crate::core::{Core, Counters};
 use crate::fill::Filler;
+use crate::guard::{Announced, Guard};
 use crate::options::{Settings, WorkerOptions};
 use crate::report::Reports;
-use crate::store::{Layout, Store, blocking};
+use crate::scrub::Unverified;
+use crate::spill::Spiller;
+use crate::store::{Layout, Order, Store, blocking};
 use crate::tasks::MasterLoop;
+use crate::trace;
 use crate::ufs_clients::UfsClients;
 use alluxio_common::config::Configuration;
-use alluxio_common::metrics::Metrics;
-use alluxio_proto::worker::{Empty, WorkerOp, WorkerReplyBody, WorkerRequest};
+use alluxio_common::metrics::{Metrics, OpTimers};
+use alluxio_proto::worker::{
+    self as protocol, Empty, Identity, WorkerOp, WorkerOperation, WorkerReplyBody, WorkerRequest,
+};
 use alluxio_proto::{ErrorKind, FsError, FsResult, WorkerApi, WorkerId, WorkerResponse};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 /// How often space is looked at, and files that are written past us measured.
 const UPKEEP_PAUSE: Duration = Duration::from_secs(1);
+/// Upkeep rounds between two notes of the order of eviction: 8 bytes for each file.
+const ORDER_NOTE_ROUNDS: u64 = 600;
 /// Upkeep rounds between two notes of how much is held.
 const HELD_NOTE_ROUNDS: u64 = 60;
 
@@ -27,6 +36,7 @@ pub struct Worker {
     core: Arc<Core>,
     master: Arc<MasterLoop>,
     metrics: Metrics,
+    timers: OpTimers,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 }
@@ -40,9 +50,10 @@ impl Worker {
     /// refuses.
     pub async fn start(
         conf: &Configuration,
-        options: WorkerOptions,
+        mut options: WorkerOptions,
         shutdown: CancellationToken,
     ) -> FsResult<Arc<Self>> {
+        options.address.nonce = rand::random_range(1..=u64::MAX);
         let settings = Settings::new(conf)?;
         // A child: our own shutdown is not everybody's.
         let shutdown = shutdown.child_token();
@@ -51,18 +62,16 @@ impl Worker {
         let store = {
             let (data_dir, settings, metrics) = (options.data_dir.clone(), settings.clone(), metrics.clone());
             blocking(move || {
-                Store::open(
-                    Layout::open(&data_dir)?,
-                    &settings,
-                    Arc::new(Reports::default()),
-                    &metrics,
-                )
+                let mut layout = Layout::open(&data_dir)?;
+                layout.notes_openings = settings.sync_on_close;
+                Store::open(layout, &settings, Arc::new(Reports::default()), &metrics)
             })
             .await?
         };
         let clients = Arc::new(UfsClients::new(
             Arc::clone(&options.master),
             Arc::clone(&options.ufs_opener),
+            Arc::clone(&options.secret),
         ));
         let filler = Filler::new(
             Arc::clone(&store),
@@ -72,13 +81,27 @@ impl Worker {
             &settings,
             &metrics,
         );
+        let guard = match settings.guards_writes {
+            true => open_guard(&store).await?,
+            false => None,
+        };
         let core = Arc::new(Core {
+            guard,
             settings,
             store,
             filler: Arc::new(filler),
             clients,
+            secret: Arc::clone(&options.secret),
+            nonce: options.address.nonce,
             counters: Counters::new(&metrics),
+            spiller: Spiller::default(),
+            unverified: Unverified::default(),
         });
+        if let Some(guard) = &core.guard {
+            let answers: Arc<dyn Announced> = core.clone();
+            guard.begin(Arc::downgrade(&answers));
+            core.adopt_passed().await?;
+        }
         let master = MasterLoop::new(Arc::clone(&core), options, shutdown.clone(), tasks.clone())?;
         let registered = match master.register().await {
             Ok(()) => true,
@@ -91,6 +114,7 @@ impl Worker {
         let worker = Arc::new(Self {
             core,
             master,
+            timers: OpTimers::new(&metrics, "Worker", None, WorkerOp::NAMES),
             metrics,
             shutdown,
             tasks,
@@ -98,12 +122,21 @@ impl Worker {
         worker.add_gauges();
         worker.master.start(registered);
         worker.start_upkeep();
+        let (core, stop) = (&worker.core, &worker.shutdown);
+        worker.tasks.spawn(Arc::clone(core).verify_opened(stop.clone()));
+        worker.tasks.spawn(Arc::clone(core).scrub(stop.clone()));
+        worker.tasks.spawn(Arc::clone(core).spill_when_short(stop.clone()));
+        worker.tasks.spawn(Arc::clone(core).keep_watch(stop.clone()));
         Ok(worker)
     }
 
     /// Identity at the master; `None` before the first registration.
     pub fn worker_id(&self) -> Option<WorkerId> {
         self.master.worker_id()
+    }
+    /// Whether a master has taken it since it was started.
+    pub fn is_registered(&self) -> bool {
+        self.master.is_registered()
     }
     /// Where it counts.
     pub fn metrics(&self) -> &Metrics {
@@ -126,6 +159,9 @@ impl Worker {
             .store
             .layout
             .set_held_bytes(self.core.store.space.used_bytes());
+        self.core.store.damages.save();
+        Order::save(&self.core.store.space.order, &self.core.store.layout);
+        self.core.store.layout.set_ended();
     }
 
     fn add_gauges(&self) {
@@ -140,21 +176,30 @@ impl Worker {
     }
 
     fn start_upkeep(&self) {
-        let (store, shutdown) = (Arc::clone(&self.core.store), self.shutdown.clone());
+        let (core, shutdown) = (Arc::clone(&self.core), self.shutdown.clone());
         self.tasks.spawn(async move {
             for round in 1u64.. {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     () = tokio::time::sleep(UPKEEP_PAUSE) => {}
                 }
-                let store = Arc::clone(&store);
+                if let Err(error) = core.recheck_damages().await {
+                    tracing::info!(%error, "look at damaged files again");
+                }
+                let store = Arc::clone(&core.store);
                 let done = blocking(move || {
                     for entry in store.open_entries() {
                         store.measure(&entry);
                     }
                     store.evict_in_background();
-                    store.fresh.expire();
+                    store.fetch_buffer.expire();
+                    store.damages.save();
+                    store.measure_aside(round % HELD_NOTE_ROUNDS == 0);
+                    if round % ORDER_NOTE_ROUNDS == 0 {
+                        Order::save(&store.space.order, &store.layout);
+                    }
                     if round % HELD_NOTE_ROUNDS == 0 {
+                        store.layout.lay_in_ballast();
                         store.layout.set_held_bytes(store.space.used_bytes());
                     }
                     Ok(())
@@ -167,40 +212,74 @@ impl Worker {
     }
 }
 
+/// Without leases no descriptor goes out on which anybody could write past us.
+async fn open_guard(store: &Arc<Store>) -> FsResult<Option<Arc<Guard>>> {
+    if !store.layout.has_leases {
+        return Ok(None);
+    }
+    let store = Arc::clone(store);
+    blocking(move || {
+        let probe = store.layout.probe();
+        let probe = probe.map_err(|error| FsError::from_io("open the lock file of the worker folder", &error))?;
+        Ok(Guard::open(&probe).map(Arc::new))
+    })
+    .await
+}
+
 #[async_trait::async_trait]
 impl WorkerApi for Worker {
     async fn call(&self, request: WorkerRequest, data: Bytes) -> FsResult<WorkerResponse> {
-        let core = &self.core;
         let Some(op) = request.op else {
             let why = "a request without operation, or one that this version does not know";
             return Err(FsError::new(ErrorKind::NotSupported, why));
         };
+        let (number, span) = (op.number(), trace::span(&op));
+        let started = Instant::now();
+        let result = self.answer(op, data).instrument(span.clone()).await;
+        trace::answered(&span, self.timers.answered(number, started), &result);
+        result
+    }
+}
+
+impl Worker {
+    async fn answer(&self, op: WorkerOp, data: Bytes) -> FsResult<WorkerResponse> {
+        let core = &self.core;
         let reply = match op {
             WorkerOp::Read(read) => {
                 let data = core.read(read).await?;
-                let reply = WorkerReplyBody::Empty(Empty {});
+                let reply = reply::<protocol::Read>(Empty {});
                 return Ok(WorkerResponse { reply, data, fd: None });
             }
             WorkerOp::OpenRead(open) => return core.open_read(open).await,
             WorkerOp::OpenWrite(open) => return core.open_write(open).await,
-            WorkerOp::Write(write) => WorkerReplyBody::Written(core.write(write, data).await?),
-            WorkerOp::SetLength(set) => WorkerReplyBody::OpenStat(core.set_length(set).await?),
-            WorkerOp::Allocate(allocate) => WorkerReplyBody::OpenStat(core.allocate(allocate).await?),
-            WorkerOp::SetTimes(set) => WorkerReplyBody::OpenStat(core.set_times(set).await?),
-            WorkerOp::StatOpen(stat) => WorkerReplyBody::OpenStat(core.stat(stat).await?),
-            WorkerOp::SyncOpen(sync) => WorkerReplyBody::OpenStat(core.sync(sync).await?),
-            WorkerOp::Seal(seal) => WorkerReplyBody::OpenStat(core.seal(seal).await?),
-            WorkerOp::SeekRange(seek) => WorkerReplyBody::Sought(core.seek(seek).await?),
-            WorkerOp::CopyRange(copy) => WorkerReplyBody::Written(core.copy_range(copy).await?),
+            WorkerOp::Identify(_) => reply::<protocol::Identify>(Identity { nonce: core.nonce }),
+            WorkerOp::Write(write) => reply::<protocol::Write>(core.write(write, data).await?),
+            WorkerOp::SetLength(set) => reply::<protocol::SetLength>(core.set_length(set).await?),
+            WorkerOp::Allocate(allocate) => reply::<protocol::Allocate>(core.allocate(allocate).await?),
+            WorkerOp::SetTimes(set) => reply::<protocol::SetTimes>(core.set_times(set).await?),
+            WorkerOp::StatOpen(stat) => reply::<protocol::StatOpen>(core.stat(stat).await?),
+            WorkerOp::SyncOpen(sync) => reply::<protocol::SyncOpen>(core.sync(sync).await?),
+            WorkerOp::Seal(seal) => reply::<protocol::Seal>(core.seal(seal).await?),
+            WorkerOp::SeekRange(seek) => reply::<protocol::SeekRange>(core.seek(seek).await?),
+            WorkerOp::CopyRange(copy) => reply::<protocol::CopyRange>(core.copy_range(copy).await?),
+            WorkerOp::PassAgain(pass) => {
+                core.pass_again(pass).await?;
+                reply::<protocol::PassAgain>(Empty {})
+            }
             WorkerOp::Drop(drop) => {
                 core.drop_cached(drop).await?;
-                WorkerReplyBody::Empty(Empty {})
+                reply::<protocol::Drop>(Empty {})
             }
             WorkerOp::Load(load) => {
                 core.load(load).await?;
-                WorkerReplyBody::Empty(Empty {})
+                reply::<protocol::Load>(Empty {})
             }
         };
         Ok(WorkerResponse::message(reply))
     }
+}
+
+/// The reply that the protocol has for an operation.
+fn reply<O: WorkerOperation>(reply: O::Reply) -> WorkerReplyBody {
+    reply.into()
 }

@@ -4,10 +4,14 @@
 //! other writers of the one open version need not know.
 
 use crate::core::{Core, on_file, quickly_on_file, stale};
-use crate::fill::{Failed, Purpose};
+use crate::flights::{FillError, Purpose};
+use crate::guard::Guard;
 use crate::io::{self, FileStat};
+use crate::passing::pass;
 use crate::quick::quick;
-use crate::store::{Base, Entry, Header, Sealed, Stamp, Store, View, blocking, chunks_of};
+use crate::read::VERIFY_AT_OPEN_BYTES_MAX;
+use crate::scrub::damaged;
+use crate::store::{Base, Entry, Header, Layout, Local, Passing, Sealed, Stamp, Store, View, blocking, chunks_of};
 use alluxio_proto::master::{ReadSource, WriteLease};
 use alluxio_proto::worker::*;
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId, WorkerResponse};
@@ -31,10 +35,12 @@ impl Core {
                 format!("opening inode {inode} for writing without a lease"),
             )
         })?;
+        self.check_lease(inode, &lease)?;
+        self.store.check_descriptors()?;
         if let Some(opened) = self.open_new(&lease, &request).await? {
             return Ok(opened);
         }
-        let entry = self.make_open(inode, &lease, request.truncate).await?;
+        let entry = self.make_open(inode, &lease, &request).await?;
         if request.want_fd {
             let length = io::stat(&entry.data).map_or(u64::MAX, |stat| stat.size);
             if length <= self.settings.whole_fetch_bytes {
@@ -45,19 +51,41 @@ impl Core {
                 };
                 match self.filler.ensure(&entry, 0..chunks_of(length), purpose).await {
                     // Without all of it there is no descriptor, and the caller comes to us for every byte.
-                    Ok(()) | Err(Failed::NotKept(_)) => {}
-                    Err(Failed::Source(error)) => return Err(error),
+                    Ok(()) | Err(FillError::NotKept(_)) => {}
+                    Err(FillError::Source(error)) => return Err(error),
                 }
             }
         }
         let wants = self.wants_of(&request);
         let _turn = entry.turn.lock().await;
-        quickly_on_file(&entry, "open", move |entry| opened(entry, wants)).await
+        // While it was fetched its session may have ended, and the version with it.
+        if !entry.view().open_as(lease.version) {
+            return Err(stale(request.inode, lease.version));
+        }
+        if request.want_fd {
+            self.verify_at_open(&entry, verify_bytes_max(&request)).await?;
+        }
+        let (guard, target, write_only) = (self.guard.clone(), Arc::clone(&entry), request.write_only);
+        let open = move |_: &Entry| opened(&target, wants, guard.as_deref(), write_only);
+        let response = quickly_on_file(&entry, "open", open).await?;
+        self.note_opening(&entry, &response).await?;
+        Ok(response)
+    }
+
+    /// Before a descriptor goes out: what is msynced through it must be found after a cut of the power. The caller has the turn.
+    async fn note_opening(&self, entry: &Arc<Entry>, response: &WorkerResponse) -> FsResult<()> {
+        match self.settings.sync_on_close && response.fd.is_some() && !entry.is_opening_noted() {
+            true => on_file(entry, "sync the opening of", |entry| entry.sync_opening()).await,
+            false => Ok(()),
+        }
     }
 
     fn wants_of(&self, request: &OpenWrite) -> Wants {
-        match (request.want_fd, request.needs_fd) {
+        // What is written past us is sealed only once the kernel says that nobody can write it any more.
+        match (request.want_fd && self.store.layout.has_leases, request.needs_fd) {
             (false, _) => Wants::Nothing,
+            // Who writes past us cannot be made to wait for the uploads that make room.
+            (true, false) if !self.store.is_roomy() => Wants::Nothing,
             (true, false) => Wants::DescriptorUnless(self.settings.track_bytes_min),
             (true, true) => Wants::Descriptor,
         }
@@ -72,9 +100,10 @@ impl Core {
         if is_based || self.store.get(inode).is_some() {
             return Ok(None);
         }
-        let header = new_header(inode, lease);
+        let header = Header::open_new(inode.get(), lease.version);
         let (store, wants) = (Arc::clone(&self.store), self.wants_of(request));
-        quick(move || {
+        let (guard, write_only) = (self.guard.clone(), request.write_only);
+        let opened = quick(move || {
             if store.load(inode)?.is_some() {
                 return Ok(None);
             }
@@ -86,13 +115,28 @@ impl Core {
                 return Ok(None);
             };
             let io = |error| FsError::from_io(format!("open the local file of inode {inode}"), &error);
-            opened(&entry, wants).map(Some).map_err(io)
+            let response = opened(&entry, wants, guard.as_deref(), write_only)
+                .map_err(io)
+                .inspect_err(|_| {
+                    // Nobody has seen it: no half-made one stays behind.
+                    if let Err(error) = store.remove(&entry) {
+                        tracing::warn!(%error, "remove a file that could not be opened");
+                    }
+                })?;
+            Ok(Some((Arc::clone(&entry), response)))
         })
-        .await
+        .await?;
+        let Some((entry, response)) = opened else {
+            return Ok(None);
+        };
+        // Noted when it was made, where the file system can do that.
+        self.note_opening(&entry, &response).await?;
+        Ok(Some(response))
     }
 
     /// The entry, open as the lease says.
-    async fn make_open(&self, inode: InodeId, lease: &WriteLease, truncate: bool) -> FsResult<Arc<Entry>> {
+    async fn make_open(&self, inode: InodeId, lease: &WriteLease, request: &OpenWrite) -> FsResult<Arc<Entry>> {
+        let truncate = request.truncate;
         for _ in 0..ROUNDS_MAX {
             let Some(entry) = self.store.find(inode).await? else {
                 match self.create_open(inode, lease, truncate).await {
@@ -106,28 +150,41 @@ impl Core {
                 continue;
             }
             match Plan::of(&view, lease, truncate) {
-                Plan::Join if truncate => {
-                    entry.joined.fetch_add(1, Ordering::Relaxed);
-                    on_file(&entry, "empty", |entry| entry.truncate_local()).await?;
-                    drop(turn);
-                    return Ok(entry);
-                }
                 Plan::Join => {
-                    entry.joined.fetch_add(1, Ordering::Relaxed);
+                    if entry.is_forsaken.load(Ordering::Relaxed) {
+                        let why =
+                            format!("open inode {inode} for writing: its version is still to be recovered; try again");
+                        return Err(FsError::new(ErrorKind::Unavailable, why));
+                    }
+                    // After a recovery of what is still mapped there is nobody to join.
+                    if !entry.unattended.swap(false, Ordering::Relaxed) {
+                        entry.joined.fetch_add(1, Ordering::Relaxed);
+                    }
+                    if truncate {
+                        let store = Arc::clone(&self.store);
+                        on_file(&entry, "empty", move |entry| entry.truncate_local(&store.layout)).await?;
+                    }
                     drop(turn);
                     return Ok(entry);
                 }
                 Plan::Relabel => {
                     entry.joined.store(0, Ordering::Relaxed);
+                    entry.unattended.store(false, Ordering::Relaxed);
                     if let Some(base) = lease.base.as_ref().filter(|base| base.version == view.header.version) {
-                        self.note_place(&entry, base)?;
+                        self.note_location(&entry, base)?;
+                    }
+                    if !truncate && !view.header.open {
+                        // With a descriptor, or without checksums, damage would become the content.
+                        self.verify_at_open(&entry, verify_bytes_max(request)).await?;
                     }
                     let (lease, track_bytes_min) = (lease.clone(), self.track_bytes_min(&entry).await);
+                    let store = Arc::clone(&self.store);
                     on_file(&entry, "open", move |entry| {
-                        entry.open_in_place(&lease, truncate, track_bytes_min)
+                        entry.open_in_place(&lease, truncate, track_bytes_min, &store.layout)
                     })
                     .await?;
                     drop(turn);
+                    self.store.space.pin(inode);
                     self.store.reports.set(inode, view.header.version, 0);
                     return Ok(entry);
                 }
@@ -165,7 +222,7 @@ impl Core {
 
     async fn create_open(&self, inode: InodeId, lease: &WriteLease, truncate: bool) -> FsResult<Arc<Entry>> {
         let base = lease.base.clone().filter(|_| !truncate);
-        let mut header = new_header(inode, lease);
+        let mut header = Header::open_new(inode.get(), lease.version);
         if let Some(ReadSource {
             version, length, ufs, ..
         }) = base.as_ref().filter(|base| base.length > 0)
@@ -174,13 +231,12 @@ impl Core {
                 let why = format!("the version of inode {inode} that is to be changed is not on this worker");
                 FsError::new(ErrorKind::DataLost, why)
             })?;
-            header.whole = false;
-            header.length = *length;
-            header.base = Some(Base {
+            let base = Base {
                 bytes: *length,
                 ufs: Some(ufs),
                 version: *version,
-            });
+            };
+            header = Header::open_over(inode.get(), lease.version, base);
         }
         let store = Arc::clone(&self.store);
         blocking(move || create_entry(&store, header, base)).await
@@ -194,20 +250,31 @@ impl Core {
             return Err(FsError::new(ErrorKind::InvalidArgument, why));
         }
         let entry = self.open_entry(request.inode, request.version).await?;
+        self.with_room(&entry, length, || self.write_now(&entry, &request, data.clone()))
+            .await
+    }
+
+    async fn write_now(&self, entry: &Arc<Entry>, request: &Write, data: Bytes) -> FsResult<Written> {
+        let length = data.len() as u64;
         let _turn = entry.turn.lock().await;
-        let stat = self.open_stat(&entry, request.version)?;
-        let offset = if request.append { stat.size } else { request.offset };
+        let stat = self.open_stat(entry, request.version)?;
+        let mut offset = if request.append { stat.size } else { request.offset };
         let end = checked_end(offset, length)?;
         let mut done = 0;
         if length > 0 {
-            self.bring_edges(&entry, offset..end, stat.size).await?;
+            self.bring_edges(entry, offset..end, stat.size).await?;
+            let (append, at) = (request.append, offset);
             let write = move |entry: &Entry| {
-                let doing = || format!("write {length} bytes at {offset} of inode {}", entry.inode);
-                let done = entry.write_local(offset, &data);
+                let doing = || format!("write {length} bytes at {at} of inode {}", entry.inode);
+                let done = match append {
+                    // By passthrough others may have appended meanwhile.
+                    true => entry.append_local(&data),
+                    false => entry.write_local(at, &data).map(|done| (at, done)),
+                };
                 done.map_err(|error| FsError::from_io(doing(), &error))
             };
-            done = self.with_room(&entry, length, write).await?;
-            self.store.space.charge(&entry, done);
+            (offset, done) = self.in_room(entry, length, write).await?;
+            self.store.space.charge(entry, done);
             self.counters.bytes_written.add(done);
         }
         Ok(Written {
@@ -230,8 +297,38 @@ impl Core {
         for chunk in edges {
             let brought = self.filler.ensure(entry, chunk..chunk + 1, Purpose::Write).await;
             brought.map_err(|failed| failed.into_error().context("fetch what a write covers in part"))?;
+            self.verify_edge(entry, chunk).await?;
+        }
+        if range.end > size {
+            self.verify_end(entry, size).await?;
         }
         Ok(())
+    }
+
+    /// Before bytes behind the end of the file come: the checksum of the last chunk will not hold any more.
+    async fn verify_end(&self, entry: &Arc<Entry>, size: u64) -> FsResult<()> {
+        match size.is_multiple_of(CHUNK_BYTES) {
+            true => Ok(()),
+            false => self.verify_edge(entry, size / CHUNK_BYTES).await,
+        }
+    }
+
+    /// Before a part of a chunk is changed: what is left of it gets a new checksum, and damage must not be covered by that.
+    pub async fn verify_edge(&self, entry: &Arc<Entry>, chunk: u64) -> FsResult<()> {
+        for _ in 0..ROUNDS_MAX {
+            if entry.first_unverified(chunk) != Some(chunk) {
+                return Ok(());
+            }
+            let found = on_file(entry, "verify", move |entry| entry.verify_run(chunk..chunk + 1)).await?;
+            if matches!(found, Local::Corrupt(_)) && !self.mend(entry, chunk).await? {
+                return Err(damaged(entry.inode, chunk));
+            }
+        }
+        let why = format!(
+            "chunk {chunk} of inode {} changes as fast as it is verified",
+            entry.inode
+        );
+        Err(FsError::new(ErrorKind::Busy, why))
     }
 
     /// See [`SetLength`].
@@ -239,10 +336,14 @@ impl Core {
         checked_end(request.length, 0)?;
         let entry = self.open_entry(request.inode, request.version).await?;
         let _turn = entry.turn.lock().await;
-        self.open_stat(&entry, request.version)?;
+        let stat = self.open_stat(&entry, request.version)?;
+        if request.length > 0 {
+            self.verify_end(&entry, stat.size.min(request.length)).await?;
+        }
         // Also to the length that it has: that moves mtime, as POSIX wants of ftruncate and O_TRUNC.
+        let store = Arc::clone(&self.store);
         on_file(&entry, "set the length of", move |entry| match request.length {
-            0 => entry.truncate_local(),
+            0 => entry.truncate_local(&store.layout),
             length => entry.set_length_local(length),
         })
         .await?;
@@ -264,29 +365,40 @@ impl Core {
         if request.length == 0 {
             return Err(FsError::new(ErrorKind::InvalidArgument, "fallocate of no bytes"));
         }
-        let end = checked_end(request.offset, request.length)?;
-        let entry = self.open_entry(request.inode, request.version).await?;
-        let _turn = entry.turn.lock().await;
-        let stat = self.open_stat(&entry, request.version)?;
-        let keeps_size = mode & KEEP != 0;
-        let within = request.offset..if keeps_size { end.min(stat.size) } else { end };
-        if mode & (PUNCH | ZERO) & !KEEP != 0 && !within.is_empty() {
-            self.bring_edges(&entry, within, stat.size).await?;
-        }
-        let store = Arc::clone(&self.store);
+        checked_end(request.offset, request.length)?;
         let needed = match mode & (PUNCH & !KEEP) {
             0 => request.length,
             _ => 0,
         };
+        let entry = self.open_entry(request.inode, request.version).await?;
+        self.with_room(&entry, needed, || self.allocate_now(&entry, &request, mode, needed))
+            .await
+    }
+
+    /// `needed`: bytes of the disk.
+    async fn allocate_now(&self, entry: &Arc<Entry>, request: &Allocate, mode: i32, needed: u64) -> FsResult<OpenStat> {
+        const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
+        const PUNCH_OR_ZERO: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE;
+        let end = checked_end(request.offset, request.length)?;
+        let _turn = entry.turn.lock().await;
+        let stat = self.open_stat(entry, request.version)?;
+        let keeps_size = mode & KEEP != 0;
+        let within = request.offset..if keeps_size { end.min(stat.size) } else { end };
+        if mode & PUNCH_OR_ZERO != 0 && !within.is_empty() {
+            self.bring_edges(entry, within, stat.size).await?;
+        } else if !keeps_size && end > stat.size {
+            self.verify_end(entry, stat.size).await?;
+        }
+        let (store, offset, length) = (Arc::clone(&self.store), request.offset, request.length);
         let allocate = move |entry: &Entry| {
-            let doing = || format!("allocate {} bytes of inode {}", request.length, entry.inode);
-            let done = entry.allocate_local(mode, request.offset, request.length);
+            let doing = || format!("allocate {length} bytes of inode {}", entry.inode);
+            let done = entry.allocate_local(mode, offset, length);
             done.map_err(|error| FsError::from_io(doing(), &error))?;
             store.measure(entry);
             Ok(())
         };
-        self.with_room(&entry, needed, allocate).await?;
-        self.stat_reply(&entry).await
+        self.in_room(entry, needed, allocate).await?;
+        self.stat_reply(entry).await
     }
 
     /// See [`SetTimes`]. Counts as a change, so that a commit takes the time along.
@@ -303,7 +415,10 @@ impl Core {
 
     /// See [`StatOpen`].
     pub async fn stat(&self, request: StatOpen) -> FsResult<OpenStat> {
-        let entry = self.open_entry(request.inode, request.version).await?;
+        let found = self.store.find(InodeId(request.inode)).await?;
+        // Also of another boot: looking changes nothing.
+        let entry = found.filter(|entry| entry.view().open_as(request.version));
+        let entry = entry.ok_or_else(|| stale(request.inode, request.version))?;
         self.stat_reply(&entry).await
     }
 
@@ -311,6 +426,8 @@ impl Core {
     pub async fn sync(&self, request: SyncOpen) -> FsResult<OpenStat> {
         let entry = self.open_entry(request.inode, request.version).await?;
         on_file(&entry, "sync", move |entry| entry.sync_open(!request.data_only)).await?;
+        // Who spills it has the turn until the master knows the version that this tells.
+        let _turn = entry.turn.lock().await;
         self.stat_reply(&entry).await
     }
 
@@ -335,6 +452,7 @@ impl Core {
             ctime_ns: stat.ctime_ns,
             version: entry.view().header.version,
             hole_bytes: hole_bytes(entry, &stat)?,
+            mapped: false,
         })
     }
 }
@@ -369,8 +487,13 @@ impl Plan {
         if lease.version < header.version {
             return Plan::Refuse;
         }
-        if truncate || (!header.open && header.version == lease.version) {
-            // Readers that have the file open see it emptied, as on a local file system.
+        if truncate {
+            // Readers that have the file open see it emptied, as on a local file system. Those of a version that another home
+            // has overtaken have another file by now.
+            let is_newest = lease.replaces == 0 || view.serves(lease.replaces);
+            return if is_newest { Plan::Relabel } else { Plan::Replace };
+        }
+        if !header.open && header.version == lease.version {
             return Plan::Relabel;
         }
         let Some(base) = &lease.base else {
@@ -391,11 +514,23 @@ impl Plan {
 impl Entry {
     /// Makes the open version of `lease` out of what is here, in the same data file. What is large and complete, and in the
     /// under-storage, goes on knowing what of it changes. The caller has the turn.
-    fn open_in_place(&self, lease: &WriteLease, truncate: bool, track_bytes_min: u64) -> std::io::Result<()> {
+    fn open_in_place(
+        &self,
+        lease: &WriteLease,
+        truncate: bool,
+        track_bytes_min: u64,
+        layout: &Layout,
+    ) -> std::io::Result<()> {
         let view = self.view();
         let is_based = view.header.ufs.is_some() || view.header.base.is_some();
         let is_tracked = !truncate && is_based && !view.header.holes && view.header.length >= track_bytes_min;
-        let whole = !is_tracked && self.complete()?;
+        let whole = match truncate {
+            // With holes where the base is not here, and a header that says that nothing lies under it, a cut of the power before
+            // the file is empty on the disk would leave zeros.
+            true => self.complete()?,
+            // What was not found right yet keeps its checksums.
+            false => !is_tracked && self.complete()? && self.first_unverified(0).is_none(),
+        };
         if !whole && !view.header.open {
             self.rebase_marks()?;
         }
@@ -406,9 +541,21 @@ impl Entry {
             ctime_ns: stat.ctime_ns,
             writes: view.writes,
         };
-        self.begin_open(whole, (!view.header.open).then_some(stamp), lease.version)?;
+        let is_fetched = view.header.ufs.is_some() || view.header.base.is_some();
+        if layout.notes_openings && whole && !truncate && is_fetched && !view.header.durable {
+            // From here on nothing lies under it: what was fetched must not be lost by a cut of the power.
+            self.sync_data(false)?;
+        }
+        self.begin_open(
+            whole,
+            (!view.header.open).then_some(stamp),
+            lease.version,
+            &layout.boot_id,
+        )?;
         if truncate {
-            self.truncate_local()?;
+            // In this order: what bears the note has none of the old content.
+            self.truncate_local(layout)?;
+            self.note_opening(layout)?;
         }
         Ok(())
     }
@@ -433,17 +580,6 @@ impl Entry {
     }
 }
 
-fn new_header(inode: InodeId, lease: &WriteLease) -> Header {
-    Header {
-        inode: inode.get(),
-        version: lease.version,
-        open: true,
-        open_since: lease.version,
-        whole: true,
-        ..Header::default()
-    }
-}
-
 /// Makes the files of an open version over `base`. Blocks.
 fn create_entry(store: &Store, header: Header, base: Option<ReadSource>) -> FsResult<Arc<Entry>> {
     let inode = header.inode;
@@ -453,6 +589,15 @@ fn create_entry(store: &Store, header: Header, base: Option<ReadSource>) -> FsRe
         entry.set_unchanged(base.version, base.ufs).map_err(io)?;
     }
     Ok(entry)
+}
+
+/// How large a file is held against its checksums while it is opened. Who has it open on its descriptor cannot be joined
+/// without one.
+fn verify_bytes_max(request: &OpenWrite) -> u64 {
+    match request.needs_fd {
+        true => u64::MAX,
+        false => VERIFY_AT_OPEN_BYTES_MAX,
+    }
 }
 
 /// Whether an opening gets a descriptor if all is here.
@@ -465,17 +610,38 @@ enum Wants {
 }
 
 /// The answer to an open, with a descriptor if it is wanted and all is here. The caller has the turn.
-fn opened(entry: &Entry, wants: Wants) -> std::io::Result<WorkerResponse> {
+fn opened(
+    entry: &Arc<Entry>,
+    wants: Wants,
+    guard: Option<&Guard>,
+    write_only: bool,
+) -> std::io::Result<WorkerResponse> {
     let complete = entry.complete()?;
-    let mut fd = None;
+    let (mut fd, mut watched) = (None, false);
     let is_wanted = match wants {
         Wants::Nothing => false,
         Wants::Descriptor => true,
         Wants::DescriptorUnless(bytes_min) => !entry.knows_changes(bytes_min),
     };
-    if is_wanted && complete {
-        entry.set_writable_fd_out()?;
-        fd = Some(io::reopen(&entry.data)?);
+    if is_wanted && complete && entry.first_unverified(0).is_none() {
+        if !entry.writable_fd_out() {
+            entry.begin_passing(guard.is_some());
+        }
+        fd = match wants {
+            // Who has the file open on a descriptor cannot be joined without one.
+            Wants::Descriptor => Some(io::reopen_read_only(&entry.data)?),
+            Wants::DescriptorUnless(_) | Wants::Nothing => io::reopen_to_spare(&entry.data)?,
+        };
+        if fd.is_some() {
+            let how = pass(entry, guard, write_only);
+            watched = how == Some(Passing::Watched);
+            // Who has the file open on a descriptor cannot be joined without one.
+            let is_needed = || matches!(wants, Wants::Descriptor) && entry.pass(Passing::Anyhow);
+            fd = fd.filter(|_| how.is_some() || is_needed());
+        }
+        if fd.is_some() {
+            entry.set_writable_fd_out()?;
+        }
     }
     let stat = io::stat(&entry.data)?;
     Ok(WorkerResponse {
@@ -483,6 +649,7 @@ fn opened(entry: &Entry, wants: Wants) -> std::io::Result<WorkerResponse> {
             complete,
             length: stat.size,
             mtime_ns: stat.mtime_ns,
+            watched,
         }),
         data: Bytes::new(),
         fd,

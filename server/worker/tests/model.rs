@@ -227,6 +227,7 @@ impl Model {
             next: 0,
             release: true,
             closed_empty: false,
+            may_be_mapped: false,
         };
         let sealed = self.node.stat_call(release).await.unwrap();
         assert_eq!(sealed.length, self.bytes.len() as u64);

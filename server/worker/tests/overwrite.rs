@@ -261,7 +261,7 @@ async fn an_upload_whose_confirmation_was_lost_is_recognized_and_only_that() {
         let expected = patched(&content, 8 * MB, &pattern(9, CHUNK));
         // The other one has what was written, and something else where nobody can compare.
         let (write_id, there) = match ours {
-            true => (format!("{INODE:x}-2-{:x}", sealed.mtime_ns), expected.clone()),
+            true => (format!("{INODE:x}-2-{:x}-cluster-a", sealed.mtime_ns), expected.clone()),
             false => ("somebody-else".to_owned(), patched(&expected, MB, b"else")),
         };
         let attributes = UfsAttributes {
@@ -398,7 +398,7 @@ async fn an_upload_that_was_overtaken_becomes_the_base_of_the_next() {
             }
         } else {
             let attributes = UfsAttributes {
-                write_id: Some(format!("{INODE:x}-2-{:x}", sealed.mtime_ns)),
+                write_id: Some(format!("{INODE:x}-2-{:x}-cluster-a", sealed.mtime_ns)),
                 ..UfsAttributes::default()
             };
             let source = BytesSource(second.clone());
@@ -413,4 +413,32 @@ async fn an_upload_that_was_overtaken_becomes_the_base_of_the_next() {
         assert!(node.object("f").await == third);
         assert!(node.read_open(INODE, 4, 0, MB).await.unwrap() == content.slice(..MB as usize));
     }
+}
+
+/// The power went between an upload and the news of it: neither the sidecar nor the master knows that the object that the version
+/// was made of is this version by now.
+#[tokio::test]
+async fn an_upload_that_nobody_noted_is_what_the_version_is_read_from() {
+    let mut node = Node::new().await;
+    let content = pattern(9, LENGTH);
+    let base = node.put("f", content.clone()).await;
+    node.open_write(INODE, 2, Some(source(1, &base)), false, false)
+        .await
+        .unwrap();
+    let data = pattern(10, 100);
+    node.write(INODE, 2, 5 * MB + 3, data.clone()).await.unwrap();
+    let content = patched(&content, 5 * MB + 3, &data);
+    assert_eq!(node.seal(INODE, 2, 0).await.unwrap().length, LENGTH);
+    let sidecar = files(&node.dir, ".meta").pop().unwrap();
+    let before = std::fs::read(&sidecar).unwrap();
+    let done = node.persist(over(1, 2, LENGTH, &base, 1)).await;
+    assert_eq!(done.error, None);
+    node.stop().await;
+    std::fs::write(&sidecar, before).unwrap();
+    node.start().await.unwrap();
+    // What the master says is of before the upload.
+    let mut known = source(1, &base);
+    known.workers = Vec::new();
+    *node.master.opened.lock() = Some(known);
+    assert!(node.read_all(INODE, &local(2, LENGTH), MB, 0).await.unwrap() == content);
 }

@@ -5,9 +5,7 @@ mod harness;
 
 use alluxio_proto::ErrorKind;
 use harness::*;
-use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longer than anything takes that is not stuck.
 const LONG: Duration = Duration::from_secs(60);
@@ -49,32 +47,6 @@ async fn a_quota_full_of_only_copies_fails_no_read() {
     let file = source(1, &node.put("f", content.clone()).await);
     assert!(node.read_all(9, &file, 300_000, 1).await.unwrap() == content);
     assert!(node.read_all(2, &local(1, MB), MB, 1).await.unwrap() == pattern(2, MB));
-}
-
-/// A small file system of its own, unmounted at the end.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn new(megabytes: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let size = format!("size={megabytes}m");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(dir.path())
-            .status();
-        assert!(mounted.unwrap().success(), "mounting a tmpfs needs root");
-        Self(dir)
-    }
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let done = Command::new("umount").arg("-l").arg(self.path()).status();
-        assert!(done.is_ok_and(|status| status.success()) || std::thread::panicking());
-    }
 }
 
 #[tokio::test]
@@ -124,7 +96,7 @@ async fn a_file_larger_than_the_quota_is_read_to_its_end() {
 /// A file whose descriptor is out stays: who writes it next gets the same file.
 #[tokio::test]
 async fn a_file_that_somebody_has_is_not_evicted() {
-    let node = Node::with(&[("alluxio.worker.tieredstore.level0.dirs.quota", "4MB")]).await;
+    let node = Node::with(&[("alluxio.worker.tieredstore.level0.dirs.quota", "4300KB")]).await;
     let file = source(1, &node.put("f", pattern(1, 2 * MB)).await);
     assert!(node.read_all(1, &file, MB, 0).await.unwrap() == pattern(1, 2 * MB));
     let (_, had) = node.open_read(1, &file).await.unwrap();
@@ -146,9 +118,17 @@ async fn a_file_that_somebody_has_is_not_evicted() {
     // Once nobody has it, and it is in the under-storage, it goes.
     drop(had);
     let file = source(1, &node.put("g", pattern(20, 2 * MB)).await);
-    assert!(node.read_all(20, &file, MB, 0).await.unwrap() == pattern(20, 2 * MB));
-    let (_, had) = node.open_read(20, &file).await.unwrap();
-    drop(had.expect("a descriptor"));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        assert!(node.read_all(20, &file, MB, 0).await.unwrap() == pattern(20, 2 * MB));
+        // It is kept once one of the others can go, which is tried anew once a second.
+        let (_, had) = node.open_read(20, &file).await.unwrap();
+        if had.is_some() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it is never kept");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let before = node.fetched();
     read_others(10).await;
     let fetched = node.fetched();
@@ -198,4 +178,164 @@ async fn a_write_waits_for_what_is_being_persisted() {
     );
     assert_eq!(node.object("one").await.len() as u64, 10 * MB);
     node.stop().await;
+}
+
+/// What others put on a disk until it has nothing left.
+fn fill_up(disk: &SmallDisk) {
+    use std::io::Write;
+    let mut others = std::fs::File::create(disk.path().join("others")).unwrap();
+    while others.write_all(&[7; 4096]).is_ok() {}
+}
+
+#[tokio::test]
+async fn a_disk_filled_by_others_has_room_for_a_new_file() {
+    let disk = SmallDisk::new(16);
+    let dir = disk.path().join("worker");
+    let node = Node::at(dir.clone(), None, &[]).await;
+    let file = source(1, &node.put("f", pattern(1, 4 * MB)).await);
+    assert!(node.read_all(1, &file, MB, 0).await.unwrap() == pattern(1, 4 * MB));
+    fill_up(&disk);
+    let (_, fd) = node.open_write(2, 1, None, false, true).await.unwrap();
+    assert!(
+        fd.is_none(),
+        "what is written past us fills the disk before room is made"
+    );
+    node.write(2, 1, 0, pattern(2, MB)).await.unwrap();
+    node.seal(2, 1, 0).await.unwrap();
+    assert!(node.read_all(2, &local(1, MB), MB, 0).await.unwrap() == pattern(2, MB));
+    // Once nothing can go, a new file is refused, and leaves nothing behind.
+    fill_up(&disk);
+    let error = node.open_write(3, 1, None, false, true).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NoSpace, "{error}");
+    let left = |end: &str| {
+        let files = files(&dir, end).into_iter();
+        let names = files.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
+        names.filter(|name| name.starts_with("3.")).count()
+    };
+    assert_eq!((left(".data"), left(".meta")), (0, 0));
+}
+
+/// A file that fills the disk to its last byte can still be sealed: its checksums have room of their own.
+#[tokio::test]
+async fn what_fills_the_disk_can_be_sealed() {
+    let disk = SmallDisk::new(64);
+    let mut node = Node::at(disk.path().join("worker"), None, &[]).await;
+    let (_, fd) = node.open_write(1, 1, None, false, true).await.unwrap();
+    let fd = fd.expect("a descriptor");
+    let piece = pattern(5, MB);
+    let mut length = 0;
+    use std::os::unix::fs::FileExt;
+    while let Ok(written) = fd.write_at(&piece[..piece.len().min(65_536)], length) {
+        length += written as u64;
+    }
+    fill_up(&disk);
+    assert_eq!(node.seal(1, 1, 0).await.unwrap().length, length);
+    assert_eq!(
+        node.read(1, &local(1, length), length - 10, 10).await.unwrap().len(),
+        10
+    );
+    node.stop().await;
+}
+
+/// However many files cannot go, those that can do.
+#[tokio::test]
+async fn thousands_of_only_copies_do_not_hide_what_can_go() {
+    let quota = "200MB";
+    let settings = [
+        ("alluxio.worker.tieredstore.level0.dirs.quota", quota),
+        ("alluxio.worker.file.sync.on.close", "false"),
+    ];
+    let node = Node::with(&settings).await;
+    for inode in 1..=4_200 {
+        node.open_write(inode, 1, None, false, false).await.unwrap();
+        node.write(inode, 1, 0, &b"x"[..]).await.unwrap();
+        node.seal(inode, 1, 0).await.unwrap();
+    }
+    for inode in 10_000..10_040 {
+        let file = source(1, &node.put(&format!("f{inode}"), pattern(inode, 4 * MB)).await);
+        assert!(node.read_all(inode, &file, MB, 0).await.unwrap() == pattern(inode, 4 * MB));
+        let before = node.fetched();
+        node.read(inode, &file, MB, 1000).await.unwrap();
+        assert_eq!(node.fetched(), before, "inode {inode} was not kept");
+    }
+    let (used, quota) = node.worker().space();
+    assert!(used <= quota, "{used} of {quota}");
+}
+
+#[tokio::test]
+async fn the_order_of_eviction_is_kept_over_a_restart() {
+    let mut node = Node::with(&[("alluxio.worker.tieredstore.level0.dirs.quota", "21MB")]).await;
+    let mut files = Vec::new();
+    for inode in 1..=9 {
+        let file = source(1, &node.put(&format!("f{inode}"), pattern(inode, 2 * MB)).await);
+        node.read_all(inode, &file, MB, 0).await.unwrap();
+        files.push((inode, file));
+    }
+    node.master.held.lock().clear();
+    node.restart().await;
+    until("the scan ends", || (node.master.held.lock().len() == 9).then_some(())).await;
+    for inode in 20..23 {
+        let file = source(1, &node.put(&format!("f{inode}"), pattern(inode, 2 * MB)).await);
+        node.read_all(inode, &file, MB, 0).await.unwrap();
+    }
+    let gone = until("the master hears of evictions", || {
+        let held = node.master.held.lock();
+        let gone: Vec<u64> = (1..=9)
+            .filter(|inode| held.get(inode).is_some_and(|held| held.1 == 0))
+            .collect();
+        (gone.len() >= 2).then_some(gone)
+    })
+    .await;
+    let coldest: Vec<u64> = (1..=gone.len() as u64).collect();
+    assert_eq!(gone, coldest, "the first that were read go first");
+}
+
+/// Sidecars and what was put aside take the disk as well.
+#[tokio::test]
+async fn sidecars_and_what_was_put_aside_count() {
+    let mut node = Node::new().await;
+    for inode in 1..=20 {
+        node.open_write(inode, 1, None, false, false).await.unwrap();
+        node.write(inode, 1, 0, &b"x"[..]).await.unwrap();
+        node.seal(inode, 1, 0).await.unwrap();
+    }
+    let (used, _) = node.worker().space();
+    assert!(used >= 20 * (4096 + 8192), "{used}");
+    node.stop().await;
+    std::fs::write(node.dir.join("lost+found/something"), pattern(1, 3 * MB)).unwrap();
+    node.start().await.unwrap();
+    until("it is counted", || {
+        (node.worker().space().0 >= used + 3 * MB).then_some(())
+    })
+    .await;
+}
+
+/// Writers through the worker wait for uploads before the disk is full: what is left is for those who write past it.
+#[tokio::test]
+async fn writers_are_slowed_down_before_the_disk_is_full() {
+    use alluxio_ufs::fault::Call;
+    let disk = SmallDisk::new(64);
+    let node = Node::at(disk.path().join("worker"), None, &[]).await;
+    node.open_write(1, 1, None, false, false).await.unwrap();
+    for part in 0..44 {
+        node.write(1, 1, part * MB, pattern(part, MB)).await.unwrap();
+    }
+    node.seal(1, 1, 0).await.unwrap();
+    let faults = node.ufs.faults();
+    faults.delay(Call::Write, Duration::from_secs(4));
+    node.open_write(2, 1, None, false, false).await.unwrap();
+    let write = async {
+        until("the upload begins", || (faults.calls(Call::Write) > 0).then_some(())).await;
+        for part in 0..30 {
+            node.write(2, 1, part * MB, pattern(part, MB)).await.unwrap();
+            let stat = nix::sys::statvfs::statvfs(disk.path()).unwrap();
+            let free = stat.blocks_available() * stat.fragment_size();
+            assert!(free >= MB, "{free} bytes are left after {part} MiB");
+        }
+    };
+    let upload = node.persist(task(1, 1, 1, 44 * MB, "one"));
+    let (done, ()) = tokio::time::timeout(LONG, async { tokio::join!(upload, write) })
+        .await
+        .expect("room comes");
+    assert_eq!(done.error, None);
 }

@@ -4,7 +4,7 @@
 mod harness;
 
 use alluxio_proto::ErrorKind;
-use alluxio_proto::master::{CachedFile, RecoverTask, WorkerTasks};
+use alluxio_proto::master::{CachedFile, RecoverTask, WorkerTasks, WriteLease};
 use alluxio_proto::types::Attr;
 use alluxio_proto::worker::{
     Allocate, Drop, OpenStat, Seal, SetLength, SetTimes, StatOpen, SyncOpen, WorkerReplyBody, Write,
@@ -124,7 +124,9 @@ async fn reopened_in_place_it_is_the_same_file_and_goes_back_if_nothing_changed(
         next: 0,
         release: true,
         closed_empty: false,
+        may_be_mapped: false,
     };
+    drop(writer);
     assert!(!node.stat_call(release.clone()).await.unwrap().changed);
     assert_eq!(node.read(5, &file, 0, 10).await.unwrap(), content.slice(..10));
     // Again, and now it is written to: readers of before see it, as on a local file system.
@@ -136,7 +138,37 @@ async fn reopened_in_place_it_is_the_same_file_and_goes_back_if_nothing_changed(
     let sealed = node.stat_call(Seal { version: 6, ..release }).await.unwrap();
     assert!(sealed.changed);
     assert_eq!(&node.read(5, &local(6, 200_000), 0, 4).await.unwrap()[..3], b"new");
-    drop(writer);
+}
+
+/// Who has the file mapped keeps the kernel's own descriptor of it open.
+#[tokio::test]
+async fn what_somebody_can_still_write_is_not_sealed_for_good() {
+    let node = Node::new().await;
+    let (_, mapping) = node.open_write(5, 1, None, false, true).await.unwrap();
+    let mapping = mapping.unwrap();
+    mapping.write_all_at(b"one", 0).unwrap();
+    let release = |version| Seal {
+        inode: 5,
+        version,
+        next: 0,
+        release: true,
+        closed_empty: false,
+        may_be_mapped: true,
+    };
+    let stat = node.stat_call(release(1)).await.unwrap();
+    assert!(stat.mapped && stat.changed);
+    assert_eq!(node.seal(5, 1, 2).await.unwrap().length, 3);
+    let stat = node.stat_call(release(2)).await.unwrap();
+    assert!(stat.mapped && !stat.changed);
+    mapping.write_all_at(b"two", 0).unwrap();
+    let stat = node.stat_call(release(2)).await.unwrap();
+    assert!(stat.mapped && stat.changed);
+    assert_eq!(node.seal(5, 2, 3).await.unwrap().length, 3);
+    mapping.write_all_at(b"333", 0).unwrap();
+    drop(mapping);
+    let stat = node.stat_call(release(3)).await.unwrap();
+    assert!(stat.changed && !stat.mapped);
+    assert_eq!(node.read_all(5, &local(3, 3), MB, 1).await.unwrap(), &b"333"[..]);
 }
 
 #[tokio::test]
@@ -177,6 +209,33 @@ async fn small_write_into_a_large_object_fetches_one_chunk() {
         ..base.ufs.unwrap()
     });
     assert!(node.read_all(5, &new, MB, 1).await.unwrap() == expected);
+}
+
+/// A version that another home has overtaken stays what it is for those who have it open, also when this home is to write the
+/// next one, before it has heard that it may drop the old.
+#[tokio::test]
+async fn truncating_leaves_a_version_alone_that_was_overtaken() {
+    let node = Node::new().await;
+    let content = pattern(1, 10_000);
+    for (inode, replaces, kept) in [(5, 2, true), (6, 1, false)] {
+        node.open_write(inode, 1, None, false, false).await.unwrap();
+        node.write(inode, 1, 0, content.clone()).await.unwrap();
+        node.seal(inode, 1, 0).await.unwrap();
+        let (_, old) = node.open_read(inode, &local(1, 10_000)).await.unwrap();
+        let lease = WriteLease {
+            version: replaces + 1,
+            replaces,
+            ..Default::default()
+        };
+        node.open_write_as(inode, lease, true, (true, false)).await.unwrap();
+        node.write(inode, replaces + 1, 0, pattern(2, 100)).await.unwrap();
+        let mut found = vec![0; 20_000];
+        let length = old.unwrap().read_at(&mut found, 0).unwrap();
+        // As on a local file system where it is the version that is emptied.
+        assert_eq!(found[..length] == content[..], kept, "{inode}: {length} bytes");
+        let now = node.read_open(inode, replaces + 1, 0, 20_000).await.unwrap();
+        assert!(now == pattern(2, 100), "{inode}");
+    }
 }
 
 #[tokio::test]
@@ -372,12 +431,13 @@ async fn open_versions_of_dead_sessions_are_recovered() {
     node.write(7, 2, MB, &b"partly"[..]).await.unwrap();
     node.open_write(8, 1, None, false, false).await.unwrap();
     node.restart().await;
-    let recover = |inode, version, keep_bytes, fresh| RecoverTask {
+    let recover = |inode, version, keep_bytes, never_committed| RecoverTask {
         inode,
         version,
         keep_bytes,
-        fresh,
+        never_committed,
         boot: 0,
+        mapped: false,
     };
     node.master.give(WorkerTasks {
         recover: vec![
@@ -398,9 +458,10 @@ async fn open_versions_of_dead_sessions_are_recovered() {
     let got: Vec<_> = recovered.iter().map(|r| (r.found, r.length)).collect();
     assert_eq!(
         got,
-        [(true, 2 * MB), (true, 1000), (true, 3 * MB), (false, 0), (false, 0)]
+        [(true, 3 * MB), (true, 1000), (true, 3 * MB), (false, 0), (false, 0)]
     );
-    assert!(node.read_all(5, &local(1, 2 * MB), MB, 0).await.unwrap() == content.slice(..2 * MB as usize));
+    // Also what was written after the sync that promised its first two thirds.
+    assert!(node.read_all(5, &local(1, 3 * MB), MB, 0).await.unwrap() == content);
     assert_eq!(
         &node.read(6, &local(2, 1000), 0, 1000).await.unwrap()[..11],
         b"overwritten"
@@ -437,7 +498,8 @@ async fn who_closed_a_new_file_while_it_was_empty_is_remembered() {
     for inode in 5..=8 {
         node.open_write(inode, 1, None, false, false).await.unwrap();
     }
-    // 5 is closed empty; 6 is not closed; 7 is closed empty and written then; 8 is closed when it has content.
+    // 5 is closed empty; 6 is not closed; 7 is closed empty and written then; 8 is closed when it has content. Whatever was
+    // written stays, without any sync.
     assert!(!node.close_empty(5, false).await.unwrap().changed);
     assert!(!node.close_empty(7, false).await.unwrap().changed);
     node.write(7, 1, 0, &b"later"[..]).await.unwrap();
@@ -448,8 +510,9 @@ async fn who_closed_a_new_file_while_it_was_empty_is_remembered() {
         inode,
         version: 1,
         keep_bytes: 0,
-        fresh: true,
+        never_committed: true,
         boot,
+        mapped: false,
     };
     // 9 is not known, and was opened in another boot: whatever was noted then may be lost.
     node.master.give(WorkerTasks {
@@ -474,15 +537,17 @@ async fn who_closed_a_new_file_while_it_was_empty_is_remembered() {
         [
             (false, true),
             (false, false),
-            (false, true),
-            (false, false),
+            (true, false),
+            (true, false),
             (false, true)
         ]
     );
-    assert!(
-        files(&node.dir, ".data").is_empty(),
-        "nothing of them is needed any more"
+    assert_eq!(
+        files(&node.dir, ".data").len(),
+        2,
+        "nothing of the others is needed any more"
     );
+    assert_eq!(node.read_all(7, &local(1, 5), MB, 0).await.unwrap(), &b"later"[..]);
 }
 
 #[tokio::test]
@@ -498,4 +563,44 @@ async fn the_last_close_of_an_empty_file_leaves_nothing_here_but_others_stay() {
     assert!(!node.close_empty(6, true).await.unwrap().changed);
     assert_eq!(files(&node.dir, ".data").len(), 1);
     assert_eq!(node.close_empty(6, true).await.unwrap_err().kind, ErrorKind::Stale);
+}
+
+/// The operating system of a home is started again under a writer on another host: what it had not synced may be gone, so an fsync
+/// must not say that it is there, and nothing is added to it, until it is recovered.
+#[tokio::test]
+async fn what_was_open_in_another_boot_takes_nothing_until_it_is_recovered() {
+    let mut node = Node::new().await;
+    node.open_write(5, 1, None, false, false).await.unwrap();
+    node.write(5, 1, 0, pattern(3, MB)).await.unwrap();
+    node.stop().await;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    rewrite_boot(&files(&node.dir, ".meta").pop().unwrap(), boot.trim());
+    node.start().await.unwrap();
+    let refused = node.write(5, 1, MB, &b"more"[..]).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::DataLost);
+    let sync = SyncOpen {
+        inode: 5,
+        version: 1,
+        data_only: true,
+    };
+    assert_eq!(node.stat_call(sync).await.unwrap_err().kind, ErrorKind::DataLost);
+    assert_eq!(node.seal(5, 1, 0).await.unwrap_err().kind, ErrorKind::DataLost);
+    let joined = node.open_write(5, 1, None, false, false).await;
+    assert_eq!(joined.unwrap_err().kind, ErrorKind::Unavailable);
+    node.master.give(WorkerTasks {
+        recover: vec![RecoverTask {
+            inode: 5,
+            version: 1,
+            boot: 1,
+            ..RecoverTask::default()
+        }],
+        ..WorkerTasks::default()
+    });
+    let recovered = until("it is recovered", || node.master.recovered.lock().pop()).await;
+    assert!(recovered.found);
+    node.open_write(5, 2, Some(local(1, recovered.length)), false, false)
+        .await
+        .unwrap();
+    node.write(5, 2, 0, &b"anew"[..]).await.unwrap();
+    node.seal(5, 2, 0).await.unwrap();
 }

@@ -114,7 +114,7 @@ impl Suite {
         self.put(&file, "long").await;
         assert_eq!(self.get_all(&file).await, "long");
         let error = self.ufs.status(&self.at([b'n'; 256])).await.expect_err("256 bytes");
-        assert_eq!(error.kind, UfsErrorKind::Invalid, "{error}");
+        assert_eq!(error.kind, UfsErrorKind::PathTooLong, "{error}");
 
         if self.profile.key_bytes_max == 0 {
             return;

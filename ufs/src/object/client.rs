@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use crate::{Expect, UfsMetrics, UfsResult};
+use crate::{Expect, UfsError, UfsErrorKind, UfsMetrics, UfsResult};
 
 /// User metadata by name, without the store's prefix (`x-amz-meta-`).
 pub(crate) type Metadata = Vec<(String, String)>;
@@ -74,14 +74,6 @@ pub(crate) struct Body {
     pub etag: String,
     /// May end early or fail: whoever reads it counts.
     pub stream: BoxStream<'static, UfsResult<Bytes>>,
-}
-
-/// An upload that was begun and neither completed nor aborted.
-#[derive(Clone, Debug)]
-pub(crate) struct PendingUpload {
-    pub key: String,
-    pub id: String,
-    pub initiated_ns: i64,
 }
 
 /// Limits of a store and of the work on it.
@@ -159,15 +151,20 @@ pub(crate) trait ObjectClient: Send + Sync + std::fmt::Debug + 'static {
         expect: &Expect,
     ) -> UfsResult<Option<String>>;
     async fn abort_upload(&self, key: &str, upload: &str) -> UfsResult<()>;
-    /// Uploads pending beneath `prefix`, one page: a token leads to the next.
-    async fn pending_uploads(
-        &self,
-        prefix: &str,
-        token: Option<String>,
-    ) -> UfsResult<(Vec<PendingUpload>, Option<String>)>;
-
     /// Copies within the store, if the source still has its ETag; metadata goes along.
     async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()>;
+    /// Deletes an object if it still has its ETag; absent counts as done. The store compares, if it can; else it is compared just before.
+    async fn delete_if(&self, key: &str, etag: &str) -> UfsResult<()> {
+        match self.head(key).await {
+            Ok(there) if there.etag == etag => self.delete(&[key.to_owned()]).await.into_iter().collect(),
+            Ok(there) => {
+                let why = format!("delete {key:?}: its ETag is {:?} instead of {etag:?}", there.etag);
+                Err(UfsError::new(UfsErrorKind::PreconditionFailed, why))
+            }
+            Err(error) if error.kind == UfsErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
     /// Absent counts as done. One result per key, in order.
     async fn delete(&self, keys: &[String]) -> Vec<UfsResult<()>>;
     async fn list(&self, request: ListRequest<'_>) -> UfsResult<ListedPage>;

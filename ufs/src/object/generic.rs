@@ -22,7 +22,7 @@ use object_store::{
     UpdateVersion,
 };
 
-use super::client::{Body, Limits, ListRequest, Listed, ListedPage, Metadata, ObjectClient, ObjectMeta, PendingUpload};
+use super::client::{Body, Limits, ListRequest, Listed, ListedPage, Metadata, ObjectClient, ObjectMeta};
 use crate::{Expect, UfsError, UfsErrorKind, UfsMetrics, UfsResult};
 
 /// Without multipart a whole object goes into one request, and into memory.
@@ -398,14 +398,6 @@ impl ObjectClient for GenericClient {
         let (store, path, id) = (self.parts(key)?, path_of(key)?, upload.to_owned());
         let result = store.abort_multipart(&path, &id).await;
         result.map_err(|error| told_apart(error, "abort an upload of", key))
-    }
-
-    async fn pending_uploads(
-        &self,
-        _prefix: &str,
-        _token: Option<String>,
-    ) -> UfsResult<(Vec<PendingUpload>, Option<String>)> {
-        Ok((Vec::new(), None))
     }
 
     async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()> {

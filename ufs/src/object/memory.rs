@@ -9,9 +9,7 @@ use alluxio_common::sync::Mutex;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 
-use super::client::{
-    Body, Limits, ListRequest, Listed, ListedPage, Metadata, ObjectClient, ObjectMeta, PendingUpload, now_ns,
-};
+use super::client::{Body, Limits, ListRequest, Listed, ListedPage, Metadata, ObjectClient, ObjectMeta, now_ns};
 use crate::{Expect, UfsError, UfsErrorKind, UfsMetrics, UfsResult};
 
 /// Small chunks, so that readers meet the joints.
@@ -28,7 +26,6 @@ struct Upload {
     key: String,
     metadata: Metadata,
     parts: BTreeMap<usize, Bytes>,
-    initiated_ns: i64,
 }
 
 #[derive(Debug, Default)]
@@ -158,7 +155,6 @@ impl ObjectClient for MemoryObjects {
             key: key.to_owned(),
             metadata: metadata.clone(),
             parts: BTreeMap::new(),
-            initiated_ns: now_ns(),
         };
         self.store.lock().uploads.insert(id.clone(), upload);
         Ok(id)
@@ -227,25 +223,6 @@ impl ObjectClient for MemoryObjects {
         Ok(())
     }
 
-    async fn pending_uploads(
-        &self,
-        prefix: &str,
-        _token: Option<String>,
-    ) -> UfsResult<(Vec<PendingUpload>, Option<String>)> {
-        self.count();
-        let store = self.store.lock();
-        let uploads = store
-            .uploads
-            .iter()
-            .filter(|(_, upload)| upload.key.starts_with(prefix));
-        let pending = uploads.map(|(id, upload)| PendingUpload {
-            key: upload.key.clone(),
-            id: id.clone(),
-            initiated_ns: upload.initiated_ns,
-        });
-        Ok((pending.collect(), None))
-    }
-
     async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()> {
         self.count();
         let mut store = self.store.lock();
@@ -256,6 +233,19 @@ impl ObjectClient for MemoryObjects {
         }
         self.store_object(&mut store, to, source.body, &Expect::Any, &source.meta.metadata)
             .map(drop)
+    }
+
+    async fn delete_if(&self, key: &str, etag: &str) -> UfsResult<()> {
+        self.count();
+        let mut store = self.store.lock();
+        match store.objects.get(key) {
+            Some(object) if object.meta.etag != etag => {
+                let why = format!("delete {key:?}: it is another one now");
+                return Err(UfsError::new(UfsErrorKind::PreconditionFailed, why));
+            }
+            _ => store.objects.remove(key),
+        };
+        Ok(())
     }
 
     async fn delete(&self, keys: &[String]) -> Vec<UfsResult<()>> {

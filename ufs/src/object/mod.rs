@@ -12,6 +12,7 @@
 mod attributes;
 pub(crate) mod client;
 pub(crate) mod generic;
+mod ledger;
 mod listing;
 pub(crate) mod memory;
 mod plan;
@@ -33,9 +34,9 @@ use crate::{
     UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
 };
 use client::{Limits, ListRequest, Listed, ObjectClient, ObjectMeta};
+use ledger::Ledger;
 
 /// A folder of an object store.
-#[derive(Debug)]
 pub(crate) struct ObjectUfs {
     client: Arc<dyn ObjectClient>,
     /// Prefix of the mount, without slashes at its ends; empty for the whole bucket.
@@ -44,8 +45,17 @@ pub(crate) struct ObjectUfs {
     label: String,
     limits: Limits,
     ufs_type: &'static str,
+    /// Uploads in parts that this host has begun.
+    ledger: Arc<Ledger>,
     /// When a skipped key was last warned about, so that a bucket full of them does not fill the log.
     warned_ns: AtomicI64,
+}
+
+/// Its client knows credentials, which are not for logs.
+impl std::fmt::Debug for ObjectUfs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ObjectUfs").field(&self.label).finish()
+    }
 }
 
 impl ObjectUfs {
@@ -57,8 +67,15 @@ impl ObjectUfs {
             label,
             limits,
             ufs_type,
+            ledger: Arc::new(Ledger::nowhere()),
             warned_ns: AtomicI64::new(0),
         }
+    }
+
+    /// Keeps note of uploads in parts in a folder, so that those that a crash leaves behind are found.
+    pub fn noting_uploads_in(mut self, folder: std::path::PathBuf) -> Self {
+        self.ledger = Arc::new(Ledger::new(folder, self.label.clone()));
+        self
     }
 
     /// Key of an object. The root has none.
@@ -80,7 +97,7 @@ impl ObjectUfs {
                 key.len(),
                 self.limits.key_bytes_max
             );
-            return Err(self.error(UfsErrorKind::Invalid, path, &why));
+            return Err(self.error(UfsErrorKind::PathTooLong, path, &why));
         }
         Ok(key)
     }
@@ -238,6 +255,10 @@ impl UnderFileSystem for ObjectUfs {
         self.write_object(path, source, Some(base), expect, attributes).await
     }
 
+    async fn delete_if(&self, path: &[u8], fingerprint: &str) -> UfsResult<()> {
+        self.client.delete_if(&self.key(path)?, fingerprint).await
+    }
+
     async fn delete(&self, paths: &[Bytes]) -> Vec<UfsResult<()>> {
         let mut results: Vec<UfsResult<()>> = Vec::with_capacity(paths.len());
         let mut keys = Vec::with_capacity(paths.len());
@@ -314,28 +335,19 @@ impl UnderFileSystem for ObjectUfs {
     }
 
     async fn abort_stale_uploads(&self, age: Duration) -> UfsResult<u64> {
-        let prefix = self.prefix(b"")?;
-        let limit_ns = client::now_ns().saturating_sub(client::duration_ns(age));
-        let mut token = None;
+        let mut aborts = futures::stream::iter(self.ledger.left_behind(age).await?)
+            .map(|upload| async move {
+                self.client.abort_upload(&upload.key, &upload.id).await?;
+                upload.record.remove();
+                Ok::<_, UfsError>(())
+            })
+            .buffer_unordered(self.limits.requests_in_flight);
         let mut aborted = 0;
-        loop {
-            let (uploads, next) = self.client.pending_uploads(&prefix, token.clone()).await?;
-            let stale = uploads
-                .into_iter()
-                .filter(|upload| upload.key.starts_with(&prefix) && upload.initiated_ns <= limit_ns);
-            let mut aborts = futures::stream::iter(stale)
-                .map(|upload| async move { self.client.abort_upload(&upload.key, &upload.id).await })
-                .buffer_unordered(self.limits.requests_in_flight);
-            while let Some(result) = aborts.next().await {
-                result?;
-                aborted += 1;
-            }
-            // A server that answers the same page for ever must not keep us.
-            if next.is_none() || next == token {
-                return Ok(aborted);
-            }
-            token = next;
+        while let Some(result) = aborts.next().await {
+            result?;
+            aborted += 1;
         }
+        Ok(aborted)
     }
 
     async fn space(&self) -> UfsResult<Option<UfsSpace>> {

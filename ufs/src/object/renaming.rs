@@ -55,11 +55,7 @@ impl ObjectUfs {
             _ => {
                 let source = self.client.head(&self.key(from)?).await?;
                 self.copy_object(&source, &to_key).await?;
-                self.client
-                    .delete(&[source.key])
-                    .await
-                    .into_iter()
-                    .collect::<UfsResult<()>>()?;
+                self.delete_moved(&source).await?;
                 self.status(to).await
             }
         }
@@ -106,6 +102,20 @@ impl ObjectUfs {
                 }
                 next => token = next,
             }
+        }
+    }
+
+    /// Deletes what was copied elsewhere, unless somebody has put another object there since: that stays.
+    async fn delete_moved(&self, source: &ObjectMeta) -> UfsResult<()> {
+        match self.client.delete_if(&source.key, &source.etag).await {
+            Err(error) if error.kind == UfsErrorKind::PreconditionFailed => {
+                tracing::warn!(
+                    key = source.key,
+                    "not deleted after a rename: another object is there now"
+                );
+                Ok(())
+            }
+            other => other,
         }
     }
 

@@ -10,6 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::ObjectUfs;
 use super::attributes;
 use super::client::{Metadata, ObjectClient, ObjectMeta, now_ns};
+use super::ledger::Record;
 use super::plan::{self, Part, Sizes};
 use crate::{BaseObject, Expect, UfsAttributes, UfsErrorKind, UfsMetrics, UfsResult, UfsStatus, UploadSource};
 
@@ -21,16 +22,30 @@ struct UploadGuard {
     client: Arc<dyn ObjectClient>,
     key: String,
     upload: Option<String>,
+    /// That it is ours, for after a crash.
+    record: Option<Record>,
 }
 
 impl UploadGuard {
+    async fn new(ufs: &ObjectUfs, key: &str, upload: &str) -> Self {
+        Self {
+            client: ufs.client.clone(),
+            key: key.to_owned(),
+            upload: Some(upload.to_owned()),
+            record: ufs.ledger.begun(key, upload).await,
+        }
+    }
+
     fn completed(mut self) {
         self.upload = None;
+        if let Some(record) = self.record.take() {
+            record.remove();
+        }
     }
 
     async fn abort(mut self) {
         if let Some(upload) = self.upload.take() {
-            abort(&*self.client, &self.key, &upload).await;
+            abort(&*self.client, &self.key, &upload, self.record.take()).await;
         }
     }
 }
@@ -39,15 +54,16 @@ impl Drop for UploadGuard {
     fn drop(&mut self) {
         // Without a runtime the process is ending; `abort_stale_uploads` finds what is left.
         if let (Some(upload), Ok(runtime)) = (self.upload.take(), tokio::runtime::Handle::try_current()) {
-            let (client, key) = (self.client.clone(), std::mem::take(&mut self.key));
-            runtime.spawn(async move { abort(&*client, &key, &upload).await });
+            let (client, key, record) = (self.client.clone(), std::mem::take(&mut self.key), self.record.take());
+            runtime.spawn(async move { abort(&*client, &key, &upload, record).await });
         }
     }
 }
 
-async fn abort(client: &dyn ObjectClient, key: &str, upload: &str) {
-    if let Err(error) = client.abort_upload(key, upload).await {
-        tracing::warn!(key, %error, "could not abort an upload; it is aborted later as a stale one");
+async fn abort(client: &dyn ObjectClient, key: &str, upload: &str, record: Option<Record>) {
+    match client.abort_upload(key, upload).await {
+        Ok(()) => drop(record.map(Record::remove)),
+        Err(error) => tracing::warn!(key, %error, "could not abort an upload; it is aborted later as one left behind"),
     }
 }
 
@@ -182,11 +198,7 @@ impl ObjectUfs {
         let in_flight = in_flight.clamp(1, self.limits.parts_in_flight);
         self.check_expected(path, key, expect).await?;
         let id = self.client.begin_upload(key, metadata).await?;
-        let guard = UploadGuard {
-            client: self.client.clone(),
-            key: key.to_owned(),
-            upload: Some(id.clone()),
-        };
+        let guard = UploadGuard::new(self, key, &id).await;
         let result = async {
             let parts = self.write_all_parts(upload, &id, in_flight).await?;
             if let Some((base, meta)) = &upload.base {
@@ -306,11 +318,7 @@ impl ObjectUfs {
             .copy_part_bytes
             .max(from.length.div_ceil(self.limits.parts_max));
         let upload = self.client.begin_upload(to, &metadata).await?;
-        let guard = UploadGuard {
-            client: self.client.clone(),
-            key: to.to_owned(),
-            upload: Some(upload.clone()),
-        };
+        let guard = UploadGuard::new(self, to, &upload).await;
         let result = async {
             let mut pending = Vec::new();
             for (index, start) in (0..from.length)

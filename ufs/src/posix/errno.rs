@@ -17,7 +17,8 @@ pub(super) fn error(errno: Errno, doing: &str, path: &[u8]) -> UfsError {
         Errno::ENOSPC => UfsErrorKind::NoSpace,
         Errno::EDQUOT => UfsErrorKind::QuotaExceeded,
         Errno::EFBIG => UfsErrorKind::TooLarge,
-        Errno::ENAMETOOLONG | Errno::EINVAL | Errno::EXDEV | Errno::EILSEQ => UfsErrorKind::Invalid,
+        Errno::ENAMETOOLONG => UfsErrorKind::PathTooLong,
+        Errno::EINVAL | Errno::EXDEV | Errno::EILSEQ => UfsErrorKind::Invalid,
         Errno::EIO | Errno::ESTALE | Errno::ETIMEDOUT | Errno::EHOSTDOWN | Errno::ENOTCONN | Errno::EAGAIN => {
             UfsErrorKind::Unreachable
         }

@@ -8,6 +8,7 @@
 mod errno;
 mod listing;
 mod names;
+mod names_of_uploads;
 mod over;
 mod reading;
 mod root;
@@ -179,6 +180,11 @@ impl UnderFileSystem for PosixUfs {
         off_thread(move || temp.publish(&expect, &attributes)).await
     }
 
+    async fn delete_if(&self, path: &[u8], fingerprint: &str) -> UfsResult<()> {
+        let (path, fingerprint) = (path.to_vec(), fingerprint.to_owned());
+        self.blocking(move |root| root.delete_if(&path, &fingerprint)).await
+    }
+
     async fn delete(&self, paths: &[Bytes]) -> Vec<UfsResult<()>> {
         let wanted = paths.to_vec();
         let done = self.blocking(move |root| Ok(root.delete(&wanted))).await;
@@ -223,6 +229,7 @@ impl UnderFileSystem for PosixUfs {
             Ok(Some(UfsSpace {
                 total_bytes: stat.blocks().saturating_mul(unit),
                 used_bytes: stat.blocks().saturating_sub(stat.blocks_free()).saturating_mul(unit),
+                available_bytes: stat.blocks_available().saturating_mul(unit),
             }))
         })
         .await
@@ -253,6 +260,22 @@ impl Root {
             }
         }
         results
+    }
+
+    /// Compared and deleted under the lock that keeps writers of this process out; another program's rename between the two is lost.
+    fn delete_if(&self, path: &[u8], fingerprint: &str) -> UfsResult<()> {
+        let _one_writer_of_this_path = self.lock_of(path).lock();
+        match self.status(path) {
+            Ok(there) if there.fingerprint == fingerprint => {
+                self.delete(&[Bytes::copy_from_slice(path)]).into_iter().collect()
+            }
+            Ok(_) => {
+                let why = format!("delete {}: it is another one now", path::show(path));
+                Err(UfsError::new(UfsErrorKind::PreconditionFailed, why))
+            }
+            Err(error) if matches!(error.kind, UfsErrorKind::NotFound | UfsErrorKind::NotADirectory) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn unlink(&self, path: &[u8]) -> UfsResult<()> {

@@ -21,6 +21,7 @@ use nix::sys::stat::{self, FileStat, Mode, SFlag};
 use super::errno::error;
 use super::listing::Snapshots;
 use super::names::Names;
+use super::names_of_uploads;
 use crate::{UfsError, UfsErrorKind, UfsMetrics, UfsResult, UfsStatus, path};
 
 /// Where files are written before they get their names. Never shown, and no path may lead there.
@@ -106,8 +107,13 @@ impl Root {
             return Ok(self.status_of(b"", &stat, None));
         }
         let (directory, name) = self.parent(path)?;
-        self.status_at(&directory, name)
-            .map_err(|errno| error(errno, "stat", path))
+        let mut status = self
+            .status_at(&directory, name)
+            .map_err(|errno| error(errno, "stat", path))?;
+        if status.kind == FileKind::File {
+            status.write_id = names_of_uploads::get(&directory, name);
+        }
+        Ok(status)
     }
 
     /// Status of a name in an open directory.
@@ -161,9 +167,11 @@ impl Root {
             .filter(|name| !name.is_empty());
         for name in missing {
             let name = OsStr::from_bytes(name);
+            let mut is_new = false;
             match stat::mkdirat(&directory, name, Mode::from_bits_truncate(0o755)) {
                 Ok(()) => {
                     made = true;
+                    is_new = true;
                     sync_directory(&directory).map_err(|errno| error(errno, "sync the folder of", path))?;
                 }
                 // Somebody else made it meanwhile.
@@ -172,9 +180,27 @@ impl Root {
             }
             directory =
                 open_at(&directory, name.as_bytes(), flags).map_err(|errno| error(errno, "open the folder", path))?;
+            if is_new {
+                open_to_all(&directory).map_err(|errno| error(errno, "set the mode of the folder", path))?;
+            }
         }
         Ok((directory, made))
     }
+}
+
+/// 0755 for a new folder, whatever the umask of this process, which is about the cluster's own files. What the parent hands
+/// down (set-group-ID) stays.
+fn open_to_all(directory: &OwnedFd) -> nix::Result<()> {
+    use std::os::fd::AsRawFd;
+    let mode = stat::fstat(directory)?.st_mode & 0o7777 | 0o755;
+    let by_descriptor = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    let follow = stat::FchmodatFlags::FollowSymlink;
+    stat::fchmodat(
+        fcntl::AT_FDCWD,
+        by_descriptor.as_str(),
+        Mode::from_bits_truncate(mode),
+        follow,
+    )
 }
 
 /// openat2 that stays beneath `directory` and follows no link.

@@ -17,6 +17,7 @@ use nix::unistd::{self, UnlinkatFlags};
 
 use super::errno::{error, io_error};
 use super::names::{gid_of, uid_of};
+use super::names_of_uploads;
 use super::root::{Root, TEMP_DIR, open_at, sync_directory};
 use crate::{Expect, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsResult, UfsStatus, path};
 
@@ -93,6 +94,9 @@ impl TempFile {
         stat::fchmod(&self.file, Mode::from_bits_truncate(mode)).map_err(fail)?;
         if let Some(mtime_ns) = attributes.mtime_ns {
             stat::futimens(&self.file, &TimeSpec::UTIME_OMIT, &time_of(mtime_ns)).map_err(fail)?;
+        }
+        if let Some(name) = &attributes.write_id {
+            names_of_uploads::set(&self.file, name);
         }
         self.file
             .sync_all()

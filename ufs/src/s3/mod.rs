@@ -21,9 +21,7 @@ use futures::{StreamExt, stream};
 use http::{HeaderMap, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::object::client::{
-    Body, Limits, ListRequest, Listed, ListedPage, Metadata, ObjectClient, ObjectMeta, PendingUpload,
-};
+use crate::object::client::{Body, Limits, ListRequest, Listed, ListedPage, Metadata, ObjectClient, ObjectMeta};
 use crate::{Expect, UfsError, UfsErrorKind, UfsMetrics, UfsResult};
 use settings::Settings;
 use transport::{Request, Transport};
@@ -283,38 +281,31 @@ impl ObjectClient for S3Client {
         }
     }
 
-    /// The token is `upload id marker/key marker`.
-    async fn pending_uploads(
-        &self,
-        prefix: &str,
-        token: Option<String>,
-    ) -> UfsResult<(Vec<PendingUpload>, Option<String>)> {
-        let mut request = Request::new(Method::GET, None)
-            .query("uploads", "")
-            .query("encoding-type", "url")
-            .query("prefix", prefix);
-        if let Some((upload, key)) = token.as_deref().and_then(|token| token.split_once('/')) {
-            request = request.query("key-marker", key).query("upload-id-marker", upload);
-        }
-        let (_, root) = self.transport.send_xml(&request).await?;
-        let decode = Decoder::of(&root);
-        let uploads = root.all("Upload").map(|upload| {
-            Some(PendingUpload {
-                key: decode.key(upload.text_of("Key"))?,
-                id: upload.text_of("UploadId").to_owned(),
-                initiated_ns: time::iso_date_ns(upload.text_of("Initiated")),
-            })
-        });
-        let uploads = uploads.flatten().collect();
-        let more = root.text_of("IsTruncated") == "true";
-        let next = decode.key(root.text_of("NextKeyMarker")).unwrap_or_default();
-        let next = more.then(|| format!("{}/{next}", root.text_of("NextUploadIdMarker")));
-        Ok((uploads, next))
-    }
-
     async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()> {
         let request = self.copy_request(Request::new(Method::PUT, Some(to)).copies(from.length), from)?;
         self.transport.send_xml(&request).await.map(drop)
+    }
+
+    /// Looks first, since some servers ignore the condition, or say that there is an object where there is none. Those that do not
+    /// have the last word.
+    async fn delete_if(&self, key: &str, etag: &str) -> UfsResult<()> {
+        let found = match self.head(key).await {
+            Ok(meta) => meta.etag,
+            Err(error) if error.kind == UfsErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if found != etag {
+            let why = format!("delete {key:?}: the object has changed, its ETag is {found:?} instead of {etag:?}");
+            return Err(UfsError::new(UfsErrorKind::PreconditionFailed, why));
+        }
+        let request = Request::new(Method::DELETE, Some(key)).header("if-match", &quoted(etag))?;
+        match self.transport.send(&request).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == UfsErrorKind::NotFound => Ok(()),
+            // A server that knows no conditions here.
+            Err(error) if error.kind == UfsErrorKind::Unsupported => self.delete_one(key).await,
+            Err(error) => Err(error),
+        }
     }
 
     async fn delete(&self, keys: &[String]) -> Vec<UfsResult<()>> {

@@ -100,8 +100,18 @@ impl Server {
             ("alluxio.underfs.s3.endpoint", format!("http://{}", self.address)),
             ("alluxio.underfs.s3.streaming.upload.partition.size", "5MB".to_owned()),
             ("alluxio.underfs.s3.copy.part.size", "6MB".to_owned()),
+            (
+                "alluxio.underfs.object.store.uploads.dir",
+                self.uploads().display().to_string(),
+            ),
         ];
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    /// Where uploads are noted.
+    pub fn uploads(&self) -> std::path::PathBuf {
+        // Beside the buckets of versitygw, which are visible folders.
+        self.folder.path().join(".uploads")
     }
 
     pub fn open(&self, prefix: &str) -> Arc<dyn UnderFileSystem> {

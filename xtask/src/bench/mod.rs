@@ -136,13 +136,20 @@ fn run_optimised(name: &str, rounds: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds the release binary and points the harness at it and at the tools.
+/// Builds the release binary and points the harness at it and at the tools. `ALLUXIO_TEST_BIN` names another build, to be
+/// compared with.
 fn prepare() -> anyhow::Result<()> {
     let tools = setup::tools()?;
-    step(cargo().args(["build", "--release", "--package", "alluxio"]))?;
+    let binary = match std::env::var_os("ALLUXIO_TEST_BIN") {
+        Some(binary) => binary.into(),
+        None => {
+            step(cargo().args(["build", "--release", "--package", "alluxio"]))?;
+            setup::target().join("release/alluxio")
+        }
+    };
     // SAFETY: this process has one thread until the first benchmark starts.
     unsafe {
-        std::env::set_var("ALLUXIO_TEST_BIN", setup::target().join("release/alluxio"));
+        std::env::set_var("ALLUXIO_TEST_BIN", binary);
         std::env::set_var("ALLUXIO_TEST_VERSITYGW", &tools.versitygw);
         std::env::set_var("ALLUXIO_TEST_MOTO_SERVER", &tools.moto_server);
     }

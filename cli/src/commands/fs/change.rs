@@ -5,7 +5,7 @@ use super::{FILE_MODE, FOLDER_MODE, Shell};
 use crate::args::fs::RmArgs;
 use crate::commands::{CommandError, Done};
 use alluxio_client::fs::split;
-use alluxio_proto::master::{Op, SetAttr};
+use alluxio_proto::master::SetAttr;
 use alluxio_proto::types::{Attr, FileKind};
 use alluxio_proto::{ErrorKind, FsError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -63,7 +63,7 @@ async fn touch_one(shell: &Shell<'_>, path: &str) -> Result<bool, FsError> {
                 times_now: true,
                 ..Default::default()
             };
-            let _: Attr = shell.fs.change(Op::SetAttr(set)).await?;
+            let _: Attr = shell.fs.change(set).await?;
             Ok(false)
         }
         Err(error) if error.kind == ErrorKind::NotFound => {

@@ -8,7 +8,7 @@ use crate::args::fs::{LsArgs, SortField, Timestamp};
 use crate::commands::{CommandError, Done};
 use crate::output::{self, percent};
 use alluxio_common::config::keys;
-use alluxio_proto::master::{Op, ResolvePath};
+use alluxio_proto::master::ResolvePath;
 use alluxio_proto::types::{Attr, FileKind, PersistState};
 use serde_json::{Value, json};
 use std::cmp::Ordering;
@@ -33,7 +33,7 @@ async fn one(shell: &mut Shell<'_>, args: &LsArgs, path: &str, pattern: &str) ->
     };
     let attr: Attr = shell
         .fs
-        .ask(Op::ResolvePath(resolve))
+        .ask(resolve)
         .await
         .map_err(|error| about(error, "list", path))?;
     if args.directory || attr.kind() != FileKind::Directory {
@@ -136,6 +136,9 @@ pub fn in_alluxio(attr: &Attr) -> u64 {
 
 /// Alluxio's word for where the data stands.
 pub fn state_word(attr: &Attr) -> &'static str {
+    if attr.persist_refused {
+        return "REFUSED";
+    }
     match attr.persist_state() {
         PersistState::NotPersisted => "NOT_PERSISTED",
         PersistState::ToBePersisted => "TO_BE_PERSISTED",

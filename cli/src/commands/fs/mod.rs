@@ -27,7 +27,7 @@ const FOLDER_MODE: u32 = 0o777;
 
 /// Runs one command.
 pub fn fs(conf: &Configuration, command: FsCommand, out: &mut Out) -> Done {
-    crate::logging::start("error");
+    crate::logging::start(conf, crate::logging::Default::Error)?;
     crate::runtime()?.block_on(run(conf, command, out))
 }
 
@@ -52,7 +52,10 @@ async fn run(conf: &Configuration, command: FsCommand, out: &mut Out) -> Done {
         FsCommand::Chmod(args) => mode::chmod(&mut Shell::open(conf, &args.paths, out).await?, &args).await,
         FsCommand::Chown(args) => mode::chown(&mut Shell::open(conf, &args.paths, out).await?, &args).await,
         FsCommand::Chgrp(args) => mode::chgrp(&mut Shell::open(conf, &args.paths, out).await?, &args).await,
-        FsCommand::Mount(args) => mounts::mount(&mut Shell::open(conf, &args.path, out).await?, &args).await,
+        FsCommand::Mount(args) => {
+            mounts::check(&args)?;
+            mounts::mount(&mut Shell::open(conf, &args.path, out).await?, &args).await
+        }
         FsCommand::Unmount { paths } => mounts::unmount(&mut Shell::open(conf, &paths, out).await?).await,
         FsCommand::Persist(args) => cache::persist(&mut Shell::open(conf, &args.paths, out).await?, args.timeout).await,
         FsCommand::Free { force, paths } => cache::free(&mut Shell::open(conf, &paths, out).await?, force).await,

@@ -7,7 +7,7 @@ use crate::args::fs::{GroupArgs, ModeArgs, OwnerArgs};
 use crate::commands::{CommandError, Done};
 use crate::output::text;
 use alluxio_proto::FsError;
-use alluxio_proto::master::{Op, SetAttr};
+use alluxio_proto::master::SetAttr;
 use alluxio_proto::types::{Attr, FileKind};
 
 /// Changes permission bits.
@@ -140,7 +140,7 @@ fn is_below(path: &[u8], folder: &[u8]) -> bool {
 async fn set(shell: &Shell<'_>, item: &Item, doing: &str, change: &impl Fn(&Attr) -> SetAttr) -> Result<(), FsError> {
     let mut set = change(&item.attr);
     set.inode = item.attr.inode;
-    let changed: Result<Attr, FsError> = shell.fs.change(Op::SetAttr(set)).await;
+    let changed: Result<Attr, FsError> = shell.fs.change(set).await;
     changed
         .map(drop)
         .map_err(|error| about(error, doing, &text(&item.path)))

@@ -8,7 +8,7 @@ use crate::args::Format;
 use crate::args::fs::{StatArgs, TestArgs};
 use crate::commands::{CommandError, Done};
 use crate::output::{self, text};
-use alluxio_proto::master::{GetAttr, GetPath, LinkTarget, Locate, Location, Locations, Op, PathReply, ReadLink};
+use alluxio_proto::master::{GetAttr, GetPath, LinkTarget, Locate, Location, Locations, PathReply, ReadLink};
 use alluxio_proto::types::{Attr, FileKind};
 use alluxio_proto::{ErrorKind, FsError};
 use serde_json::json;
@@ -41,8 +41,8 @@ pub async fn stat(shell: &mut Shell<'_>, args: &StatArgs) -> Done {
 }
 
 async fn by_id(shell: &Shell<'_>, inode: u64) -> Result<Item, FsError> {
-    let attr: Attr = shell.fs.ask(Op::GetAttr(GetAttr { inode })).await?;
-    let reply: PathReply = shell.fs.ask(Op::GetPath(GetPath { inode })).await?;
+    let attr: Attr = shell.fs.ask(GetAttr { inode }).await?;
+    let reply: PathReply = shell.fs.ask(GetPath { inode }).await?;
     Ok(Item {
         path: reply.path.to_vec(),
         attr,
@@ -54,33 +54,33 @@ async fn print(shell: &mut Shell<'_>, args: &StatArgs, item: Item) -> Done {
         return Ok(shell.out.raw_line(&by_pattern(pattern, &item))?);
     }
     let inode = item.attr.inode;
-    let place: PathReply = shell.fs.ask(Op::GetPath(GetPath { inode })).await?;
+    let location = shell.fs.ask(GetPath { inode }).await?;
     let locations = if item.attr.kind() == FileKind::File {
         locate(shell, inode).await?
     } else {
         Vec::new()
     };
     let target = if item.attr.kind() == FileKind::Symlink {
-        let link: LinkTarget = shell.fs.ask(Op::ReadLink(ReadLink { inode })).await?;
+        let link: LinkTarget = shell.fs.ask(ReadLink { inode }).await?;
         Some(link.target)
     } else {
         None
     };
     if args.format == Format::Json {
         let mut json = as_json(&item);
-        json["ufsPath"] = place.ufs_uri.into();
+        json["ufsPath"] = location.ufs_uri.into();
         json["linkTarget"] = target.map(|target| text(&target)).into();
         json["workers"] = locations.iter().map(location_json).collect();
         return Ok(shell.out.json_pretty(&json)?);
     }
-    for line in lines(&item, &place.ufs_uri, target.as_deref(), &locations) {
+    for line in lines(&item, &location.ufs_uri, target.as_deref(), &locations) {
         shell.out.line(line)?;
     }
     Ok(())
 }
 
 async fn locate(shell: &Shell<'_>, inode: u64) -> Result<Vec<Location>, FsError> {
-    let found: Locations = shell.fs.ask(Op::Locate(Locate { inode })).await?;
+    let found: Locations = shell.fs.ask(Locate { inode }).await?;
     Ok(found.locations)
 }
 
@@ -89,7 +89,7 @@ fn location_json(location: &Location) -> serde_json::Value {
     json!({"host": worker.host, "port": worker.port, "workerId": worker.worker_id, "bytes": location.bytes})
 }
 
-/// Alluxio's words: what it is, its fields, its blocks. Our blocks are ranges of one file, so their places are the file's.
+/// Alluxio's words: what it is, its fields, its blocks. Our blocks are ranges of one file, so their locations are the file's.
 fn lines(item: &Item, ufs_uri: &str, target: Option<&[u8]>, locations: &[Location]) -> Vec<String> {
     let path = text(&item.path);
     let kind = match item.attr.kind() {

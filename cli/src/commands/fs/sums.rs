@@ -8,7 +8,7 @@ use crate::args::fs::DuArgs;
 use crate::commands::Done;
 use crate::output::{self, percent};
 use alluxio_proto::FsError;
-use alluxio_proto::master::{Counted, GetReport, Locate, Locations, Op, Report};
+use alluxio_proto::master::{Counted, GetReport, Locate, Locations, Report};
 use alluxio_proto::types::FileKind;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub async fn du(shell: &mut Shell<'_>, args: &DuArgs) -> Done {
 
 /// Whether cached data is in memory by the workers' word: their only tier is MEM.
 async fn tier_is_memory(shell: &Shell<'_>) -> Result<bool, FsError> {
-    let report: Report = shell.fs.ask(Op::GetReport(GetReport {})).await?;
+    let report: Report = shell.fs.ask(GetReport {}).await?;
     let mut tiers = report.workers.iter().flat_map(|worker| &worker.tiers).peekable();
     Ok(tiers.peek().is_some() && tiers.all(|tier| tier.alias == "MEM"))
 }
@@ -85,7 +85,7 @@ async fn add(shell: &mut Shell<'_>, args: &DuArgs, item: &Item, sum: &mut Held, 
     };
     if args.by_worker && held.cached_bytes > 0 {
         let inode = item.attr.inode;
-        let found: Locations = shell.fs.ask(Op::Locate(Locate { inode })).await?;
+        let found: Locations = shell.fs.ask(Locate { inode }).await?;
         for location in found.locations {
             let host = location.worker.map(|worker| worker.host).unwrap_or_default();
             *held.by_worker.entry(host).or_default() += location.bytes;

@@ -2,7 +2,7 @@
 
 use super::join;
 use alluxio_client::FileSystem;
-use alluxio_proto::master::{DirPage, Op, ReadDir};
+use alluxio_proto::master::{DirPage, ReadDir};
 use alluxio_proto::types::{Attr, Entry, FileKind};
 use alluxio_proto::{ErrorKind, FsError};
 use bytes::Bytes;
@@ -94,13 +94,13 @@ impl Walk {
         };
         let page: DirPage = self
             .fs
-            .ask(Op::ReadDir(ReadDir {
+            .ask(ReadDir {
                 inode: level.inode,
                 after: level.after.clone(),
                 limit: PAGE_ENTRIES,
                 // Once per folder, not once per page.
                 refresh: self.refresh && level.after.is_empty(),
-            }))
+            })
             .await?;
         match page.entries.last() {
             Some(last) => level.after = last.name.clone(),

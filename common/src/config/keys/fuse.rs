@@ -9,7 +9,7 @@ keys! {
         default: "/mnt/alluxio-fuse",
         kind: Kind::Text,
         scope: Scope::Client,
-        doc: "Default mount point.",
+        doc: "Where `alluxio fuse mount` mounts when no DIR is given.",
     };
 
     /// `alluxio.fuse.mount.alluxio.path`.
@@ -18,7 +18,7 @@ keys! {
         default: "/",
         kind: Kind::Text,
         scope: Scope::Client,
-        doc: "Folder of the namespace that is mounted.",
+        doc: "Folder of the namespace that `alluxio fuse mount` mounts when no PATH is given, and `alluxio local` at all.",
     };
 
     /// `alluxio.fuse.mount.options`.
@@ -34,10 +34,11 @@ keys! {
     /// `alluxio.fuse.fs.name`.
     pub const FUSE_FS_NAME: Key = Key {
         name: "alluxio.fuse.fs.name",
-        default: "alluxio-fuse",
+        default: "",
         kind: Kind::Text,
         scope: Scope::Client,
-        doc: "First column of `df` and `/proc/mounts` when the mount command does not say.",
+        doc: "First column of `df` and `/proc/mounts` of `alluxio local` and `alluxio fuse mount`; empty: what is mounted, such \
+              as `alluxio:/`. Alluxio's default is alluxio-fuse. For `mount -t alluxio` it is the first word of the command.",
     };
 
     /// `alluxio.fuse.attr.timeout`.
@@ -95,5 +96,33 @@ keys! {
         kind: Kind::Duration,
         scope: Scope::Client,
         doc: "How long unmounting waits for files in use.",
+    };
+
+    /// `alluxio.fuse.web.enabled`.
+    pub const FUSE_WEB_ENABLED: Key = Key {
+        name: "alluxio.fuse.web.enabled",
+        default: "false",
+        kind: Kind::Bool,
+        scope: Scope::Client,
+        doc: "Whether a mount serves its metrics, health and log level over HTTP. Off, as several mounts of a host \
+              would want the same port.",
+    };
+
+    /// `alluxio.fuse.web.port`.
+    pub const FUSE_WEB_PORT: Key = Key {
+        name: "alluxio.fuse.web.port",
+        default: "49999",
+        kind: Kind::Port,
+        scope: Scope::Client,
+        doc: "Port of that; 0: any free port, told in the log.",
+    };
+
+    /// `alluxio.fuse.web.bind.host`.
+    pub const FUSE_WEB_BIND_HOST: Key = Key {
+        name: "alluxio.fuse.web.bind.host",
+        default: "127.0.0.1",
+        kind: Kind::Text,
+        scope: Scope::Client,
+        doc: "Address that it listens on. Alluxio's default is 0.0.0.0.",
     };
 }

@@ -18,7 +18,8 @@ keys! {
         default: "${alluxio.home}",
         kind: Kind::Text,
         scope: Scope::All,
-        doc: "Folder under which separate processes keep their state.",
+        doc: "Folder under which processes keep their state; `alluxio local --data` goes before it, and where neither \
+              is set, `alluxio local` has a folder of its own.",
     };
 
     /// `alluxio.conf.dir`.
@@ -45,8 +46,19 @@ keys! {
         name: "alluxio.security.authentication.type",
         default: "SIMPLE",
         kind: Kind::Enum(&["SIMPLE", "NOSASL"]),
+        scope: Scope::Nobody,
+        doc: "SIMPLE and NOSASL are the same here: the user that a client claims is believed.",
+    };
+
+    /// `alluxio.security.cluster.secret.file`.
+    pub const CLUSTER_SECRET_FILE: Key = Key {
+        name: "alluxio.security.cluster.secret.file",
+        default: "${alluxio.work.dir}/cluster.secret",
+        kind: Kind::Text,
         scope: Scope::All,
-        doc: "SIMPLE: the user that a client claims is believed. NOSASL: the same here.",
+        doc: "File of the secret that masters and workers share, mode 0600. The first start of a master makes it; copy it to \
+              the hosts of further workers. Credentials of under-storages are sealed by it in journal and metadata, and reach \
+              only workers that have it: keep it with the backups.",
     };
 
     /// `alluxio.security.authorization.permission.enabled`.
@@ -94,5 +106,25 @@ keys! {
         scope: Scope::All,
         doc: "Silence on a connection after which the other end is asked whether it lives; after three times this \
               it is taken for dead. Alluxio's default is 30sec: a mount should notice a dead host sooner.",
+    };
+
+    /// `alluxio.log`.
+    pub const LOG: Key = Key {
+        name: "alluxio.log",
+        default: "",
+        kind: Kind::Text,
+        scope: Scope::All,
+        doc: "Which log lines are written to standard error: a level (`debug`), or targets with levels \
+              (`info,alluxio_worker=debug`). Empty: `$RUST_LOG`, and without it `info` of roles, errors of commands. At \
+              `debug` each request has a span with its id, operation, inode and caller. Ours.",
+    };
+
+    /// `alluxio.log.format`.
+    pub const LOG_FORMAT: Key = Key {
+        name: "alluxio.log.format",
+        default: "TEXT",
+        kind: Kind::Enum(&["TEXT", "JSON"]),
+        scope: Scope::All,
+        doc: "TEXT: lines for people. JSON: one object a line, for log collectors. Ours.",
     };
 }

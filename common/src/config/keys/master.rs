@@ -46,16 +46,17 @@ keys! {
         default: "19999",
         kind: Kind::Port,
         scope: Scope::Master,
-        doc: "Port of the master's web pages and metrics.",
+        doc: "Port of the master's metrics, health and log level over HTTP. If it is the default and taken, the master \
+              serves without it and warns; 0: any free port, told in the log.",
     };
 
     /// `alluxio.master.web.bind.host`.
     pub const MASTER_WEB_BIND_HOST: Key = Key {
         name: "alluxio.master.web.bind.host",
-        default: "0.0.0.0",
+        default: "${alluxio.master.bind.host}",
         kind: Kind::Text,
         scope: Scope::Master,
-        doc: "Address the master's web pages listen on.",
+        doc: "Address the master's web port listens on. Alluxio's default is 0.0.0.0, also when the RPC port is not.",
     };
 
     /// `alluxio.master.mount.table.root.ufs`.
@@ -76,13 +77,23 @@ keys! {
         doc: "Whether the root mount refuses changes.",
     };
 
+    /// `alluxio.master.mount.credentials.forget`.
+    pub const FORGET_CREDENTIALS: Key = Key {
+        name: "alluxio.master.mount.credentials.forget",
+        default: "false",
+        kind: Kind::Bool,
+        scope: Scope::Master,
+        doc: "Start although the cluster's secret is lost: credentials of mounts that cannot be opened any more are forgotten, and \
+              given again by `alluxio fs mount --update`. For one start. Ours.",
+    };
+
     /// `alluxio.master.journal.type`.
     pub const JOURNAL_TYPE: Key = Key {
         name: "alluxio.master.journal.type",
         default: "EMBEDDED",
         kind: Kind::Enum(&["EMBEDDED"]),
-        scope: Scope::Master,
-        doc: "Where the journal is kept. EMBEDDED: in `alluxio.master.journal.folder` of each master.",
+        scope: Scope::Nobody,
+        doc: "There is one: EMBEDDED, in `alluxio.master.journal.folder` of each master.",
     };
 
     /// `alluxio.master.journal.folder`.
@@ -112,6 +123,16 @@ keys! {
         scope: Scope::Master,
         doc: "Size of one segment of the log; purging removes whole segments. Alluxio's default is 10MB: with \
               fewer files a group commit rarely meets the creation of one.",
+    };
+
+    /// `alluxio.master.journal.space.low.bytes`.
+    pub const JOURNAL_SPACE_LOW: Key = Key {
+        name: "alluxio.master.journal.space.low.bytes",
+        default: "128MB",
+        kind: Kind::Bytes,
+        scope: Scope::Master,
+        doc: "With less free on the disk of the journal or of the metadata store, the namespace is read-only (ENOSPC) \
+              until room is made. Unless it is set, at most a twentieth of the disk.",
     };
 
     /// `alluxio.master.metastore`.
@@ -166,8 +187,8 @@ keys! {
         name: "alluxio.master.filesystem.operation.retry.cache.size",
         default: "100000",
         kind: Kind::Int,
-        scope: Scope::Master,
-        doc: "Answers kept for clients that lost theirs and ask again.",
+        scope: Scope::Nobody,
+        doc: "How many answers are kept for clients that lost theirs follows from what each session has in flight.",
     };
 
     /// `alluxio.master.filesystem.liststatus.result.message.length`.
@@ -206,6 +227,16 @@ keys! {
         doc: "Longest pause between tries. Alluxio's default is 1hr: an outage of an hour should not cost two.",
     };
 
+    /// `alluxio.master.persistence.refused.timeout`.
+    pub const REFUSED_TIMEOUT: Key = Key {
+        name: "alluxio.master.persistence.refused.timeout",
+        default: "10min",
+        kind: Kind::Duration,
+        scope: Scope::Master,
+        doc: "A change that an under-storage refuses (403, EROFS) is tried again for this long and listed by `fsadmin report` \
+              meanwhile. Then a deletion or new attributes are given up, an upload or a rename waits for a person. Ours.",
+    };
+
     /// `alluxio.master.persistence.parallel.max`.
     pub const PERSIST_PARALLEL: Key = Key {
         name: "alluxio.master.persistence.parallel.max",
@@ -220,8 +251,8 @@ keys! {
         name: "alluxio.master.persistence.blacklist",
         default: "",
         kind: Kind::Text,
-        scope: Scope::Master,
-        doc: "Files whose path contains one of these words, separated by commas, are not persisted.",
+        scope: Scope::Nobody,
+        doc: "Every file is persisted as its write type says, whatever its path.",
     };
 
     /// `alluxio.master.worker.timeout`.

@@ -3,6 +3,16 @@
 use crate::config::{Key, Kind, Scope};
 
 keys! {
+    /// `alluxio.underfs.object.store.uploads.dir`.
+    pub const UPLOADS_DIR: Key = Key {
+        name: "alluxio.underfs.object.store.uploads.dir",
+        default: "${alluxio.work.dir}/uploads",
+        kind: Kind::Text,
+        scope: Scope::Server,
+        doc: "Folder in which uploads in parts that are under way are noted. After a crash only what is noted here is aborted: other \
+              programs' uploads stay.",
+    };
+
     /// `s3a.accessKeyId`.
     pub const S3_ACCESS_KEY: Key = Key {
         name: "s3a.accessKeyId",

@@ -17,8 +17,8 @@ keys! {
         name: "alluxio.user.file.readtype.default",
         default: "CACHE",
         kind: Kind::Enum(&["NO_CACHE", "CACHE", "CACHE_PROMOTE"]),
-        scope: Scope::Client,
-        doc: "Whether data that is read is kept by workers.",
+        scope: Scope::Nobody,
+        doc: "What is read is kept by workers until its room is needed.",
     };
 
     /// `alluxio.user.file.metadata.sync.interval`.

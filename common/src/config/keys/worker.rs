@@ -36,7 +36,7 @@ keys! {
         default: "30000",
         kind: Kind::Port,
         scope: Scope::Worker,
-        doc: "Port of the worker's web pages and metrics.",
+        doc: "Port of the worker's metrics, health and log level over HTTP; as `alluxio.master.web.port`.",
     };
 
     /// `alluxio.worker.data.server.domain.socket.address`.
@@ -124,6 +124,17 @@ keys! {
               Smaller ones are written by passthrough and uploaded whole.",
     };
 
+    /// `alluxio.worker.write.guard.enabled`.
+    pub const WORKER_WRITE_GUARD: Key = Key {
+        name: "alluxio.worker.write.guard.enabled",
+        default: "false",
+        kind: Kind::Bool,
+        scope: Scope::Worker,
+        doc: "Slow down and spill also files that are written by passthrough, of which their writer has a descriptor that can \
+              only write. Needs Linux 6.14 and CAP_SYS_ADMIN. Without it such a writer meets ENOSPC when it fills the disk \
+              alone. Changed while no mount has files open for writing.",
+    };
+
     /// `alluxio.worker.fetch.part.size`.
     pub const WORKER_FETCH_PART_BYTES: Key = Key {
         name: "alluxio.worker.fetch.part.size",
@@ -179,6 +190,36 @@ keys! {
               the process's limit in all (`ulimit -n`, which root's processes raise). Files open for writing come on top.",
     };
 
+    /// `alluxio.worker.verify.rate`.
+    pub const WORKER_VERIFY_RATE: Key = Key {
+        name: "alluxio.worker.verify.rate",
+        default: "512MB",
+        kind: Kind::Bytes,
+        scope: Scope::Worker,
+        doc: "Bytes a second of opened files that the worker holds against their checksums in the background after a \
+              start. A file is read through the worker until all of it was found right; from the next open on its reads \
+              pass through. Small files are checked while they are opened.",
+    };
+
+    /// `alluxio.worker.scrub.period`.
+    pub const WORKER_SCRUB_PERIOD: Key = Key {
+        name: "alluxio.worker.scrub.period",
+        default: "14day",
+        kind: Kind::Duration,
+        scope: Scope::Worker,
+        doc: "How often everything cached is read from the disk and held against its checksums; also once after a crash. \
+              What is damaged is fetched again, and shown by `fsadmin report` if it is in no under-storage; -1: never.",
+    };
+
+    /// `alluxio.worker.scrub.rate`.
+    pub const WORKER_SCRUB_RATE: Key = Key {
+        name: "alluxio.worker.scrub.rate",
+        default: "64MB",
+        kind: Kind::Bytes,
+        scope: Scope::Worker,
+        doc: "Bytes a second that the pass over everything cached reads at most.",
+    };
+
     /// `alluxio.worker.persist.parallelism`.
     pub const WORKER_PERSIST_PARALLELISM: Key = Key {
         name: "alluxio.worker.persist.parallelism",
@@ -209,10 +250,10 @@ keys! {
     /// `alluxio.worker.web.bind.host`.
     pub const WORKER_WEB_BIND_HOST: Key = Key {
         name: "alluxio.worker.web.bind.host",
-        default: "0.0.0.0",
+        default: "${alluxio.worker.bind.host}",
         kind: Kind::Text,
         scope: Scope::Worker,
-        doc: "Address the worker's web pages listen on.",
+        doc: "Address the worker's web port listens on. Alluxio's default is 0.0.0.0, also when the RPC port is not.",
     };
 
     /// `alluxio.worker.master.connect.retry.timeout`.
@@ -221,6 +262,7 @@ keys! {
         default: "1hour",
         kind: Kind::Duration,
         scope: Scope::Worker,
-        doc: "How long a worker tries to reach the master before it gives up.",
+        doc: "How long a worker that was just started tries to register with the master before it ends with an error; -1: \
+              for ever.",
     };
 }

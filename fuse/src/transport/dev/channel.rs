@@ -195,11 +195,12 @@ impl DevNotifier {
     }
 }
 
-/// A word of the length of a name, and an empty one.
-fn length_word(name: &[u8]) -> u64 {
+/// A word of the length of a name, and one of flags.
+fn length_word(name: &[u8], flags: u32) -> u64 {
     let mut word = [0; 8];
     // Names have 255 bytes at most.
     word[..4].copy_from_slice(&(name.len() as u32).to_ne_bytes());
+    word[4..].copy_from_slice(&flags.to_ne_bytes());
     u64::from_ne_bytes(word)
 }
 
@@ -210,10 +211,20 @@ impl Notify for DevNotifier {
     }
 
     fn inval_entry(&self, parent: Node, name: &[u8]) -> io::Result<()> {
-        self.tell(notify::INVAL_ENTRY, &[parent.0, length_word(name)], name)
+        self.tell(notify::INVAL_ENTRY, &[parent.0, length_word(name, 0)], name)
     }
 
     fn delete(&self, parent: Node, child: Node, name: &[u8]) -> io::Result<()> {
-        self.tell(notify::DELETE, &[parent.0, child.0, length_word(name)], name)
+        self.tell(notify::DELETE, &[parent.0, child.0, length_word(name, 0)], name)
+    }
+
+    fn expire_entry(&self, parent: Node, name: &[u8]) -> io::Result<()> {
+        // Kernels before 6.2 do not look at the flag and take the name away.
+        let length = length_word(name, notify::EXPIRE_ONLY);
+        self.tell(notify::INVAL_ENTRY, &[parent.0, length], name)
+    }
+
+    fn raise_epoch(&self) -> io::Result<()> {
+        self.tell(notify::INC_EPOCH, &[], b"")
     }
 }

@@ -10,6 +10,8 @@ use crate::transport::operations::{
 pub struct Header {
     /// Names the request; the answer carries it.
     pub unique: u64,
+    /// What is asked, as the kernel numbers it.
+    pub code: u32,
     /// What it is about.
     pub node: Node,
     /// Who asks.
@@ -23,6 +25,35 @@ pub struct Request<'a> {
     pub header: Header,
     /// What is asked.
     pub operation: Operation<'a>,
+}
+
+impl Operation<'_> {
+    /// What the access log says of it beside its name and inode: names and ranges.
+    pub fn detail(&self) -> String {
+        let show = |name: &[u8]| format!("{:?}", String::from_utf8_lossy(name));
+        match self {
+            Operation::Lookup { name }
+            | Operation::Mknod { name, .. }
+            | Operation::Mkdir { name, .. }
+            | Operation::Unlink { name }
+            | Operation::Rmdir { name }
+            | Operation::Create { name, .. }
+            | Operation::Setxattr { name, .. }
+            | Operation::Getxattr { name, .. }
+            | Operation::Removexattr { name } => format!(" name={}", show(name)),
+            Operation::Symlink { name, target } => format!(" name={} target={}", show(name), show(target)),
+            Operation::Rename {
+                name,
+                new_parent,
+                new_name,
+                ..
+            } => format!(" name={} to={} new_name={}", show(name), new_parent.0, show(new_name)),
+            Operation::Link { node, name } => format!(" of={} name={}", node.0, show(name)),
+            Operation::Read { offset, length, .. } => format!(" offset={offset} length={length}"),
+            Operation::Write { offset, data, .. } => format!(" offset={offset} length={}", data.len()),
+            _ => String::new(),
+        }
+    }
 }
 
 /// What is asked, with what is given.
@@ -186,6 +217,19 @@ pub struct InitIn {
 #[derive(Clone, Copy, Debug)]
 pub struct Forgets<'a>(&'a [u8]);
 
+impl Operation<'_> {
+    /// Whether a close that came in earlier may be in its way: what asks for a lock without waiting for it, and what cuts a file,
+    /// which a program must not run from.
+    pub fn minds_closes(&self) -> bool {
+        match self {
+            Operation::Getlk(_) => true,
+            Operation::Setlk(request) => !request.wait && request.lock.kind != LockKind::Unlock,
+            Operation::Open { flags } => flags & libc::O_TRUNC != 0,
+            _ => false,
+        }
+    }
+}
+
 impl Forgets<'_> {
     /// Node and count.
     pub fn iter(&self) -> impl Iterator<Item = (Node, u64)> + '_ {
@@ -298,7 +342,8 @@ impl<'a> Fields<'a> {
             return None;
         }
         let by = Asker { uid, gid, pid };
-        Some((code, Header { unique, node, by }, usize::from(extension_words) * 8))
+        let header = Header { unique, code, node, by };
+        Some((code, header, usize::from(extension_words) * 8))
     }
 
     fn operation(&mut self, code: u32, header: Header) -> Option<Operation<'a>> {

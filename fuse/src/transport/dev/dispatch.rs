@@ -5,6 +5,7 @@ use super::decode::{Header, Operation, Request};
 use super::encode::{DirBuffer, Reply};
 use super::pending::{Patience, Waiting};
 use super::{MAX_WRITE_BYTES, Operations, Reader, Shared};
+use crate::transport::observe::Observed;
 use crate::transport::operations::{Answer, Entry, Errno, Fh, NewName, Node, Opened, Xattr};
 use crate::transport::park;
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tracing::Instrument;
 
 /// What comes of a request.
 struct Done {
@@ -39,7 +41,7 @@ impl From<Reply> for Done {
 
 fn entry(entry: &Entry) -> Done {
     let mut done = Done::from(Reply::entry(entry));
-    done.given.entry = Some(Node(entry.attributes.stat.node));
+    done.given.entry = Some(entry.node);
     done
 }
 
@@ -51,7 +53,7 @@ fn opened(node: Node, opened: &Opened<Backing>) -> Done {
 }
 
 fn created((entry, opened): &(Entry, Opened<Backing>)) -> Done {
-    let node = Node(entry.attributes.stat.node);
+    let node = entry.node;
     let backing = opened.backing.as_ref().map(|backing| backing.id());
     let mut done = Done::from(Reply::created(entry, opened.fh, opened.flags, backing));
     (done.given.entry, done.given.file) = (Some(node), Some((node, opened.fh)));
@@ -65,11 +67,11 @@ fn xattr(answer: Xattr) -> Done {
     }
 }
 
-/// Starts a request: `start!(self, header, patience, |operations| call => |answer| done)`.
+/// Starts a request: `start!(self, (header, observed), patience, |operations| call => |answer| done)`.
 macro_rules! start {
-    ($self:ident, $header:ident, $patience:ident, |$operations:ident| $call:expr => |$answer:pat_param| $done:expr) => {{
+    ($self:ident, ($header:ident, $observed:ident), $patience:ident, |$operations:ident| $call:expr => |$answer:pat_param| $done:expr) => {{
         let $operations = Arc::clone(&$self.shared.operations);
-        $self.start($header, Patience::$patience, async move {
+        $self.start($header, $observed, Patience::$patience, async move {
             let $answer = $call.await?;
             Ok(Done::from($done))
         })
@@ -80,6 +82,16 @@ impl<O: Operations> Reader<O> {
     /// Begins a request. `whole` is all of it, if it is so large that its data is not to be copied.
     pub(super) fn dispatch(&self, request: Request<'_>, whole: Option<&Bytes>) {
         let Request { header, operation } = request;
+        let observer = self.shared.observer.as_ref();
+        let detail = match observer {
+            Some(observer) if observer.wants_detail() => operation.detail(),
+            _ => String::new(),
+        };
+        let Header { unique, code, node, by } = header;
+        let observed = Observed::begin(observer, unique, code, node, by, detail);
+        if operation.minds_closes() {
+            self.shared.readers.settle();
+        }
         match operation {
             Operation::Forget { lookups } => self.shared.operations.forget(header.node, lookups),
             Operation::BatchForget(forgets) => {
@@ -104,7 +116,7 @@ impl<O: Operations> Reader<O> {
             | Operation::Getxattr { .. }
             | Operation::Listxattr { .. }
             | Operation::Removexattr { .. }
-            | Operation::Access { .. } => self.attributes(header, operation),
+            | Operation::Access { .. } => self.attributes(header, observed, operation),
             Operation::Open { .. }
             | Operation::Create { .. }
             | Operation::Tmpfile { .. }
@@ -114,31 +126,31 @@ impl<O: Operations> Reader<O> {
             | Operation::Opendir
             | Operation::Readdir { .. }
             | Operation::Releasedir { .. }
-            | Operation::Fsyncdir { .. } => self.handles(header, operation),
+            | Operation::Fsyncdir { .. } => self.handles(header, observed, operation),
             Operation::Read { .. }
             | Operation::Write { .. }
             | Operation::Fallocate { .. }
             | Operation::Lseek { .. }
             | Operation::CopyFileRange { .. }
             | Operation::Getlk(_)
-            | Operation::Setlk(_) => self.data(header, operation, whole),
-            names => self.names(header, names),
+            | Operation::Setlk(_) => self.data(header, observed, operation, whole),
+            names => self.names(header, observed, names),
         }
     }
 
-    fn names(&self, header: Header, operation: Operation<'_>) {
+    fn names(&self, header: Header, observed: Observed, operation: Operation<'_>) {
         let Header { node, by, .. } = header;
         match operation {
             Operation::Lookup { name } => {
                 let name = Box::<[u8]>::from(name);
-                start!(self, header, Some, |operations| operations.lookup(by, node, &name) => |found| entry(&found));
+                start!(self, (header, observed), Some, |operations| operations.lookup(by, node, &name) => |found| entry(&found));
             }
             Operation::Readlink => {
-                start!(self, header, Some, |operations| operations.readlink(by, node) => |target| Reply::data(target));
+                start!(self, (header, observed), Some, |operations| operations.readlink(by, node) => |target| Reply::data(target));
             }
             Operation::Symlink { name, target } => {
                 let (name, target) = (Box::<[u8]>::from(name), Box::<[u8]>::from(target));
-                start!(self, header, Full, |operations| operations.symlink(by, node, &name, &target) => |made| entry(&made));
+                start!(self, (header, observed), Full, |operations| operations.symlink(by, node, &name, &target) => |made| entry(&made));
             }
             Operation::Mknod {
                 name,
@@ -147,19 +159,19 @@ impl<O: Operations> Reader<O> {
                 rdev,
             } => {
                 let name = Box::<[u8]>::from(name);
-                start!(self, header, Full, |operations| operations.mknod(by, new(node, &name, mode, umask), rdev) => |made| entry(&made));
+                start!(self, (header, observed), Full, |operations| operations.mknod(by, new(node, &name, mode, umask), rdev) => |made| entry(&made));
             }
             Operation::Mkdir { name, mode, umask } => {
                 let name = Box::<[u8]>::from(name);
-                start!(self, header, Full, |operations| operations.mkdir(by, new(node, &name, mode, umask)) => |made| entry(&made));
+                start!(self, (header, observed), Full, |operations| operations.mkdir(by, new(node, &name, mode, umask)) => |made| entry(&made));
             }
             Operation::Unlink { name } => {
                 let name = Box::<[u8]>::from(name);
-                start!(self, header, Full, |operations| operations.unlink(by, node, &name) => |()| Reply::empty());
+                start!(self, (header, observed), Full, |operations| operations.unlink(by, node, &name) => |()| Reply::empty());
             }
             Operation::Rmdir { name } => {
                 let name = Box::<[u8]>::from(name);
-                start!(self, header, Full, |operations| operations.rmdir(by, node, &name) => |()| Reply::empty());
+                start!(self, (header, observed), Full, |operations| operations.rmdir(by, node, &name) => |()| Reply::empty());
             }
             Operation::Rename {
                 name,
@@ -168,60 +180,60 @@ impl<O: Operations> Reader<O> {
                 flags,
             } => {
                 let (name, new_name) = (Box::<[u8]>::from(name), Box::<[u8]>::from(new_name));
-                start!(self, header, Full, |operations| operations.rename(by, (node, &name), (new_parent, &new_name), flags) => |()| Reply::empty());
+                start!(self, (header, observed), Full, |operations| operations.rename(by, (node, &name), (new_parent, &new_name), flags) => |()| Reply::empty());
             }
             Operation::Link { node: target, name } => {
                 let name = Box::<[u8]>::from(name);
-                start!(self, header, Full, |operations| operations.link(by, target, node, &name) => |made| entry(&made));
+                start!(self, (header, observed), Full, |operations| operations.link(by, target, node, &name) => |made| entry(&made));
             }
             _ => self.answer(header, Reply::error(Errno::NOSYS)),
         }
     }
 
-    fn attributes(&self, header: Header, operation: Operation<'_>) {
+    fn attributes(&self, header: Header, observed: Observed, operation: Operation<'_>) {
         let Header { node, by, .. } = header;
         match operation {
             Operation::Getattr { fh } => {
-                start!(self, header, Some, |operations| operations.getattr(by, node, fh) => |found| Reply::attributes(&found));
+                start!(self, (header, observed), Some, |operations| operations.getattr(by, node, fh) => |found| Reply::attributes(&found));
             }
             Operation::Statx { fh } => {
-                start!(self, header, Some, |operations| operations.getattr(by, node, fh) => |found| Reply::statx(&found));
+                start!(self, (header, observed), Some, |operations| operations.getattr(by, node, fh) => |found| Reply::statx(&found));
             }
             Operation::Setattr(set) => {
-                start!(self, header, Full, |operations| operations.setattr(by, node, set) => |found| Reply::attributes(&found));
+                start!(self, (header, observed), Full, |operations| operations.setattr(by, node, set) => |found| Reply::attributes(&found));
             }
             Operation::Statfs => {
-                start!(self, header, Some, |operations| operations.statfs(by, node) => |stat| Reply::capacity(&stat));
+                start!(self, (header, observed), Some, |operations| operations.statfs(by, node) => |stat| Reply::capacity(&stat));
             }
             Operation::Setxattr { name, value, flags } => {
                 let (name, value) = (Box::<[u8]>::from(name), Box::<[u8]>::from(value));
-                start!(self, header, Full, |operations| operations.setxattr(by, node, &name, &value, flags) => |()| Reply::empty());
+                start!(self, (header, observed), Full, |operations| operations.setxattr(by, node, &name, &value, flags) => |()| Reply::empty());
             }
             Operation::Getxattr { name, size } => {
                 let name = Box::<[u8]>::from(name);
-                start!(self, header, Some, |operations| operations.getxattr(by, node, &name, size) => |answer| xattr(answer));
+                start!(self, (header, observed), Some, |operations| operations.getxattr(by, node, &name, size) => |answer| xattr(answer));
             }
             Operation::Listxattr { size } => {
-                start!(self, header, Some, |operations| operations.listxattr(by, node, size) => |answer| xattr(answer));
+                start!(self, (header, observed), Some, |operations| operations.listxattr(by, node, size) => |answer| xattr(answer));
             }
             Operation::Removexattr { name } => {
                 let name = Box::<[u8]>::from(name);
-                start!(self, header, Full, |operations| operations.removexattr(by, node, &name) => |()| Reply::empty());
+                start!(self, (header, observed), Full, |operations| operations.removexattr(by, node, &name) => |()| Reply::empty());
             }
             Operation::Access { mask } => {
-                start!(self, header, Some, |operations| operations.access(by, node, mask) => |()| Reply::empty());
+                start!(self, (header, observed), Some, |operations| operations.access(by, node, mask) => |()| Reply::empty());
             }
             _ => self.answer(header, Reply::error(Errno::NOSYS)),
         }
     }
 
-    fn handles(&self, header: Header, operation: Operation<'_>) {
+    fn handles(&self, header: Header, observed: Observed, operation: Operation<'_>) {
         let Header { node, by, .. } = header;
         let channel = Arc::clone(&self.channel);
         let register = move |file: &File| Backing::register(&channel, file);
         match operation {
             Operation::Open { flags } => {
-                start!(self, header, Full, |operations| operations.open(by, node, flags, register) => |file| opened(node, &file));
+                start!(self, (header, observed), Full, |operations| operations.open(by, node, flags, register) => |file| opened(node, &file));
             }
             Operation::Create {
                 name,
@@ -230,22 +242,22 @@ impl<O: Operations> Reader<O> {
                 flags,
             } => {
                 let name = Box::<[u8]>::from(name);
-                start!(self, header, Full, |operations| operations.create(by, new(node, &name, mode, umask), flags, register) => |made| created(&made));
+                start!(self, (header, observed), Full, |operations| operations.create(by, new(node, &name, mode, umask), flags, register) => |made| created(&made));
             }
             Operation::Tmpfile { mode, umask, flags } => {
-                start!(self, header, Full, |operations| operations.tmpfile(by, new(node, b"", mode, umask), flags, register) => |made| created(&made));
+                start!(self, (header, observed), Full, |operations| operations.tmpfile(by, new(node, b"", mode, umask), flags, register) => |made| created(&made));
             }
             Operation::Flush { fh, owner } => {
-                start!(self, header, Full, |operations| operations.flush(by, node, fh, owner) => |()| Reply::empty());
+                start!(self, (header, observed), Full, |operations| operations.flush(by, node, fh, owner) => |()| Reply::empty());
             }
             Operation::Release { fh, flock } => {
-                start!(self, header, Full, |operations| operations.release(node, fh, flock) => |()| Reply::empty());
+                start!(self, (header, observed), Full, |operations| operations.release(node, fh, flock) => |()| Reply::empty());
             }
             Operation::Fsync { fh, data_only } => {
-                start!(self, header, Full, |operations| operations.fsync(by, node, fh, data_only) => |()| Reply::empty());
+                start!(self, (header, observed), Full, |operations| operations.fsync(by, node, fh, data_only) => |()| Reply::empty());
             }
             Operation::Opendir => {
-                start!(self, header, Full, |operations| operations.opendir(by, node) => |(fh, flags)| {
+                start!(self, (header, observed), Full, |operations| operations.opendir(by, node) => |(fh, flags)| {
                     let mut done = Done::from(Reply::opened(fh, flags, None));
                     done.given.dir = Some(fh);
                     done
@@ -258,29 +270,29 @@ impl<O: Operations> Reader<O> {
                 plus,
             } => {
                 let mut listing = DirBuffer::new(bytes_max.min(MAX_WRITE_BYTES) as usize, plus);
-                start!(self, header, Some, |operations| operations.readdir(by, node, fh, cookie, &mut listing) => |()| listing.into_reply());
+                start!(self, (header, observed), Some, |operations| operations.readdir(by, node, fh, cookie, &mut listing) => |()| listing.into_reply());
             }
             Operation::Releasedir { fh } => {
                 self.shared.operations.releasedir(fh);
                 self.answer(header, Reply::empty());
             }
             Operation::Fsyncdir { fh } => {
-                start!(self, header, Full, |operations| operations.fsyncdir(by, node, fh) => |()| Reply::empty());
+                start!(self, (header, observed), Full, |operations| operations.fsyncdir(by, node, fh) => |()| Reply::empty());
             }
             _ => self.answer(header, Reply::error(Errno::NOSYS)),
         }
     }
 
-    fn data(&self, header: Header, operation: Operation<'_>, whole: Option<&Bytes>) {
+    fn data(&self, header: Header, observed: Observed, operation: Operation<'_>, whole: Option<&Bytes>) {
         let Header { node, by, .. } = header;
         match operation {
             Operation::Read { fh, offset, length } => {
                 let length = length.min(MAX_WRITE_BYTES);
-                start!(self, header, Some, |operations| operations.read(by, node, fh, offset, length) => |data| Reply::data(data));
+                start!(self, (header, observed), Some, |operations| operations.read(by, node, fh, offset, length) => |data| Reply::data(data));
             }
             Operation::Write { fh, offset, data } => {
                 let data = whole.map_or_else(|| Bytes::copy_from_slice(data), |whole| whole.slice_ref(data));
-                start!(self, header, Full, |operations| operations.write(by, node, fh, offset, data) => |written| Reply::size(written));
+                start!(self, (header, observed), Full, |operations| operations.write(by, node, fh, offset, data) => |written| Reply::size(written));
             }
             Operation::Fallocate {
                 fh,
@@ -288,17 +300,17 @@ impl<O: Operations> Reader<O> {
                 length,
                 mode,
             } => {
-                start!(self, header, Full, |operations| operations.fallocate(by, node, fh, offset, length, mode) => |()| Reply::empty());
+                start!(self, (header, observed), Full, |operations| operations.fallocate(by, node, fh, offset, length, mode) => |()| Reply::empty());
             }
             Operation::Lseek { fh, offset, whence } => {
-                start!(self, header, Some, |operations| operations.lseek(by, node, fh, offset, whence) => |at| Reply::offset(at.cast_unsigned()));
+                start!(self, (header, observed), Some, |operations| operations.lseek(by, node, fh, offset, whence) => |at| Reply::offset(at.cast_unsigned()));
             }
             Operation::CopyFileRange { mut range, wide } => {
                 if !wide {
                     // The answer has 32 bits; the caller comes back for the rest.
                     range.length = range.length.min(u64::from(u32::MAX));
                 }
-                start!(self, header, Full, |operations| operations.copy_file_range(by, node, range) => |copied| {
+                start!(self, (header, observed), Full, |operations| operations.copy_file_range(by, node, range) => |copied| {
                     if wide {
                         Reply::offset(copied)
                     } else {
@@ -307,13 +319,13 @@ impl<O: Operations> Reader<O> {
                 });
             }
             Operation::Getlk(request) => {
-                start!(self, header, Some, |operations| operations.getlk(by, request) => |held| Reply::lock(&held));
+                start!(self, (header, observed), Some, |operations| operations.getlk(by, request) => |held| Reply::lock(&held));
             }
             Operation::Setlk(request) if request.wait => {
-                start!(self, header, None, |operations| operations.setlk(by, request) => |()| Reply::empty());
+                start!(self, (header, observed), None, |operations| operations.setlk(by, request) => |()| Reply::empty());
             }
             Operation::Setlk(request) => {
-                start!(self, header, Full, |operations| operations.setlk(by, request) => |()| Reply::empty());
+                start!(self, (header, observed), Full, |operations| operations.setlk(by, request) => |()| Reply::empty());
             }
             _ => self.answer(header, Reply::error(Errno::NOSYS)),
         }
@@ -327,6 +339,7 @@ impl<O: Operations> Reader<O> {
     fn start(
         &self,
         header: Header,
+        observed: Observed,
         patience: Patience,
         operation: impl Future<Output = Answer<Done>> + Send + 'static,
     ) {
@@ -339,15 +352,22 @@ impl<O: Operations> Reader<O> {
             waits: false,
             is_answered: false,
         };
+        let span = observed.span();
         let request = async move {
             // What was interrupted is gone before that is answered.
             let done = {
                 let mut operation = pin!(operation);
                 poll_fn(|context| ticket.poll(operation.as_mut(), context)).await
             };
+            let errno = done.as_ref().err().copied();
             ticket.settle(done);
+            observed.end(errno);
         };
-        let run = || park::run(&self.shared.runtime, Box::pin(request));
+        let Some(_entered) = self.shared.serving.enter() else {
+            // Dropped, it answers with an error.
+            return drop(request);
+        };
+        let run = || park::run(&self.shared.runtime, Box::pin(request.instrument(span)));
         // The panic hook has said where, and the ticket has answered: this thread goes on.
         let _ = catch_unwind(AssertUnwindSafe(run));
     }

@@ -105,7 +105,7 @@ impl Reply {
         let reply = Reply::empty()
             .u64(capacity.blocks)
             .u64(capacity.free)
-            .u64(capacity.free);
+            .u64(capacity.available);
         let reply = reply.u64(capacity.files).u64(capacity.files_free);
         let reply = reply.u32(capacity.block_bytes).u32(capacity.name_bytes_max);
         let mut reply = reply.u32(capacity.block_bytes);
@@ -159,7 +159,7 @@ impl Reply {
     }
 
     fn with_entry(mut self, entry: &Entry) -> Reply {
-        self.head.put(&entry_bytes(entry, entry.attributes.stat.node));
+        self.head.put(&entry_bytes(entry, entry.node.0));
         self
     }
 
@@ -309,7 +309,7 @@ impl Listing for DirBuffer {
         let start = self.out.len();
         let stat = &listed.entry.attributes.stat;
         if self.plus {
-            let node = if listed.is_dot { 0 } else { stat.node };
+            let node = if listed.is_dot { 0 } else { listed.entry.node.0 };
             self.out.extend_from_slice(&entry_bytes(listed.entry, node));
         }
         self.out.extend_from_slice(&stat.node.to_ne_bytes());

@@ -33,6 +33,7 @@ fn sample() -> Entry {
         blksize: 4096,
     };
     Entry {
+        node: Node(5),
         attributes: Attributes {
             stat,
             ttl: Duration::from_millis(1500),
@@ -155,6 +156,7 @@ fn small_answers() {
     let capacity = Capacity {
         blocks: 10,
         free: 5,
+        available: 4,
         block_bytes: 4096,
         files: 3,
         files_free: 2,
@@ -162,7 +164,7 @@ fn small_answers() {
     };
     let out = bytes(Reply::capacity(&capacity));
     assert_eq!(out.len(), 16 + 80);
-    assert_eq!((long(&out, 16), long(&out, 24), long(&out, 32)), (10, 5, 5));
+    assert_eq!((long(&out, 16), long(&out, 24), long(&out, 32)), (10, 5, 4));
     assert_eq!((word(&out, 56), word(&out, 60), word(&out, 64)), (4096, 255, 4096));
     let out = bytes(Reply::attributes(&sample().attributes));
     assert_eq!((out.len(), long(&out, 16 + 16)), (16 + 104, Node(5).0));

@@ -23,8 +23,9 @@ mod wire;
 
 pub use channel::DevNotifier;
 
+use super::observe::Observer;
 use super::operations::Operations;
-use super::{KernelOptions, MAX_WRITE_BYTES};
+use super::{KernelOptions, MAX_WRITE_BYTES, Serving};
 use alluxio_common::sync::Mutex;
 use buffers::Pool;
 use channel::{Backing, Channel, Received};
@@ -78,12 +79,15 @@ struct Shared<O> {
     runtime: Handle,
     pending: Arc<Pending>,
     readers: Readers,
+    serving: Arc<Serving>,
+    observer: Option<Arc<Observer>>,
 }
 
 /// A session that is served.
 #[derive(Debug)]
 pub struct DevSession {
     threads: Mutex<Vec<JoinHandle<io::Result<()>>>>,
+    serving: Arc<Serving>,
 }
 
 /// Shakes hands with the kernel and serves.
@@ -104,7 +108,10 @@ pub(super) fn start<O: Operations>(
         runtime: runtime.clone(),
         pending: Arc::default(),
         readers: Readers::new(count),
+        serving: Arc::default(),
+        observer: options.observer.clone(),
     });
+    let serving = Arc::clone(&shared.serving);
     let mut threads = Vec::new();
     for number in 0..count {
         let channel = match number {
@@ -124,7 +131,7 @@ pub(super) fn start<O: Operations>(
         threads.push(thread);
     }
     let threads = Mutex::new(threads);
-    Ok((DevSession { threads }, notifier))
+    Ok((DevSession { threads, serving }, notifier))
 }
 
 impl DevSession {
@@ -138,6 +145,10 @@ impl DevSession {
             ended = ended.and(result);
         }
         ended
+    }
+
+    pub(super) fn serving(&self) -> Arc<Serving> {
+        Arc::clone(&self.serving)
     }
 
     /// Whether the mount is gone.
@@ -270,11 +281,17 @@ impl<O: Operations> Reader<O> {
     }
 
     fn serve_one(&self, buffer: &mut Vec<u8>) -> io::Result<Came> {
-        match self.channel.receive(buffer)? {
+        let readers = &self.shared.readers;
+        readers.take(self.number);
+        let received = self.channel.receive(buffer);
+        if !matches!(received, Ok(Received::Request(_))) {
+            readers.noted(self.number);
+        }
+        match received? {
             Received::Request(length) => {
-                self.shared.readers.begin(self.number);
+                readers.begin(self.number);
                 self.serve(buffer, length);
-                self.shared.readers.end(self.number);
+                readers.end(self.number);
                 Ok(Came::One)
             }
             Received::Nothing => Ok(Came::All),
@@ -282,10 +299,18 @@ impl<O: Operations> Reader<O> {
         }
     }
 
+    /// Serves what was taken off the queue, and says when it is noted.
     fn serve(&self, buffer: &mut Vec<u8>, length: usize) {
         let whole = (length > COPY_BYTES_MAX).then(|| self.pool.lend(buffer, length));
         let bytes = whole.as_deref().unwrap_or(&buffer[..length]);
-        match decode(bytes) {
+        let decoded = decode(bytes);
+        if let Ok(Request { header, operation }) = &decoded
+            && let Operation::Flush { fh, .. } | Operation::Release { fh, .. } = operation
+        {
+            self.shared.operations.closing(header.node, *fh);
+        }
+        self.shared.readers.noted(self.number);
+        match decoded {
             Ok(request) => self.dispatch(request, whole.as_ref()),
             Err(Garbage::Request { unique, errno }) => {
                 tracing::debug!(unique, ?errno, "a request that we do not know, or that makes no sense");

@@ -5,6 +5,10 @@
 //! when requests are found without waiting, one more joins until there are none; when all readers have been at their
 //! requests for long, because a disk is slow or the operation waits for the mount itself, another takes over. So no request
 //! waits behind others for more than [`STUCK`].
+//!
+//! Several readers take requests off one queue, so one may be at a later request before another has seen an earlier one. What has
+//! to know of earlier ones waits for [`Readers::settle`]: each reader says when it takes a request ([`Readers::take`]), and when it
+//! has noted of it what later ones must know ([`Readers::noted`]).
 
 use alluxio_common::sync::{Condvar, Mutex, MutexGuard};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -19,6 +23,8 @@ const NEAR: Duration = Duration::from_micros(250);
 const BACKLOG: u32 = 4;
 /// A reader that is at one request for so long is taken to be stuck.
 const STUCK: Duration = Duration::from_millis(5);
+/// Looks at a reader that takes a request before the core is left to others: some microseconds.
+const SETTLE_LOOKS: u32 = 1000;
 /// Without any request for so long, nobody watches for stuck readers.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -33,6 +39,8 @@ pub struct Readers {
     start: Instant,
     /// For each reader: [`IDLE`], [`AWAY`], or when it began its request, in microseconds after `start` and never 0.
     since: Vec<AtomicU64>,
+    /// For each reader: odd while it takes a request off the queue.
+    takes: Vec<AtomicU64>,
     /// When a request was last begun, in the same unit.
     last: AtomicU64,
     /// Nobody watches; whoever begins a request wakes the watcher.
@@ -62,6 +70,7 @@ impl Readers {
             since: (0..count)
                 .map(|number| AtomicU64::new(if number == 0 { IDLE } else { AWAY }))
                 .collect(),
+            takes: (0..count).map(|_| AtomicU64::new(0)).collect(),
             last: AtomicU64::new(0),
             dozing: AtomicBool::new(false),
             waiting: Mutex::default(),
@@ -85,6 +94,34 @@ impl Readers {
     /// It is done with it.
     pub fn end(&self, number: usize) {
         self.since[number].store(IDLE, SeqCst);
+    }
+
+    /// Reader `number` is about to take a request off the queue.
+    pub fn take(&self, number: usize) {
+        self.takes[number].fetch_add(1, SeqCst);
+    }
+
+    /// What it took, if anything, is noted as far as later requests must know of it.
+    pub fn noted(&self, number: usize) {
+        self.takes[number].fetch_add(1, SeqCst);
+    }
+
+    /// Returns once all requests that were taken before now are noted. Not to be called between [`Readers::take`] and
+    /// [`Readers::noted`]: two readers would wait for each other. It is a matter of a system call that does not wait.
+    pub fn settle(&self) {
+        for takes in &self.takes {
+            let seen = takes.load(SeqCst);
+            let mut looks = 0_u32;
+            while seen % 2 == 1 && takes.load(SeqCst) == seen {
+                looks += 1;
+                if looks < SETTLE_LOOKS {
+                    std::hint::spin_loop();
+                } else {
+                    // It was put off its core within.
+                    std::thread::yield_now();
+                }
+            }
+        }
     }
 
     /// Calls one more reader, if one waits.
@@ -280,6 +317,24 @@ mod tests {
         }
         readers.begin(0);
         assert!(one.recv_timeout(LONG).unwrap());
+    }
+
+    #[test]
+    fn what_was_taken_before_is_noted_once_settled() {
+        let readers = Arc::new(Readers::new(2));
+        readers.settle();
+        readers.take(1);
+        let (tell, hear) = channel();
+        let other = Arc::clone(&readers);
+        std::thread::spawn(move || {
+            other.settle();
+            tell.send(())
+        });
+        hear.recv_timeout(STUCK).unwrap_err();
+        readers.noted(1);
+        // What it takes from now on came later, and is not waited for.
+        readers.take(1);
+        hear.recv_timeout(LONG).unwrap();
     }
 
     #[test]

@@ -111,4 +111,9 @@ pub mod notify {
     pub const INVAL_INODE: i32 = 2;
     pub const INVAL_ENTRY: i32 = 3;
     pub const DELETE: i32 = 6;
+    /// Since protocol 7.44 (Linux 6.16).
+    pub const INC_EPOCH: i32 = 8;
+
+    /// Flag of [`INVAL_ENTRY`]: the name is looked up before it is used again; it is not taken away.
+    pub const EXPIRE_ONLY: u32 = 1 << 0;
 }

@@ -34,6 +34,14 @@ pub fn open_flags(flags: ops::OpenFlags) -> FopenFlags {
     FopenFlags::from_bits_retain(flags.0)
 }
 
+/// Of an entry: the crate takes the kernel's number of it from here.
+pub fn entry_attr(entry: &ops::Entry) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(entry.node.0),
+        ..file_attr(&entry.attributes.stat)
+    }
+}
+
 pub fn file_attr(stat: &Stat) -> FileAttr {
     FileAttr {
         ino: INodeNo(stat.node),
@@ -126,7 +134,10 @@ impl Listing for ReplyDirectory {
 
 impl Listing for ReplyDirectoryPlus {
     fn add(&mut self, listed: &Listed<'_>) -> bool {
-        let (attr, ttl) = (file_attr(&listed.entry.attributes.stat), listed.entry.ttl);
+        let (mut attr, ttl) = (entry_attr(listed.entry), listed.entry.ttl);
+        if listed.is_dot {
+            attr.ino = INodeNo(listed.entry.attributes.stat.node);
+        }
         let name = OsStr::from_bytes(listed.name);
         !ReplyDirectoryPlus::add(self, attr.ino, listed.next, name, &ttl, &attr, GENERATION)
     }

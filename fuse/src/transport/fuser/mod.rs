@@ -1,13 +1,14 @@
 //! The transport by crate `fuser`. It hands on what the crate does; what the crate keeps to itself is listed here.
 //!
 //! **Left out**, since fuser 0.18 does not hand it on: interrupts, whether a lock is flock's, statx, O_TMPFILE, the lock
-//! owner of an attribute change, lengths of copies past 4 GiB.
+//! owner of an attribute change, lengths of copies past 4 GiB, an inode number for stat(2) that is not the node's (it shows of
+//! an entry whose data became another while the old is in use, until its attributes are asked for), raising the epoch.
 
 mod convert;
 mod requests;
 
 use super::operations::{Node, Notify, Operations};
-use super::{KernelOptions, park};
+use super::{KernelOptions, Serving, park};
 use ::fuser::{BackgroundSession, INodeNo, Session, SessionACL};
 use std::ffi::OsStr;
 use std::io;
@@ -20,10 +21,11 @@ use tokio::runtime::Handle;
 struct Requests<O> {
     operations: Arc<O>,
     runtime: Handle,
+    serving: Arc<Serving>,
 }
 
 /// A session of the crate.
-pub struct FuserSession(BackgroundSession);
+pub struct FuserSession(BackgroundSession, Arc<Serving>);
 
 /// The crate's way to tell the kernel what is stale.
 #[derive(Debug)]
@@ -36,9 +38,11 @@ pub(super) fn start<O: Operations>(
     options: &KernelOptions,
     runtime: &Handle,
 ) -> io::Result<(FuserSession, FuserNotifier)> {
+    let serving = Arc::<Serving>::default();
     let requests = Requests {
         operations,
         runtime: runtime.clone(),
+        serving: Arc::clone(&serving),
     };
     let mut config = ::fuser::Config::default();
     config.n_threads = Some(options.thread_count());
@@ -49,12 +53,16 @@ pub(super) fn start<O: Operations>(
     };
     let session = Session::from_fd(requests, fuse_dev, acl, config)?.spawn()?;
     let notifier = FuserNotifier(session.notifier());
-    Ok((FuserSession(session), notifier))
+    Ok((FuserSession(session, serving), notifier))
 }
 
 impl FuserSession {
     pub(super) fn join(self) -> io::Result<()> {
         self.0.join()
+    }
+
+    pub(super) fn serving(&self) -> Arc<Serving> {
+        Arc::clone(&self.1)
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -71,6 +79,8 @@ impl std::fmt::Debug for FuserSession {
 impl<O> Requests<O> {
     /// Runs a request: here and now as far as it goes without waiting.
     fn run(&self, request: impl Future<Output = ()> + Send + 'static) {
+        // Dropped, it answers with an error.
+        let Some(_entered) = self.serving.enter() else { return };
         park::run(&self.runtime, Box::pin(request));
     }
 }

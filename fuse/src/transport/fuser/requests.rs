@@ -49,7 +49,7 @@ fn new_name(parent: INodeNo, name: &[u8], mode: u32, umask: u32) -> NewName<'_> 
 
 fn entry(reply: ReplyEntry, entry: &crate::transport::operations::Entry) {
     let attributes = &entry.attributes;
-    reply.entry_with_ttls(&attributes.ttl, &entry.ttl, &file_attr(&attributes.stat), GENERATION);
+    reply.entry_with_ttls(&attributes.ttl, &entry.ttl, &entry_attr(entry), GENERATION);
 }
 
 fn xattr(reply: ReplyXattr, answer: Xattr) {
@@ -240,7 +240,7 @@ impl<O: Operations> Filesystem for Requests<O> {
             let created = operations.create(by, new, flags, |file| reply.open_backing(file));
             match created.await {
                 Ok((entry, opened)) => {
-                    let (ttl, attr) = (entry.ttl, file_attr(&entry.attributes.stat));
+                    let (ttl, attr) = (entry.ttl, entry_attr(&entry));
                     let (fh, flags) = (FileHandle(opened.fh.0), open_flags(opened.flags));
                     match opened.backing {
                         Some(backing) => reply.created_passthrough(&ttl, &attr, GENERATION, fh, flags, &backing),
@@ -286,6 +286,7 @@ impl<O: Operations> Filesystem for Requests<O> {
 
     fn flush(&self, req: &Request, ino: INodeNo, handle: FileHandle, owner: LockOwner, reply: ReplyEmpty) {
         let (by, node, fh, owner) = (asker(req), node(ino), fh(handle), Owner(owner.0));
+        self.operations.closing(node, fh);
         run!(self, reply, |operations| operations.flush(by, node, fh, owner) => |()| reply.ok());
     }
 
@@ -300,6 +301,7 @@ impl<O: Operations> Filesystem for Requests<O> {
         reply: ReplyEmpty,
     ) {
         let (node, fh) = (node(ino), fh(handle));
+        self.operations.closing(node, fh);
         run!(self, reply, |operations| operations.release(node, fh, None) => |()| reply.ok());
     }
 
@@ -339,7 +341,7 @@ impl<O: Operations> Filesystem for Requests<O> {
         let (by, node) = (asker(req), node(ino));
         run!(self, reply, |operations| operations.statfs(by, node) => |stat| {
             let (block, name_max) = (stat.block_bytes, stat.name_bytes_max);
-            reply.statfs(stat.blocks, stat.free, stat.free, stat.files, stat.files_free, block, name_max, block);
+            reply.statfs(stat.blocks, stat.free, stat.available, stat.files, stat.files_free, block, name_max, block);
         });
     }
 

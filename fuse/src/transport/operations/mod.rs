@@ -15,6 +15,7 @@
 //! is dropped. The future of a request that changes something always runs to its end.
 
 mod caches;
+mod identity;
 mod served;
 mod types;
 
@@ -149,6 +150,9 @@ pub trait Operations: Send + Sync + 'static {
     fn write(&self, _by: Asker, _node: Node, _fh: Fh, _offset: u64, _data: Bytes) -> impl Answering<u32> {
         refuse(Errno::NOSYS)
     }
+
+    /// A flush or release of a handle has come in, which follows at once. Called before any request is looked at that came later.
+    fn closing(&self, _node: Node, _fh: Fh) {}
 
     /// A descriptor is closed: what close(2) reports. All fcntl locks of the owner go.
     fn flush(&self, _by: Asker, _node: Node, _fh: Fh, _owner: Owner) -> impl Answering<()> {

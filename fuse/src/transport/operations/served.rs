@@ -1,21 +1,24 @@
 //! The operations over the [`Vfs`]: numbers of this host become names of the namespace, errors become errnos.
 
+use super::identity::{Identities, is_refusal};
 use super::*;
 use crate::transport::{KernelOptions, TransportKind};
 use crate::vfs::{Changes, DataPath, LockWanted, NewNode, OpenedHandle, Vfs};
 use alluxio_common::lock_ranges::ByteRange;
-use alluxio_common::users::{self, Cache};
+use alluxio_common::users;
 use alluxio_proto::master::{self, LockMode};
 use alluxio_proto::types::{Attr, Caller, FileKind};
-use alluxio_proto::{ErrorKind, FsError, FsResult};
+use alluxio_proto::{FsError, FsResult};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Block size that stat reports; what programs choose their buffers by.
 const STAT_BLOCK_BYTES: u32 = 128 << 10;
 /// Block size that statfs counts in.
 const STATFS_BLOCK_BYTES: u64 = 4096;
 /// Longest name.
+/// Inodes that could still be made, as far as statfs tells: nothing bounds them.
+const FILES_FREE: u64 = u32::MAX as u64;
 const NAME_BYTES_MAX: u32 = 255;
 /// What Linux calls the overflow id: an owner whom this host does not know.
 const NOBODY: u32 = 65534;
@@ -23,14 +26,30 @@ const NOBODY: u32 = 65534;
 const PERMISSIONS: u32 = 0o7777;
 /// Cookies of a listing begin after `.` and `..`.
 const DOTS: u64 = 2;
-/// How long an answer of the name service is believed. It may be slow, and a request may not wait for it each time.
-const CALLER_KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// Asks in the name of the caller, and once more with the groups of its process if it is refused: `ask!(self, by, |caller| call)`, or
+/// with another caller to begin with.
+macro_rules! ask {
+    ($self:ident, $by:ident, |$caller:ident| $call:expr) => {
+        ask!($self, $by, $self.caller($by), |$caller| $call)
+    };
+    ($self:ident, $by:ident, $first:expr, |$caller:ident| $call:expr) => {{
+        let $caller = $first;
+        match $call.await {
+            Err(error) if is_refusal(&error) => match $self.callers.more_than($by, &$caller) {
+                Some($caller) => $call.await,
+                None => Err(error),
+            },
+            other => other,
+        }
+    }};
+}
 
 /// The file system of a mount.
 pub struct ServedVfs {
     vfs: Arc<Vfs>,
     options: KernelOptions,
-    callers: Cache<(u32, u32), Arc<Caller>>,
+    callers: Identities,
     known: Known,
     no_passthrough: OnceLock<String>,
 }
@@ -44,7 +63,7 @@ impl ServedVfs {
         ServedVfs {
             vfs,
             options,
-            callers: Cache::new(),
+            callers: Identities::new(),
             known: Known::default(),
             no_passthrough: OnceLock::new(),
         }
@@ -60,23 +79,39 @@ impl ServedVfs {
         self.no_passthrough.get().map_or("it is off", String::as_str)
     }
 
-    /// The caller with a user and primary group id: with all groups of the user, as a server of files sees it.
+    /// The caller as the name service knows it.
     fn caller(&self, by: Asker) -> Arc<Caller> {
-        self.callers.get(&(by.uid, by.gid), CALLER_KEPT_FOR, |&(uid, gid)| {
-            let mut groups = vec![users::gid_to_name(gid)];
-            for group in users::groups_of(uid) {
-                if !groups.contains(&group) {
-                    groups.push(group);
-                }
+        self.callers.known(by)
+    }
+
+    /// The caller of what may depend on its groups without being refused.
+    fn caller_of_change(&self, by: Asker, inode: u64, changes: Option<&Changes>) -> Arc<Caller> {
+        // Root may do all of it, whatever its groups, and nobody asks what is not known of a file in root's name.
+        match by.uid != 0 && self.vfs.minds_groups(inode, changes) {
+            true => self.callers.exact(by),
+            false => self.callers.known(by),
+        }
+    }
+
+    /// The errno of an error about what a call named; a kernel that is told to look a name up again will do so at once.
+    fn told(&self, by: Asker, operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
+        move |error| {
+            let errno = told(operation, inode)(error);
+            if errno == Errno(libc::ESTALE) {
+                self.vfs.came_late(by.pid);
             }
-            let user = users::uid_to_name(uid);
-            Arc::new(Caller { user, groups })
-        })
+            errno
+        }
+    }
+
+    /// The vfs' number of a node.
+    fn number(&self, node: Node) -> u64 {
+        if node == Node::ROOT { self.vfs.root() } else { node.0 }
     }
 
     /// Inode id of a node.
     fn inode(&self, node: Node) -> u64 {
-        if node == Node::ROOT { self.vfs.root() } else { node.0 }
+        self.vfs.inode_of(self.number(node))
     }
 
     /// What something new is to be.
@@ -125,14 +160,21 @@ impl ServedVfs {
         }
     }
 
-    /// An entry, which the kernel counts as a look-up.
-    fn entry(&self, attr: &Attr) -> Entry {
-        self.known.remember(attr.inode);
-        self.listed(attr)
+    /// An entry of a directory, which the kernel counts as a look-up.
+    fn entry(&self, attr: &Attr, parent: Node, name: &[u8]) -> Entry {
+        let entry = self.given(attr);
+        self.known.remember(entry.node, Some((parent, name)));
+        entry
     }
 
-    fn listed(&self, attr: &Attr) -> Entry {
+    /// An entry that the kernel knows from now on.
+    fn given(&self, attr: &Attr) -> Entry {
+        self.entry_by(self.vfs.node_of(attr.inode), attr)
+    }
+
+    fn entry_by(&self, node: u64, attr: &Attr) -> Entry {
         Entry {
+            node: self.node(node),
             attributes: self.attributes(attr),
             ttl: self.vfs.entry_ttl(attr),
         }
@@ -202,29 +244,31 @@ impl Operations for ServedVfs {
 
     // Names.
 
-    async fn lookup(&self, by: Asker, parent: Node, name: &[u8]) -> Answer<Entry> {
-        let parent = self.inode(parent);
-        let found = self.vfs.lookup(&self.caller(by), parent, name).await;
-        found.map(|attr| self.entry(&attr)).map_err(told("lookup", parent))
+    async fn lookup(&self, by: Asker, dir: Node, name: &[u8]) -> Answer<Entry> {
+        let parent = self.inode(dir);
+        let found = ask!(self, by, |caller| self.vfs.lookup_for(&caller, by.pid, parent, name));
+        found
+            .map(|attr| self.entry(&attr, dir, name))
+            .map_err(self.told(by, "lookup", parent))
     }
 
     fn forget(&self, node: Node, lookups: u64) {
-        let inode = self.inode(node);
-        if self.known.forget(inode, lookups) {
-            self.vfs.forgotten(inode);
+        if self.known.forget(node, lookups) {
+            self.vfs.forgotten(self.number(node));
         }
     }
 
     async fn readlink(&self, by: Asker, node: Node) -> Answer<Bytes> {
         let inode = self.inode(node);
-        let target = self.vfs.readlink(&self.caller(by), inode).await;
-        target.map_err(told("readlink", inode))
+        let target = ask!(self, by, |caller| self.vfs.readlink(&caller, inode));
+        target.map_err(self.told(by, "readlink", inode))
     }
 
-    async fn symlink(&self, by: Asker, parent: Node, name: &[u8], target: &[u8]) -> Answer<Entry> {
-        let parent = self.inode(parent);
-        let made = self.vfs.symlink(&self.caller(by), parent, name, target).await;
-        made.map(|attr| self.entry(&attr)).map_err(told("symlink", parent))
+    async fn symlink(&self, by: Asker, dir: Node, name: &[u8], target: &[u8]) -> Answer<Entry> {
+        let parent = self.inode(dir);
+        let made = ask!(self, by, |caller| self.vfs.symlink(&caller, parent, name, target));
+        made.map(|attr| self.entry(&attr, dir, name))
+            .map_err(self.told(by, "symlink", parent))
     }
 
     async fn mknod(&self, by: Asker, new: NewName<'_>, rdev: u32) -> Answer<Entry> {
@@ -237,49 +281,56 @@ impl Operations for ServedVfs {
             libc::S_IFBLK => FileKind::BlockDevice,
             _ => return Err(Errno::INVAL),
         };
-        let made = self
-            .vfs
-            .mknod(&self.caller(by), self.new_node(&new), kind, u64::from(rdev))
-            .await;
-        made.map(|attr| self.entry(&attr)).map_err(told("mknod", parent))
+        let made = ask!(self, by, |caller| self.vfs.mknod(
+            &caller,
+            self.new_node(&new),
+            kind,
+            u64::from(rdev)
+        ));
+        made.map(|attr| self.entry(&attr, new.parent, new.name))
+            .map_err(self.told(by, "mknod", parent))
     }
 
     async fn mkdir(&self, by: Asker, new: NewName<'_>) -> Answer<Entry> {
         let parent = self.inode(new.parent);
-        let made = self.vfs.mkdir(&self.caller(by), self.new_node(&new)).await;
-        made.map(|attr| self.entry(&attr)).map_err(told("mkdir", parent))
+        let made = ask!(self, by, |caller| self.vfs.mkdir(&caller, self.new_node(&new)));
+        made.map(|attr| self.entry(&attr, new.parent, new.name))
+            .map_err(self.told(by, "mkdir", parent))
     }
 
     async fn unlink(&self, by: Asker, parent: Node, name: &[u8]) -> Answer<()> {
         let parent = self.inode(parent);
-        let gone = self.vfs.unlink(&self.caller(by), parent, name).await;
-        gone.map_err(told("unlink", parent))
+        let gone = ask!(self, by, |caller| self.vfs.unlink(&caller, parent, name));
+        gone.map_err(self.told(by, "unlink", parent))
     }
 
     async fn rmdir(&self, by: Asker, parent: Node, name: &[u8]) -> Answer<()> {
         let parent = self.inode(parent);
-        let gone = self.vfs.rmdir(&self.caller(by), parent, name).await;
-        gone.map_err(told("rmdir", parent))
+        let gone = ask!(self, by, |caller| self.vfs.rmdir(&caller, parent, name));
+        gone.map_err(self.told(by, "rmdir", parent))
     }
 
     async fn rename(&self, by: Asker, from: (Node, &[u8]), to: (Node, &[u8]), flags: u32) -> Answer<()> {
         let (from, to) = ((self.inode(from.0), from.1), (self.inode(to.0), to.1));
-        let renamed = self.vfs.rename(&self.caller(by), from, to, flags).await;
-        renamed.map_err(told("rename", from.0))
+        let renamed = ask!(self, by, |caller| self.vfs.rename(&caller, from, to, flags));
+        renamed.map_err(self.told(by, "rename", from.0))
     }
 
-    async fn link(&self, by: Asker, node: Node, parent: Node, name: &[u8]) -> Answer<Entry> {
-        let (inode, parent) = (self.inode(node), self.inode(parent));
-        let linked = self.vfs.link(&self.caller(by), inode, parent, name).await;
-        linked.map(|attr| self.entry(&attr)).map_err(told("link", inode))
+    async fn link(&self, by: Asker, node: Node, dir: Node, name: &[u8]) -> Answer<Entry> {
+        let (inode, parent) = (self.inode(node), self.inode(dir));
+        let linked = ask!(self, by, |caller| self.vfs.link(&caller, inode, parent, name));
+        linked
+            .map(|attr| self.entry(&attr, dir, name))
+            .map_err(self.told(by, "link", inode))
     }
 
     // Attributes.
 
     async fn getattr(&self, by: Asker, node: Node, _: Option<Fh>) -> Answer<Attributes> {
         let inode = self.inode(node);
-        let attr = self.vfs.getattr(&self.caller(by), inode).await;
-        attr.map(|attr| self.attributes(&attr)).map_err(told("getattr", inode))
+        let attr = ask!(self, by, |caller| self.vfs.getattr(&caller, self.number(node)));
+        attr.map(|attr| self.attributes(&attr))
+            .map_err(self.told(by, "getattr", inode))
     }
 
     async fn setattr(&self, by: Asker, node: Node, set: SetAttributes) -> Answer<Attributes> {
@@ -296,48 +347,60 @@ impl Operations for ServedVfs {
             kill_priv: is_nothing(&set),
         };
         let fh = set.fh.map(|fh| fh.0);
-        let attr = self.vfs.setattr(&self.caller(by), inode, changes, fh).await;
-        attr.map(|attr| self.attributes(&attr)).map_err(told("setattr", inode))
+        let first = self.caller_of_change(by, inode, Some(&changes));
+        let attr = ask!(self, by, first, |caller| self.vfs.setattr(
+            &caller,
+            self.number(node),
+            changes.clone(),
+            fh
+        ));
+        attr.map(|attr| self.attributes(&attr))
+            .map_err(self.told(by, "setattr", inode))
     }
 
     async fn setxattr(&self, by: Asker, node: Node, name: &[u8], value: &[u8], flags: i32) -> Answer<()> {
         let inode = self.inode(node);
         // Bits that there are none of are refused by the master.
-        let set = self
-            .vfs
-            .set_xattr(&self.caller(by), inode, name, value, flags as u32)
-            .await;
-        set.map_err(told("setxattr", inode))
+        let set = ask!(self, by, |caller| self.vfs.set_xattr(
+            &caller,
+            inode,
+            name,
+            value,
+            flags as u32
+        ));
+        set.map_err(self.told(by, "setxattr", inode))
     }
 
     async fn getxattr(&self, by: Asker, node: Node, name: &[u8], size: u32) -> Answer<Xattr> {
         let inode = self.inode(node);
-        let found = self.vfs.get_xattr(&self.caller(by), inode, name).await;
-        sized(found.map_err(told("getxattr", inode))?, size)
+        let found = ask!(self, by, |caller| self.vfs.get_xattr(&caller, inode, name));
+        sized(found.map_err(self.told(by, "getxattr", inode))?, size)
     }
 
     async fn listxattr(&self, by: Asker, node: Node, size: u32) -> Answer<Xattr> {
         let inode = self.inode(node);
-        let found = self.vfs.list_xattrs(&self.caller(by), inode).await;
-        sized(found.map_err(told("listxattr", inode))?, size)
+        let found = ask!(self, by, |caller| self.vfs.list_xattrs(&caller, inode));
+        sized(found.map_err(self.told(by, "listxattr", inode))?, size)
     }
 
     async fn removexattr(&self, by: Asker, node: Node, name: &[u8]) -> Answer<()> {
         let inode = self.inode(node);
-        let removed = self.vfs.remove_xattr(&self.caller(by), inode, name).await;
-        removed.map_err(told("removexattr", inode))
+        let removed = ask!(self, by, |caller| self.vfs.remove_xattr(&caller, inode, name));
+        removed.map_err(self.told(by, "removexattr", inode))
     }
 
     async fn statfs(&self, by: Asker, node: Node) -> Answer<Capacity> {
         let inode = self.inode(node);
-        let stat = self.vfs.statfs(&self.caller(by), inode).await;
-        let stat = stat.map_err(told("statfs", inode))?;
+        let stat = ask!(self, by, |caller| self.vfs.statfs(&caller, inode));
+        let stat = stat.map_err(self.told(by, "statfs", inode))?;
         Ok(Capacity {
             blocks: stat.total_bytes / STATFS_BLOCK_BYTES,
             free: stat.free_bytes / STATFS_BLOCK_BYTES,
+            available: stat.available_bytes.unwrap_or(stat.free_bytes) / STATFS_BLOCK_BYTES,
             block_bytes: STATFS_BLOCK_BYTES as u32,
-            files: stat.files,
-            files_free: u64::from(u32::MAX),
+            // All there is room for, of which so many are free: `df -i` subtracts.
+            files: stat.files.saturating_add(FILES_FREE),
+            files_free: FILES_FREE,
             name_bytes_max: NAME_BYTES_MAX,
         })
     }
@@ -352,11 +415,19 @@ impl Operations for ServedVfs {
         register: impl Register<B>,
     ) -> Answer<Opened<B>> {
         let inode = self.inode(node);
-        let opened = match self.vfs.open(&self.caller(by), inode, flags).await {
+        let first = match flags & libc::O_TRUNC {
+            0 => self.caller(by),
+            _ => self.caller_of_change(by, inode, None),
+        };
+        let opened = match ask!(self, by, first, |caller| self.vfs.open(
+            &caller,
+            self.number(node),
+            flags
+        )) {
             Ok(handle) => self.opened(handle, register).await,
             Err(error) => Err(error),
         };
-        opened.map_err(told("open", inode))
+        opened.map_err(self.told(by, "open", inode))
     }
 
     async fn create<B: Send + Sync + 'static>(
@@ -366,12 +437,12 @@ impl Operations for ServedVfs {
         flags: i32,
         register: impl Register<B>,
     ) -> Answer<(Entry, Opened<B>)> {
-        let created = match self.vfs.create(&self.caller(by), self.new_node(&new), flags).await {
+        let created = match ask!(self, by, |caller| self.vfs.create(&caller, self.new_node(&new), flags)) {
             Ok((attr, handle)) => self.opened(handle, register).await.map(|opened| (attr, opened)),
             Err(error) => Err(error),
         };
-        let (attr, opened) = created.map_err(told("create", self.inode(new.parent)))?;
-        Ok((self.entry(&attr), opened))
+        let (attr, opened) = created.map_err(self.told(by, "create", self.inode(new.parent)))?;
+        Ok((self.entry(&attr, new.parent, new.name), opened))
     }
 
     async fn tmpfile<B: Send + Sync + 'static>(
@@ -381,12 +452,14 @@ impl Operations for ServedVfs {
         flags: i32,
         register: impl Register<B>,
     ) -> Answer<(Entry, Opened<B>)> {
-        let created = match self.vfs.tmpfile(&self.caller(by), self.new_node(&new), flags).await {
+        let created = match ask!(self, by, |caller| self.vfs.tmpfile(&caller, self.new_node(&new), flags)) {
             Ok((attr, handle)) => self.opened(handle, register).await.map(|opened| (attr, opened)),
             Err(error) => Err(error),
         };
-        let (attr, opened) = created.map_err(told("tmpfile", self.inode(new.parent)))?;
-        Ok((self.entry(&attr), opened))
+        let (attr, opened) = created.map_err(self.told(by, "tmpfile", self.inode(new.parent)))?;
+        let entry = self.given(&attr);
+        self.known.remember(entry.node, None);
+        Ok((entry, opened))
     }
 
     async fn read(&self, _: Asker, node: Node, fh: Fh, offset: u64, length: u32) -> Answer<Bytes> {
@@ -396,25 +469,25 @@ impl Operations for ServedVfs {
 
     async fn write(&self, by: Asker, node: Node, fh: Fh, offset: u64, data: Bytes) -> Answer<u32> {
         let inode = self.inode(node);
-        let killed = self.vfs.kill_privileges(&self.caller(by), inode).await;
-        killed.map_err(told("write", inode))?;
-        let written = self.vfs.write_at(fh.0, offset, data).await;
+        let caller = self.caller_of_change(by, inode, None);
+        let written = self.vfs.write_as(&caller, inode, fh.0, offset, data).await;
         // A request is far smaller than 4 GiB.
-        written.map(|bytes| bytes as u32).map_err(told("write", node.0))
+        written
+            .map(|bytes| bytes as u32)
+            .map_err(self.told(by, "write", node.0))
+    }
+
+    fn closing(&self, node: Node, fh: Fh) {
+        self.vfs.note_closing(self.inode(node), fh.0);
     }
 
     async fn flush(&self, _: Asker, node: Node, fh: Fh, owner: Owner) -> Answer<()> {
-        let flushed = self.vfs.flush(fh.0).await;
-        // After the data, so that who gets the lock sees it.
-        let unlocked = self.vfs.unlock_closed(self.inode(node), owner.0).await;
-        flushed.and(unlocked).map_err(told("flush", node.0))
+        let closed = self.vfs.close_descriptor(self.inode(node), fh.0, owner.0).await;
+        closed.map_err(told("flush", node.0))
     }
 
-    async fn release(&self, node: Node, fh: Fh, _: Option<Owner>) -> Answer<()> {
-        // Locks of all kinds that were taken through it; whose they were is remembered.
-        self.vfs.unlock_released(fh.0).await;
-        self.vfs.release(fh.0).await;
-        self.vfs.spawn_linger(self.inode(node));
+    async fn release(&self, _: Node, fh: Fh, _: Option<Owner>) -> Answer<()> {
+        self.vfs.close_file(fh.0).await;
         Ok(())
     }
 
@@ -445,27 +518,24 @@ impl Operations for ServedVfs {
         if range.flags != 0 {
             return Err(Errno::INVAL);
         }
-        let killed = self.vfs.kill_privileges(&self.caller(by), inode).await;
-        killed.map_err(told("copy_file_range", inode))?;
         let (from, to) = (range.source, range.target);
-        let copied = self
-            .vfs
-            .copy_range((from.0.0, from.1), (to.0.0, to.1), range.length)
-            .await;
-        copied.map_err(told("copy_file_range", inode))
+        let (from, to) = ((from.0.0, from.1), (to.0.0, to.1));
+        let caller = self.caller_of_change(by, inode, None);
+        let copied = self.vfs.copy_as(&caller, inode, from, to, range.length).await;
+        copied.map_err(self.told(by, "copy_file_range", inode))
     }
 
     // Directories.
 
     async fn opendir(&self, by: Asker, node: Node) -> Answer<(Fh, OpenFlags)> {
         let inode = self.inode(node);
-        let opened = self.vfs.opendir(&self.caller(by), inode).await;
-        let (fh, keep) = opened.map_err(told("opendir", inode))?;
+        let opened = ask!(self, by, |caller| self.vfs.opendir(&caller, inode));
+        let (fh, keep) = opened.map_err(self.told(by, "opendir", inode))?;
         Ok((Fh(fh), OpenFlags::CACHE_DIR.with(OpenFlags::KEEP_CACHE, keep)))
     }
 
     async fn readdir(&self, by: Asker, node: Node, fh: Fh, cookie: u64, listing: &mut impl Listing) -> Answer<()> {
-        let failed = |error| told("readdir", node.0)(error);
+        let failed = |error| self.told(by, "readdir", node.0)(error);
         let (own, parent) = self.vfs.dir_inodes(fh.0).map_err(failed)?;
         let dots: [(u64, u64, &[u8]); 2] = [(1, own, b"."), (DOTS, parent, b"..")];
         for (next, inode, name) in dots.into_iter().skip(usize::try_from(cookie).unwrap_or(usize::MAX)) {
@@ -483,12 +553,17 @@ impl Operations for ServedVfs {
                 return Ok(());
             }
         }
-        let entries = self
-            .vfs
-            .readdir(&self.caller(by), fh.0, cookie.saturating_sub(DOTS))
-            .await;
+        let entries = ask!(self, by, |caller| self.vfs.readdir(
+            &caller,
+            fh.0,
+            cookie.saturating_sub(DOTS)
+        ));
         for found in entries.map_err(failed)? {
-            let entry = self.listed(&found.attr);
+            // Of a plain listing the kernel takes a number for people, and forgets nothing by it.
+            let entry = match listing.plus() {
+                true => self.given(&found.attr),
+                false => self.entry_by(self.vfs.newest_node(found.attr.inode), &found.attr),
+            };
             let listed = Listed {
                 name: &found.name,
                 next: found.next + DOTS,
@@ -496,10 +571,13 @@ impl Operations for ServedVfs {
                 is_dot: false,
             };
             if !listing.add(&listed) {
+                if listing.plus() && !self.known.has(entry.node) {
+                    self.vfs.forgotten(self.number(entry.node));
+                }
                 break;
             }
             if listing.plus() {
-                self.known.remember(found.attr.inode);
+                self.known.remember(entry.node, Some((node, &found.name)));
             }
         }
         Ok(())
@@ -565,13 +643,7 @@ fn lock_wanted(inode: u64, request: &LockRequest) -> Answer<LockWanted> {
 /// The errno of an error; logged once, here where it leaves us: what the kernel will not tell the user.
 fn told(operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
     move |error| {
-        let code = match (error.kind, error.errno()) {
-            // Of a lock that somebody else holds.
-            (ErrorKind::WouldBlock, code) => code,
-            // Not what programs expect of files: we have tried as long as we were told to.
-            (_, libc::ETIMEDOUT | libc::EAGAIN) => libc::EIO,
-            (_, code) => code,
-        };
+        let code = crate::vfs::errno(&error);
         match code {
             // Everyday answers.
             libc::ENOENT
@@ -583,6 +655,7 @@ fn told(operation: &'static str, inode: u64) -> impl FnOnce(FsError) -> Errno {
             | libc::ENODATA
             | libc::EXDEV
             | libc::ENAMETOOLONG
+            | libc::ESTALE
             | libc::EOPNOTSUPP => {
                 tracing::debug!(operation, inode, %error);
             }

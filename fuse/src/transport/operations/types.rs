@@ -4,8 +4,9 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The kernel's number of an inode. It calls the mounted folder 1; the others are the namespace's ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The kernel's number of an inode. It calls the mounted folder 1; the others are the namespace's ids. A file whose data became
+/// another while the old is in use has one more node for it, of which stat(2) shows the same number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Node(pub u64);
 
 impl Node {
@@ -90,7 +91,7 @@ impl Default for Features {
 /// Attributes as stat(2) shows them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stat {
-    /// Number of the inode.
+    /// Number of the inode, as stat(2) shows it.
     pub node: u64,
     /// Length.
     pub size: u64,
@@ -130,6 +131,8 @@ pub struct Attributes {
 /// A name that was found or made. The kernel counts each as a look-up and gives it back by forget.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Entry {
+    /// By which number the kernel is to know it.
+    pub node: Node,
     /// What it names.
     pub attributes: Attributes,
     /// How long the name may be cached.
@@ -283,6 +286,8 @@ pub struct Capacity {
     pub blocks: u64,
     /// Free ones.
     pub free: u64,
+    /// Of these, those that programs may take.
+    pub available: u64,
     /// Bytes of a block.
     pub block_bytes: u32,
     /// All inodes.

@@ -118,13 +118,15 @@ impl<S: StateMachine> Applier<S> {
         };
         applied.set_membership(applied.membership.clone())?;
         let newest = snapshots.newest()?.map_or(0, |newest| newest.index);
+        // Also what was applied by processes before this one: one that is started often would never take a snapshot.
+        let since = index_of(applied.log_id.as_ref()).saturating_sub(newest);
         Ok(Self {
             state,
             snapshots,
             applied_index: AtomicU64::new(index_of(applied.log_id.as_ref())),
             applied: Mutex::new(applied),
             waiters: Mutex::default(),
-            commands_since_snapshot: AtomicU64::new(0),
+            commands_since_snapshot: AtomicU64::new(since),
             snapshot_index: AtomicU64::new(newest),
             cancel_snapshot: AtomicBool::new(false),
         })
@@ -241,6 +243,7 @@ impl<S: StateMachine> Applier<S> {
         self.applied_index
             .store(index_of(applied.log_id.as_ref()), Ordering::Release);
         self.snapshot_index.fetch_max(snapshot.index, Ordering::Relaxed);
+        self.commands_since_snapshot.store(0, Ordering::Relaxed);
         Ok(())
     }
 

@@ -42,6 +42,9 @@ use crate::{JournalError, error::Result};
 
 /// Entries kept in memory after they were written, so that applying and replicating them reads no file.
 const CACHE_BYTES_MAX: usize = 8 << 20;
+/// Kept however large they are: what has just been written is about to be applied, and who waits for it is known by the tag,
+/// which is not on disk. The proposer has one batch under way, with room for entries of the cluster beside it.
+const CACHE_ENTRIES_MIN: usize = 4;
 /// Bytes read from a segment at once.
 const READ_BYTES: u64 = 1 << 20;
 
@@ -234,6 +237,14 @@ impl WalReader {
         }
     }
 
+    /// Bytes of the segments that begin after an entry: what a start that restores a snapshot of it has to replay, but for a
+    /// part of one segment.
+    pub fn bytes_after(&self, entry: u64) -> u64 {
+        let index = self.0.index.lock();
+        let after = index.segments.iter().filter(|s| s.header.first_index > entry);
+        after.map(|s| s.end - segment::HEADER_BYTES).sum()
+    }
+
     /// Whether `bytes` of entries can be written without allocating.
     pub fn has_room(&self, bytes: u64) -> bool {
         self.0.index.lock().room_bytes >= bytes
@@ -367,6 +378,7 @@ impl Index {
     /// Forgets written entries beyond the bound.
     fn trim_cache(&mut self) {
         while self.cache_bytes > CACHE_BYTES_MAX
+            && self.cache.len() > CACHE_ENTRIES_MIN
             && self
                 .cache
                 .front()

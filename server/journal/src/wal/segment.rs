@@ -16,7 +16,7 @@
 //! a record can harm it. A segment is begun only after the one before it is on disk completely.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     hash::{BuildHasher, Hasher},
     io,
     os::{fd::AsRawFd, unix::fs::FileExt},
@@ -173,7 +173,7 @@ impl Spare {
     /// Allocates a file for at least `bytes`. Fails with `ENOSPC` here, so that writing records never does.
     pub fn create(dir: &Path, bytes: u64) -> io::Result<Self> {
         let path = dir.join(SPARE_NAME);
-        let file = OpenOptions::new()
+        let file = crashsafe::private_file()
             .read(true)
             .write(true)
             .create(true)

@@ -274,7 +274,10 @@ impl LockTable {
         } else {
             held.ranges.set(wanted.range, wanted.mode);
         }
-        held.pid = wanted.pid;
+        // An unlock comes without one, and is not who holds the rest.
+        if wanted.mode != LockMode::Unlocked {
+            held.pid = wanted.pid;
+        }
         let after = held.ranges.len();
         if after == 0 {
             locks.held.remove(&wanted.owner);

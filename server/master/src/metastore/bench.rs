@@ -24,7 +24,7 @@ const LOOKUPS_MAX: u64 = 200_000;
 /// One figure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// heap, fjall or redb.
+    /// heap or fjall.
     pub store: &'static str,
     /// What was done.
     pub operation: &'static str,
@@ -42,7 +42,7 @@ pub struct Row {
 /// The folder cannot be used, or a store failed.
 pub fn run(dir: &Path, count: u64) -> io::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for kind in [StoreKind::Redb, StoreKind::Fjall, StoreKind::Heap] {
+    for kind in [StoreKind::Fjall, StoreKind::Heap] {
         rows.extend(run_one(kind, &dir.join(kind.name()), count)?);
     }
     Ok(rows)

@@ -4,11 +4,13 @@
 //! replayed at start is bounded by [`JOURNAL_BYTES_MAX`].
 
 use super::{Batch, MetaStore, StoreIter};
-use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice};
+use ::fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice};
 use bytes::Bytes;
 use std::io;
 use std::ops::Bound;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 /// Journals kept before memtables are written out; also the most that a start replays (below a second). The smallest
 /// that fjall takes.
@@ -19,12 +21,20 @@ const MEMTABLE_BYTES: u64 = 16 << 20;
 const WORKERS: usize = 2;
 /// File handles kept open.
 const FILES_MAX: usize = 256;
+/// Memtables that wait to be written out, and runs that wait to be compacted, at which writers wait. fjall waits at 4 and,
+/// without end, at 30.
+const SEALED_MAX: usize = 3;
+const RUNS_MAX: usize = 28;
+/// Longer than writing out all of them takes on a slow disk.
+const STALL_MAX: Duration = Duration::from_secs(120);
+const STALL_PAUSE: Duration = Duration::from_millis(5);
 const KEYSPACE: &str = "namespace";
 
 /// A [`MetaStore`] on disk, by fjall.
 pub struct FjallStore {
     database: Database,
     keyspace: Keyspace,
+    damage: Arc<OnceLock<String>>,
 }
 
 impl FjallStore {
@@ -42,13 +52,38 @@ impl FjallStore {
             .map_err(failed)?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
         let keyspace = database.keyspace(KEYSPACE, options).map_err(failed)?;
-        Ok(FjallStore { database, keyspace })
+        Ok(FjallStore {
+            database,
+            keyspace,
+            damage: Arc::default(),
+        })
+    }
+
+    /// See [`MetaStore::admit`]; an error after `stall_max`.
+    fn admit_within(&self, stall_max: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + stall_max;
+        // Below what fjall itself waits for by one: its own wait has no end should its threads have died, and comes after
+        // the write, under whatever locks its caller holds.
+        while self.keyspace.sealed_memtable_count() >= SEALED_MAX || self.keyspace.tree.l0_run_count() >= RUNS_MAX {
+            if Instant::now() >= deadline {
+                let why = format!("it has not written out its memory for {stall_max:?}; is its disk full or broken?");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            std::thread::sleep(STALL_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// What was read is damaged: remembered, so that the next start rebuilds the store.
+    fn read_failed(&self, error: ::fjall::Error) -> io::Error {
+        note(&self.damage, failed(error))
     }
 }
 
 impl MetaStore for FjallStore {
     fn get(&self, key: &[u8]) -> io::Result<Option<Bytes>> {
-        Ok(self.keyspace.get(key).map_err(failed)?.map(bytes))
+        let value = self.keyspace.get(key).map_err(|error| self.read_failed(error))?;
+        Ok(value.map(bytes))
     }
 
     fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> io::Result<Vec<(Bytes, Bytes)>> {
@@ -60,9 +95,17 @@ impl MetaStore for FjallStore {
         rows.map(|row| {
             row.into_inner()
                 .map(|(key, value)| (bytes(key), bytes(value)))
-                .map_err(failed)
+                .map_err(|error| self.read_failed(error))
         })
         .collect()
+    }
+
+    fn admit(&self) -> io::Result<()> {
+        self.admit_within(STALL_MAX)
+    }
+
+    fn damage(&self) -> Option<String> {
+        self.damage.get().cloned()
     }
 
     fn write(&self, batch: Batch) -> io::Result<()> {
@@ -82,10 +125,11 @@ impl MetaStore for FjallStore {
 
     fn snapshot(&self) -> io::Result<StoreIter> {
         let rows = self.database.snapshot().iter(&self.keyspace);
-        Ok(Box::new(rows.map(|row| {
+        let damage = self.damage.clone();
+        Ok(Box::new(rows.map(move |row| {
             row.into_inner()
                 .map(|(key, value)| (bytes(key), bytes(value)))
-                .map_err(failed)
+                .map_err(|error| note(&damage, failed(error)))
         })))
     }
 
@@ -100,6 +144,13 @@ impl std::fmt::Debug for FjallStore {
     }
 }
 
+fn note(damage: &OnceLock<String>, error: io::Error) -> io::Error {
+    if super::is_damage(&error) {
+        damage.get_or_init(|| error.to_string());
+    }
+    error
+}
+
 fn bytes(slice: Slice) -> Bytes {
     Bytes::copy_from_slice(&slice)
 }
@@ -111,6 +162,57 @@ fn failed(error: ::fjall::Error) -> io::Error {
             io::ErrorKind::ResourceBusy,
             "it is in use by another process; is a master running over it? Stop that first",
         ),
+        ::fjall::Error::InvalidVersion(Some(found)) => io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!(
+                "the metadata store is of format {found:?}, which this version does not know; use the newer program"
+            ),
+        ),
+        // Those of the disk keep their kind.
+        ::fjall::Error::Storage(::fjall::LsmError::Io(error)) => error,
+        ::fjall::Error::Poisoned => io::Error::new(
+            io::ErrorKind::BrokenPipe,
+            "the metadata store takes no more changes after a failure of its disk",
+        ),
         error => io::Error::other(format!("metadata store: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sealed memtables at which fjall sleeps after a write, until there are fewer.
+    const FJALL_SLEEPS_AT: usize = 4;
+
+    #[test]
+    fn a_store_that_writes_nothing_out_admits_no_more_before_fjall_sleeps() {
+        let dir = tempfile::tempdir().unwrap();
+        // As if its threads had died.
+        let database = Database::builder(dir.path())
+            .worker_threads_unchecked(0)
+            .open()
+            .unwrap();
+        let store = FjallStore {
+            keyspace: database.keyspace(KEYSPACE, KeyspaceCreateOptions::default).unwrap(),
+            database,
+            damage: Arc::default(),
+        };
+        let row = || Batch {
+            changes: vec![(Bytes::from_static(b"k"), Some(Bytes::from_static(b"v")))],
+        };
+        let mut written = 0;
+        let error = loop {
+            if let Err(error) = store.admit_within(Duration::ZERO) {
+                break error;
+            }
+            store.write(row()).unwrap();
+            written += 1;
+            store.keyspace.rotate_memtable().unwrap();
+            // The next write would not come back.
+            assert!(store.keyspace.sealed_memtable_count() < FJALL_SLEEPS_AT, "{written}");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        assert_eq!(written, SEALED_MAX);
     }
 }

@@ -8,13 +8,11 @@
 pub mod bench;
 mod fjall;
 mod heap;
-mod redb;
 #[cfg(test)]
 mod tests;
 
 pub use fjall::FjallStore;
 pub use heap::HeapStore;
-pub use redb::RedbStore;
 
 use bytes::Bytes;
 use std::io;
@@ -32,20 +30,17 @@ pub enum StoreKind {
     Heap,
     /// On disk, log-structured.
     Fjall,
-    /// On disk, B-tree.
-    Redb,
 }
 
 impl StoreKind {
     /// Every kind.
-    pub const ALL: [StoreKind; 3] = [StoreKind::Heap, StoreKind::Fjall, StoreKind::Redb];
+    pub const ALL: [StoreKind; 2] = [StoreKind::Heap, StoreKind::Fjall];
 
     /// Its name in tables and messages.
     pub fn name(self) -> &'static str {
         match self {
             StoreKind::Heap => "heap",
             StoreKind::Fjall => "fjall",
-            StoreKind::Redb => "redb",
         }
     }
 }
@@ -58,7 +53,6 @@ pub fn open(kind: StoreKind, dir: &Path, cache_bytes: u64) -> io::Result<Arc<dyn
     Ok(match kind {
         StoreKind::Heap => Arc::new(HeapStore::default()),
         StoreKind::Fjall => Arc::new(FjallStore::open(dir, cache_bytes)?),
-        StoreKind::Redb => Arc::new(RedbStore::open(dir, cache_bytes)?),
     })
 }
 
@@ -82,6 +76,19 @@ pub trait MetaStore: Send + Sync + std::fmt::Debug + 'static {
 
     /// Pairs with `start <= key < end`, in key order, `limit` at most.
     fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> io::Result<Vec<(Bytes, Bytes)>>;
+
+    /// Waits until a batch can be written without waiting for the disk. Asked for before locks are taken that readers need.
+    ///
+    /// # Errors
+    /// It will never be possible again: the disk is full or broken.
+    fn admit(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// What was found to be damaged since it was opened, in words.
+    fn damage(&self) -> Option<String> {
+        None
+    }
 
     /// Applies a batch, atomically, without waiting for the disk.
     fn write(&self, batch: Batch) -> io::Result<()>;
@@ -107,4 +114,14 @@ pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
         }
     }
     prefix.to_vec()
+}
+
+/// Whether an error says that what is on the disk is damaged, and not that the disk fails, is full, or holds what a newer
+/// version wrote.
+pub fn is_damage(error: &io::Error) -> bool {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => true,
+        io::ErrorKind::Other => error.raw_os_error().is_none(),
+        _ => false,
+    }
 }

@@ -63,11 +63,12 @@ pub(super) async fn copy(
     to: &dyn UnderFileSystem,
     intent: &Intent,
     inode: Option<&Inode>,
+    cluster: &str,
 ) -> UfsResult<Change> {
     let Some(source) = status_if_any(from, &intent.path).await? else {
         return Ok(Change::skipped());
     };
-    if source.kind != FileKind::File || !is_ours(intent, &source) {
+    if source.kind != FileKind::File || !is_ours(intent, &source, cluster) {
         tracing::info!(path = %show(&intent.path), "not moved to another mount: the object is another one now");
         return Ok(Change::skipped());
     }

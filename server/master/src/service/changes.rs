@@ -17,7 +17,7 @@ use super::load::PAGE_ENTRIES;
 use super::ufs_ops::{self, Change, attributes};
 use super::{Core, now_ns, show};
 use crate::state::command::{IntentDone, IntentFailed, IntentStarted};
-use crate::state::{Applied, Body, Command, Inode, Intent, IntentKind};
+use crate::state::{Applied, Body, Command, Inode, Intent, IntentKind, RETRY_NEVER};
 
 /// Pause before an intent is looked at again that could not be started, or whose worker is away.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -25,6 +25,13 @@ const AGAIN: Duration = Duration::from_millis(500);
 const HOLD_MAX: Duration = Duration::from_secs(3);
 /// A file that is open for writing is not uploaded; it is looked at again so often, should its close be missed.
 const OPEN_RECHECK: Duration = Duration::from_secs(1);
+/// How long after its name went the object of a spilled file stays for those who have the file open, if others wait for its path.
+const READ_STILL_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// A change is refused so often, in a row, before it counts as refused: rights that were given a moment ago take a while.
+const REFUSED_AFTER: u32 = 3;
+/// How long a store may take to say that it can be used.
+const PROBE_MAX: Duration = Duration::from_secs(10);
 
 /// How many changes each mount's store is asked for at once: one store that hangs does not hold up another. Copies between
 /// two mounts have places of their own.
@@ -78,6 +85,22 @@ impl Core {
             self.forget_intent(id);
             return Ok(());
         };
+        if intent.refused && !intent.cancelled && !self.queue.is_expedited(id) {
+            if intent.is_parked() {
+                self.queue.park(id, intent.last_error.map(FsError::from_wire));
+                self.effects.progress.notify_waiters();
+                return Ok(());
+            }
+            if let Some(left) = time_until(intent.retry_at_ns) {
+                self.queue.defer(id, Instant::now() + left);
+                return Ok(());
+            }
+        }
+        let is_read_still = self.is_read_still(&intent)?;
+        if is_read_still && !self.is_read_too_long(&intent) {
+            self.queue.defer(id, Instant::now() + OPEN_RECHECK);
+            return Ok(());
+        }
         if let Some(due) = self.not_before(&intent)? {
             self.queue.again_at(id, due);
             return Ok(());
@@ -95,6 +118,14 @@ impl Core {
             Err(error) if error.kind == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
+        if is_read_still {
+            tracing::warn!(
+                inode = intent.inode,
+                path = %show(&intent.path),
+                "the object of a removed file that is still open goes, since others wait for its path: what its home has given up \
+                 of it for room cannot be read any more"
+            );
+        }
         if intent.kind() == IntentKind::Persist && !intent.cancelled && !self.is_empty_upload(&intent)? {
             self.offer_upload(&intent)
         } else {
@@ -110,12 +141,28 @@ impl Core {
     }
 
     /// An intent has ended, or never was.
-    pub(super) fn forget_intent(self: &Arc<Self>, id: IntentId) {
-        if self.queue.done(id) {
-            let core = self.clone();
-            self.tasks.spawn(async move { core.fill_queue() });
-        }
+    pub(super) fn forget_intent(&self, id: IntentId) {
+        self.queue.done(id);
         self.effects.progress.notify_waiters();
+    }
+
+    /// Whether it would delete the object of a file that lost its name, while those who have the file open have a part of it from
+    /// nowhere else.
+    fn is_read_still(&self, intent: &Intent) -> FsResult<bool> {
+        if intent.kind() != IntentKind::Delete || intent.started {
+            return Ok(false);
+        }
+        match self.state.inode(InodeId(intent.inode)) {
+            Ok(inode) => Ok(inode.nlink == 0 && inode.spilled),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether those who have it open have had their time, and others wait for its path.
+    fn is_read_too_long(&self, intent: &Intent) -> bool {
+        let max_ns = READ_STILL_MAX.as_nanos() as i64;
+        now_ns().saturating_sub(intent.created_ns) >= max_ns && self.queue.is_waited_for(IntentId(intent.id))
     }
 
     /// When an intent that has not ripened should be looked at; `None`: now.
@@ -126,13 +173,12 @@ impl Core {
         let ripe_ns = intent
             .created_ns
             .saturating_add(self.settings.persist_wait.as_nanos() as i64);
-        let left_ns = u64::try_from(ripe_ns.saturating_sub(now_ns())).unwrap_or(0);
-        if left_ns > 0 {
-            return Ok(Some(Instant::now() + Duration::from_nanos(left_ns)));
+        if let Some(left) = time_until(ripe_ns) {
+            return Ok(Some(Instant::now() + left));
         }
         let written = intent.kind() == IntentKind::Persist
             && match self.state.inode(InodeId(intent.inode)) {
-                Ok(inode) => inode.open.is_some(),
+                Ok(inode) => inode.open.as_ref().is_some_and(|open| !open.mapped),
                 Err(error) if error.kind == ErrorKind::NotFound => false,
                 Err(error) => return Err(error),
             };
@@ -164,12 +210,29 @@ impl Core {
         }
     }
 
-    async fn execute(self: &Arc<Self>, id: IntentId, looked_at: &Intent) {
+    pub(super) async fn execute(self: &Arc<Self>, id: IntentId, looked_at: &Intent) {
         let limit = self.limits.of(looked_at);
         let Ok(_permit) = limit.acquire().await else { return };
         let Some(intent) = self.start_intent(id, None).await else {
             return;
         };
+        // A waiting upload becomes that of a newer version: what was empty when it was looked at may have bytes by now.
+        let is_empty = match intent.kind() == IntentKind::Persist && !intent.cancelled {
+            true => self.is_empty_upload(&intent),
+            false => Ok(true),
+        };
+        let offered = match is_empty {
+            Ok(true) => None,
+            Ok(false) => Some(self.offer_upload(&intent)),
+            Err(error) => Some(Err(error)),
+        };
+        if let Some(offered) = offered {
+            if let Err(error) = offered {
+                tracing::warn!(intent = %id, %error, "an upload could not be offered");
+                self.queue.again_at(id, Instant::now() + AGAIN);
+            }
+            return;
+        }
         let done = match self.change(&intent).await {
             Ok(change) => self.intent_done(&intent, change).await,
             Err(error) => self.intent_failed(id, &intent, error).await,
@@ -229,7 +292,7 @@ impl Core {
         };
         self.commit_for(id, done).await?;
         self.metrics.ufs_changes_done.inc();
-        self.queue.set_permanent(id, None);
+        self.queue.set_permanent(id, None, false);
         if self.state.intent(id)?.is_some() {
             self.queue.again_at(id, Instant::now());
         } else {
@@ -247,23 +310,96 @@ impl Core {
             &format!("{:?} of {:?}", intent.kind(), show(&intent.path)),
             &error,
         );
+        let verdict = self.verdict(intent, &error).await?;
+        let is_permanent = self.is_permanent(intent, &error)?;
         self.queue
-            .set_permanent(id, self.is_permanent(intent, &error)?.then(|| error.clone()));
+            .set_permanent(id, is_permanent.then(|| error.clone()), verdict.refused);
+        self.say_refused(intent, &error, &verdict);
+        let retry_at_ns = match verdict.for_good {
+            true => RETRY_NEVER,
+            false => now_ns().saturating_add(pause.as_nanos() as i64),
+        };
         let failed = IntentFailed {
             intent: id.get(),
             error: Some(error.to_wire()),
-            retry_at_ns: now_ns().saturating_add(pause.as_nanos() as i64),
+            retry_at_ns,
             data_lost: error.kind == ErrorKind::DataLost,
             superseded: error.kind == ErrorKind::Stale,
+            refused: verdict.for_good || (verdict.refused && waits_for_a_person(intent.kind())),
+            refusal: verdict.refusal,
         };
+        let gives_way = failed.refused;
         self.commit_for(id, failed).await?;
+        if gives_way {
+            self.queue.set_expedited(id, false);
+        }
         if self.state.intent(id)?.is_some() {
-            self.queue.again_at(id, Instant::now() + pause);
+            self.queue.defer(id, Instant::now() + pause);
             self.effects.progress.notify_waiters();
         } else {
             self.forget_intent(id);
         }
         Ok(())
+    }
+
+    /// What a failure says of the next tries. A store that refuses everything (credentials that ran out) is another matter:
+    /// that heals, and is waited for. One that takes no writes cannot be told from one that refuses this change, so nothing is given
+    /// up before `alluxio.master.persistence.refused.timeout`.
+    async fn verdict(&self, intent: &Intent, error: &FsError) -> FsResult<Verdict> {
+        let mut verdict = Verdict::default();
+        if intent.cancelled || !is_refusal(error) {
+            return Ok(verdict);
+        }
+        verdict.refusal = true;
+        if intent.refusals + 1 < REFUSED_AFTER {
+            return Ok(verdict);
+        }
+        let probe = async |mount: MountId| match self.ufs.of(mount) {
+            Ok(ufs) => tokio::time::timeout(PROBE_MAX, ufs.probe())
+                .await
+                .is_ok_and(|probed| probed.is_ok()),
+            Err(_) => false,
+        };
+        if !probe(MountId(intent.mount_id)).await || (intent.is_across() && !probe(intent.to_mount()).await) {
+            return Ok(Verdict::default());
+        }
+        verdict.refused = true;
+        let since_ns = now_ns().saturating_sub(intent.refused_since_ns);
+        let timeout_ns = i64::try_from(self.settings.refused_timeout.as_nanos()).unwrap_or(i64::MAX);
+        verdict.for_good = (intent.refusals > 0 && since_ns >= timeout_ns) || self.is_overtaken(intent)?;
+        Ok(verdict)
+    }
+
+    /// Whether an upload waits behind a change of attributes, which brings them along.
+    fn is_overtaken(&self, intent: &Intent) -> FsResult<bool> {
+        if intent.kind() != IntentKind::SetAttr {
+            return Ok(false);
+        }
+        let of_inode = self.state.intents_of(InodeId(intent.inode))?;
+        Ok(of_inode
+            .iter()
+            .any(|other| other.kind() == IntentKind::Persist && other.inode == intent.inode))
+    }
+
+    /// Once when it begins, and once when it is given up.
+    fn say_refused(&self, intent: &Intent, error: &FsError, verdict: &Verdict) {
+        let (id, path, to) = (intent.id, show(&intent.path), show(&intent.to_path));
+        let what = intent.kind();
+        if verdict.refused && intent.refusals + 1 == REFUSED_AFTER {
+            self.metrics.ufs_changes_refused.inc();
+            tracing::warn!(
+                intent = id, %path, %to, %error,
+                "the under-storage refuses a change ({what:?}); it is tried again for {:?}; `alluxio fsadmin report` lists it",
+                self.settings.refused_timeout
+            );
+        }
+        if verdict.for_good && intent.retry_at_ns != RETRY_NEVER {
+            tracing::error!(
+                intent = id, %path, %to, %error,
+                "the under-storage refuses a change ({what:?}) and it is not tried any more; `alluxio fsadmin report` lists it, \
+                 `alluxio fs persist` tries an upload or a rename again"
+            );
+        }
     }
 
     fn pause_after(&self, attempts: u32) -> Duration {
@@ -285,7 +421,14 @@ impl Core {
             let Some(last) = intents.last() else { return };
             after = IntentId(last.id);
             let was_last = intents.len() < PAGE_ENTRIES;
-            let all_taken = self.queue.add(intents.into_iter().map(|intent| IntentId(intent.id)));
+            let (parked, others): (Vec<_>, Vec<_>) = intents
+                .into_iter()
+                .partition(|intent| intent.is_parked() && !self.queue.is_expedited(IntentId(intent.id)));
+            let parked = parked
+                .into_iter()
+                .map(|intent| (IntentId(intent.id), intent.last_error.map(FsError::from_wire)));
+            self.queue.park_absent(parked);
+            let all_taken = self.queue.add(others.into_iter().map(|intent| IntentId(intent.id)));
             if was_last || !all_taken {
                 return;
             }
@@ -298,17 +441,20 @@ impl Core {
         }
         let ufs = self.ufs.of(MountId(intent.mount_id))?;
         let ufs = ufs.as_ref();
+        let cluster = &self.state.cluster_id();
         let change = match intent.kind() {
-            IntentKind::Persist => ufs_ops::upload_nothing(ufs, intent, self.inode_of(intent)?.as_deref()).await,
-            IntentKind::Delete => ufs_ops::delete(ufs, intent).await,
+            IntentKind::Persist => {
+                ufs_ops::upload_nothing(ufs, intent, self.inode_of(intent)?.as_deref(), cluster).await
+            }
+            IntentKind::Delete => ufs_ops::delete(ufs, intent, cluster).await,
             IntentKind::DeleteTree => ufs_ops::delete_tree(ufs, &intent.path).await,
             IntentKind::Rename if intent.is_across() => {
                 let to = self.ufs.of(intent.to_mount())?;
-                let copied = across::copy(ufs, to.as_ref(), intent, self.inode_of(intent)?.as_deref()).await;
+                let copied = across::copy(ufs, to.as_ref(), intent, self.inode_of(intent)?.as_deref(), cluster).await;
                 // The source's folder is as it was.
                 return Ok(copied?);
             }
-            IntentKind::Rename => ufs_ops::rename(ufs, intent).await,
+            IntentKind::Rename => ufs_ops::rename(ufs, intent, cluster).await,
             IntentKind::Mkdir => ufs_ops::mkdir(ufs, intent, self.inode_of(intent)?.as_deref()).await,
             IntentKind::Rmdir => ufs_ops::rmdir(ufs, intent).await,
             IntentKind::SetAttr => ufs_ops::set_attributes(ufs, intent, self.inode_of(intent)?.as_deref()).await,
@@ -364,6 +510,44 @@ impl Core {
     }
 }
 
+/// What a failure says of the next tries.
+#[derive(Clone, Copy, Debug, Default)]
+struct Verdict {
+    /// The store says that it will not do it.
+    refusal: bool,
+    /// As it has for some tries, while it can be reached.
+    refused: bool,
+    /// And for so long that nobody but a person will change that.
+    for_good: bool,
+}
+
+/// Whether what was refused is kept until a person decides. The rest is given up: the namespace is right without it.
+fn waits_for_a_person(kind: IntentKind) -> bool {
+    kind.is_creating() || kind == IntentKind::Rename
+}
+
+/// Time until `at_ns`; `None` if that has passed.
+fn time_until(at_ns: i64) -> Option<Duration> {
+    let left_ns = u64::try_from(at_ns.saturating_sub(now_ns())).unwrap_or(0);
+    (left_ns > 0).then(|| Duration::from_nanos(left_ns))
+}
+
+/// Whether a store says by it that it will not do this, and not that it cannot now.
+fn is_refusal(error: &FsError) -> bool {
+    matches!(
+        error.kind,
+        ErrorKind::UfsDenied
+            | ErrorKind::AccessDenied
+            | ErrorKind::NotPermitted
+            | ErrorKind::NotSupported
+            | ErrorKind::InvalidArgument
+            | ErrorKind::NameTooLong
+            | ErrorKind::FileTooLarge
+            | ErrorKind::IsADirectory
+            | ErrorKind::NotADirectory
+    )
+}
+
 /// Whether an error stays until somebody does something about it.
 fn is_futile(error: &FsError) -> bool {
     matches!(
@@ -381,5 +565,6 @@ fn is_futile(error: &FsError) -> bool {
             | ErrorKind::IsADirectory
             | ErrorKind::NotADirectory
             | ErrorKind::DataLost
+            | ErrorKind::Corrupt
     )
 }

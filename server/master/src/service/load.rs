@@ -89,12 +89,12 @@ impl Loader {
         }
     }
 
-    fn is_fresh(&self, id: InodeId, now: Instant) -> bool {
+    fn is_recent(&self, id: InodeId, now: Instant) -> bool {
         self.next_look.lock().get(&id).is_some_and(|next| *next > now)
     }
 
     /// It was looked at, or need not be, until then.
-    pub fn fresh_until(&self, id: InodeId, next: Instant) {
+    pub fn recent_until(&self, id: InodeId, next: Instant) {
         self.next_look.lock().put(id, next);
     }
 
@@ -178,13 +178,13 @@ impl Core {
     /// It has just been looked at.
     pub(super) fn looked(&self, id: InodeId, mount: MountId, took: Duration) {
         if let Some(next) = self.next_look(mount, took) {
-            self.loader.fresh_until(id, next);
+            self.loader.recent_until(id, next);
         }
     }
 
     /// Looking failed: not again right away.
     pub(super) fn look_later(&self, id: InodeId) {
-        self.loader.fresh_until(id, Instant::now() + TROUBLE_PAUSE);
+        self.loader.recent_until(id, Instant::now() + TROUBLE_PAUSE);
     }
 
     /// Whether it is time to look at an inode again, because neither it nor its directory was lately.
@@ -197,7 +197,7 @@ impl Core {
         }
         let now = Instant::now();
         let loader = &self.loader;
-        !loader.is_fresh(inode.inode_id(), now) && (inode.is_dir() || !loader.is_fresh(inode.parent_id(), now))
+        !loader.is_recent(inode.inode_id(), now) && (inode.is_dir() || !loader.is_recent(inode.parent_id(), now))
     }
 
     /// What a name in a directory names; the under-storage is asked about what is not known. `None`: it is absent.

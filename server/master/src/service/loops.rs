@@ -1,10 +1,12 @@
 //! What runs in the background. Each loop ends with the stop token; a failure is logged where it happens and tried again.
 
+use alluxio_proto::{FsResult, InodeId};
+use bytes::Bytes;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Core, now_ns};
+use super::{Core, MetastoreKind, now_ns, rebuild};
 use crate::state::Command;
 use crate::state::command::{Keep, ReclaimSlice};
 
@@ -15,13 +17,21 @@ const WORKERS_EVERY: Duration = Duration::from_secs(1);
 /// A recovery without an answer is asked for again after so long: longer than sealing a large file takes.
 const RECOVER_EVERY: Duration = Duration::from_secs(20);
 /// Inodes reclaimed by one command: some milliseconds under the state's lock.
-const RECLAIM_INODES: u32 = 500;
+const RECLAIM_INODES: usize = 500;
 /// While intents wait for a lull, it is looked for this often.
 const LULL_POLL: Duration = Duration::from_millis(50);
 /// Intents are looked for when none is known to be due.
 const IDLE: Duration = Duration::from_secs(60);
 /// Pause after a failure in a loop.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How far the reclaiming of detached trees is. What is before is not looked at again: what is removed from the store is
+/// passed by every scan over it for a while.
+#[derive(Default)]
+struct Reclaimed {
+    dir: InodeId,
+    after: Bytes,
+}
 
 impl Core {
     pub(super) fn start_loops(self: &Arc<Self>) {
@@ -33,7 +43,10 @@ impl Core {
             core.expire_lock_users().await;
         });
         self.spawn_every(REPORT_EVERY, |core| async move { core.flush_reports().await });
-        self.spawn_every(WORKERS_EVERY, |core| async move { core.look_after_workers() });
+        self.spawn_every(WORKERS_EVERY, |core| async move {
+            core.look_after_workers();
+            core.look_after_metastore();
+        });
         self.spawn_every(RECOVER_EVERY, |core| async move {
             if let Err(error) = core.ask_to_recover() {
                 tracing::warn!(%error, "open versions to be recovered could not be read");
@@ -74,6 +87,9 @@ impl Core {
             if self.queue.holds() && !self.pace.is_busy() {
                 self.queue.release_held();
             }
+            if self.queue.take_refill() {
+                self.fill_queue();
+            }
             let mut steps = 0u32;
             while let Some(id) = self.queue.pop() {
                 self.advance(id);
@@ -96,27 +112,74 @@ impl Core {
 
     /// Reclaims what recursive deletes have taken off the tree, in slices between which others are served.
     async fn reclaim(self: Arc<Self>) {
+        let mut at = Reclaimed::default();
         loop {
             let rung = self.effects.reclaim.notified();
             if self.state.counters().detached == 0 {
+                at = Reclaimed::default();
                 rung.await;
                 continue;
             }
-            let keep = self.sessions.all_readers().into_iter();
-            let slice = ReclaimSlice {
-                limit: RECLAIM_INODES,
-                keep: keep
-                    .map(|(inode, sessions)| Keep {
-                        inode: inode.get(),
-                        sessions,
-                    })
-                    .collect(),
-            };
-            if let Err(error) = self.commit(Command::system(now_ns(), slice)).await {
+            // Whoever was there before the start is to say first what it has open: else all of this is kept for it.
+            if self.sessions.awaits_any() {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            if let Err(error) = self.reclaim_slice(&mut at).await {
                 tracing::warn!(%error, "deleted trees could not be reclaimed; trying again");
+                at = Reclaimed::default();
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+
+    async fn reclaim_slice(&self, at: &mut Reclaimed) -> FsResult<()> {
+        let Some(dir) = self.state.detached_from(at.dir)? else {
+            return Ok(());
+        };
+        if dir != at.dir {
+            *at = Reclaimed {
+                dir,
+                after: Bytes::new(),
+            };
+        }
+        let children = self.state.children_after(dir, &at.after, RECLAIM_INODES)?;
+        let removing = self.sessions.begin_removal(children.iter().map(|(_, child)| *child));
+        let keep = children.iter().map(|(_, child)| Keep {
+            inode: child.get(),
+            sessions: removing.readers(*child),
+        });
+        let slice = ReclaimSlice {
+            limit: RECLAIM_INODES as u32,
+            keep: keep.filter(|keep| !keep.sessions.is_empty()).collect(),
+            dir: dir.get(),
+            after: at.after.clone(),
+            upto: children.last().map(|(name, _)| name.clone()).unwrap_or_default(),
+        };
+        let upto = slice.upto.clone();
+        let applied = self.commit(Command::system(now_ns(), slice)).await?;
+        // A directory in which something is left before where we are is begun anew.
+        at.after = if upto.is_empty() && applied.count == 0 {
+            Bytes::new()
+        } else {
+            upto
+        };
+        Ok(())
+    }
+
+    /// What was found to be damaged is rebuilt by the next start, which is to be soon.
+    pub(super) fn look_after_metastore(&self) {
+        if self.damaged.is_cancelled() {
+            return;
+        }
+        let (Some(why), MetastoreKind::Disk(dir)) = (self.state.damage(), &self.metastore) else {
+            return;
+        };
+        if let Err(error) = rebuild::leave_mark(dir, &why) {
+            tracing::error!(%error, "the damaged metadata store in {} could not be marked", dir.display());
+        }
+        tracing::error!("the metadata store in {} is damaged: {why}", dir.display());
+        self.damaged.cancel();
     }
 
     fn look_after_workers(&self) {

@@ -38,6 +38,9 @@ impl Effects {
             return;
         }
         let Ok(applied) = &outcome.result else { return };
+        for id in applied.ended.iter().filter(|id| !applied.intents.contains(id)) {
+            self.queue.done(IntentId(*id));
+        }
         if !applied.intents.is_empty() {
             self.queue.add(applied.intents.iter().copied().map(IntentId));
         }
@@ -69,8 +72,9 @@ pub(super) fn recover_task(item: &RecoverItem) -> RecoverTask {
         inode: item.inode,
         version: item.version,
         keep_bytes: item.keep_bytes,
-        fresh: item.fresh,
+        never_committed: item.unpromised,
         boot: item.home_boot,
+        mapped: item.mapped,
     }
 }
 

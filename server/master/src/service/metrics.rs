@@ -1,6 +1,7 @@
 //! The master's metrics, by Alluxio's names where Alluxio has one.
 
-use alluxio_common::metrics::{Counter, Metrics};
+use alluxio_common::metrics::{Counter, Metrics, OpTimers};
+use alluxio_proto::master::Op;
 use std::sync::{Arc, Weak};
 
 use super::executor::IntentQueue;
@@ -14,12 +15,15 @@ macro_rules! counters {
         #[derive(Debug)]
         pub(super) struct MasterMetrics {
             registry: Metrics,
+            /// Latencies of requests.
+            pub timers: OpTimers,
             $(pub $field: Counter,)*
         }
 
         impl MasterMetrics {
             pub fn new(registry: Metrics) -> Self {
-                Self { $($field: registry.counter($name),)* registry }
+                let timers = OpTimers::new(&registry, "Master", Some("Master.TotalRpcs"), Op::NAMES);
+                Self { timers, $($field: registry.counter($name),)* registry }
             }
         }
     };
@@ -35,9 +39,10 @@ counters! {
     paths_unmounted = "Master.PathsUnmounted",
     files_freed = "Master.FilesFreed",
     files_persisted = "Master.FilesPersisted",
+    uploads_done = "Master.AsyncPersistSuccess",
     file_infos_got = "Master.FileInfosGot",
     file_block_infos_got = "Master.FileBlockInfosGot",
-    file_opens = "Master.GetFileInfoOps",
+    file_opens = "Master.FilesOpened",
     lookups = "Master.LookupOps",
     listings = "Master.ListStatusOps",
     ufs_status_calls = "Master.UfsStatusCalls",
@@ -47,9 +52,10 @@ counters! {
     sync_paths_loaded = "Master.MetadataSyncPathsLoaded",
     sync_paths_changed = "Master.MetadataSyncPathsChanged",
     sync_paths_removed = "Master.MetadataSyncPathsRemoved",
-    persist_failures = "Master.AsyncPersistFailed",
+    persist_failures = "Master.AsyncPersistFail",
     ufs_changes_done = "Master.UfsChangesDone",
     ufs_changes_failed = "Master.UfsChangesFailed",
+    ufs_changes_refused = "Master.UfsChangesRefused",
     sessions_expired = "Master.SessionsExpired",
     locks_granted = "Master.LocksGranted",
     lock_waits = "Master.LockWaits",
@@ -73,7 +79,7 @@ impl MasterMetrics {
             });
         };
         gauge("Master.TotalPaths", |state| state.counters().inodes);
-        gauge("Master.AsyncPersistPending", State::pending_intents);
+        gauge("Master.UfsChangesPending", State::pending_intents);
         gauge("Master.DetachedTrees", |state| state.counters().detached);
     }
 
@@ -100,10 +106,18 @@ impl MasterMetrics {
             });
         };
         gauge("Master.Sessions", |sessions, _, _| sessions.count() as u64);
-        gauge("Master.ActiveWorkers", |_, workers, _| workers.live_count() as u64);
+        gauge("Cluster.Workers", |_, workers, _| workers.live_count() as u64);
         self.watch_locks(core);
+        let weak = Arc::downgrade(core);
+        self.registry.gauge_fn("Master.JournalFreeBytes", move || {
+            let free = weak.upgrade().map_or(0, |core| core.room.free_bytes());
+            i64::try_from(free).unwrap_or(i64::MAX)
+        });
         gauge("Cluster.CapacityTotal", |_, workers, _| workers.space().0);
         gauge("Cluster.CapacityUsed", |_, workers, _| workers.space().1);
+        gauge("Master.UfsChangesRefusedNow", |_, _, queue| {
+            queue.refused_count() as u64
+        });
         gauge("Master.PersistFailuresPermanent", |_, _, queue| {
             queue.permanent_count() as u64
         });

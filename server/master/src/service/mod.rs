@@ -6,7 +6,7 @@
 //! - `names`, `open`, `load`, `sync`: what a file system does, names of under-storages at first look included;
 //! - `executor`, `changes`, `ufs_ops`, `persist`, `wait`: journaled intents become changes of under-storages, in order, until they succeed;
 //! - `sessions`, `locks`, `watch`, `workers`: what is volatile: who lives, who reads or locks what, who must hear of what;
-//! - `mounts`, `report`: administration.
+//! - `mounts`, `credentials`, `report`: administration.
 //!
 //! Promises: a change is durable when its call returns; an error of an under-storage never hides or removes a name; every
 //! queue and cache has a bound; all tasks end with [`MasterService::shutdown`].
@@ -15,6 +15,7 @@
 
 mod across;
 mod changes;
+mod credentials;
 mod dispatch;
 mod executor;
 mod load;
@@ -27,12 +28,16 @@ mod names;
 mod open;
 mod pace;
 mod persist;
+mod reach;
+mod rebuild;
 mod report;
 mod serve;
 mod sessions;
 mod settings;
+mod space;
 mod start;
 mod sync;
+mod trace;
 mod ufs;
 mod ufs_ops;
 mod wait;
@@ -43,6 +48,7 @@ mod xattrs;
 #[cfg(test)]
 mod tests;
 
+pub use report::Pending;
 pub use settings::{MasterOptions, MetastoreKind, UfsOpener};
 pub use start::Master;
 
@@ -50,17 +56,15 @@ use alluxio_common::sync::Mutex;
 use alluxio_journal::Journal;
 use alluxio_proto::master::{MasterRequest, Reply};
 use alluxio_proto::types::Caller;
-use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId, MasterApi, SessionId, WatchStream};
+use alluxio_proto::{ErrorKind, FsError, FsResult, MasterApi, SessionId, WatchStream};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::state::{Applied, Body, Command, State};
-
-/// Locks that unlinks and opens of the same inode meet on.
-const GATES: usize = 256;
 
 /// How long commands in the background wait for another to share a sync of the journal with.
 const BACKGROUND_PATIENCE: Duration = Duration::from_millis(4);
@@ -86,11 +90,13 @@ struct Core {
     ufs: ufs::UfsRegistry,
     loader: load::Loader,
     limits: changes::Limits,
+    room: space::Room,
     space: Mutex<report::SpaceCache>,
     metrics: metrics::MasterMetrics,
-    /// An unlink holds the inode's gate for writing from asking who reads it until it is applied; an open for reading holds
-    /// it shortly. So nobody opens a file unseen while it goes.
-    gates: Vec<tokio::sync::RwLock<()>>,
+    /// Cancelled when the metadata store was found to be damaged.
+    damaged: CancellationToken,
+    metastore: MetastoreKind,
+    challenges: alluxio_common::secret::Challenges,
     stop: CancellationToken,
     tasks: TaskTracker,
     started_ms: u64,
@@ -110,6 +116,7 @@ impl std::fmt::Debug for Core {
 struct Ctx {
     session: SessionId,
     op_id: u64,
+    lowest_op: u64,
     caller: Caller,
     superuser: bool,
     now_ns: i64,
@@ -123,6 +130,7 @@ impl Ctx {
             op_id: self.op_id,
             caller: Some(self.caller.clone()),
             superuser: self.superuser,
+            lowest_op: self.lowest_op,
             body: Some(body.into()),
         }
     }
@@ -141,16 +149,14 @@ impl Core {
     }
 
     async fn commit(&self, command: Command) -> FsResult<Applied> {
+        self.room.admit(&command)?;
         self.journal.propose(command).await?.result
     }
 
     /// Commits what no program waits for: it goes with the next command of one, or soon.
     async fn commit_in_background(&self, command: Command) -> FsResult<Applied> {
+        self.room.admit(&command)?;
         self.journal.propose_within(command, BACKGROUND_PATIENCE).await?.result
-    }
-
-    fn gate(&self, inode: InodeId) -> &tokio::sync::RwLock<()> {
-        &self.gates[(inode.get() % GATES as u64) as usize]
     }
 
     /// Whether `user` is bound by permission bits. The master's own user is not, nor is root.
@@ -181,7 +187,14 @@ fn show(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
 #[async_trait]
 impl MasterApi for MasterService {
     async fn call(&self, request: MasterRequest) -> FsResult<Reply> {
-        self.core.call(request).await
+        let Some(op) = &request.op else {
+            return self.core.call(request).await;
+        };
+        let (number, span) = (op.number(), trace::span(&request, op));
+        let started = Instant::now();
+        let result = self.core.call(request).instrument(span.clone()).await;
+        trace::answered(&span, self.core.metrics.timers.answered(number, started), &result);
+        result
     }
 
     async fn watch(&self, session: SessionId) -> FsResult<WatchStream> {
@@ -195,7 +208,34 @@ impl MasterApi for MasterService {
 impl MasterService {
     /// Waits until the master can no longer work and says why; the process should then end. Pending while all is well.
     pub async fn failed(&self) -> FsError {
-        self.core.journal.failed().await.into()
+        tokio::select! {
+            error = self.core.journal.failed() => error.into(),
+            () = self.core.damaged.cancelled() => {
+                let why = self.core.state.damage().unwrap_or_default();
+                FsError::new(
+                    ErrorKind::Corrupt,
+                    format!("the metadata store is damaged ({why}); the next start rebuilds it from the journal"),
+                )
+            }
+        }
+    }
+
+    /// Whether [`MasterService::failed`] has something to say.
+    pub fn has_failed(&self) -> bool {
+        self.core.damaged.is_cancelled() || self.core.journal.status().failed.is_some()
+    }
+
+    /// The stores that do not answer, as far as can be told.
+    pub fn stores_away(&self) -> Vec<alluxio_proto::master::StoreAway> {
+        self.core.stores_away().unwrap_or_else(|error| {
+            tracing::debug!(%error, "look for stores that are away");
+            Vec::new()
+        })
+    }
+
+    /// What is still to be done in under-storages.
+    pub fn pending(&self) -> Pending {
+        self.core.pending()
     }
 
     /// What this master counts.

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::sessions::Removal;
 use super::settings::SyncInterval;
 use super::{Core, Ctx, error, show};
 use crate::state::command::{self, ApplySync, SyncRemoval};
@@ -25,11 +26,31 @@ const CACHE_MIN_MS: u64 = 1_000;
 /// Bytes of entries in one answer, far below the limit of a frame; a single entry has about 200.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 const READ: u32 = 4;
+/// Names looked at before a folder is moved to a longer path; some milliseconds. Should one beyond be too long, its upload or
+/// the rename is refused by the store, which a person sees.
+const BENEATH_MAX: usize = 10_000;
+/// How often a name is looked at anew that is given to another inode between the look and the change.
+const LOOKS_MAX: usize = 16;
+pub(super) const WRITE: u32 = 2;
 pub(super) const EXECUTE: u32 = 1;
 
 impl Core {
-    /// Attributes with how long they may be cached.
+    /// Attributes with how long they may be cached. What a writer has synced counts: whoever reads it is answered by its home,
+    /// and a copy of a file that is as long as its last close would lack what is there.
     pub(super) fn attr_of(&self, inode: &Inode) -> Attr {
+        let mut attr = self.committed_attr_of(inode);
+        if let Some(open) = &inode.open
+            && let Some(length) = open.durable_length
+        {
+            attr.size = length;
+            attr.mtime_ns = attr.mtime_ns.max(open.durable_mtime_ns);
+            attr.ctime_ns = attr.ctime_ns.max(attr.mtime_ns);
+        }
+        attr
+    }
+
+    /// As [`Self::attr_of`], of the version that was committed last: what an opening starts from.
+    pub(super) fn committed_attr_of(&self, inode: &Inode) -> Attr {
         let mut attr = inode.to_attr();
         attr.cache_ms = self.cache_ms(inode);
         attr
@@ -347,24 +368,25 @@ impl Core {
     }
 
     pub(super) async fn unlink(self: &Arc<Self>, ctx: &Ctx, op: Unlink) -> FsResult<Removed> {
-        let target = self.know(op.parent, &op.name).await?;
-        let _gate = match &target {
-            Some(inode) => Some(self.gate(inode.inode_id()).write().await),
-            None => None,
-        };
-        let body = command::Unlink {
-            parent: op.parent,
-            name: op.name,
-            keep_for: self.readers_of(target.as_deref()),
-        };
-        let applied = self.propose(ctx, body).await?;
-        self.metrics.paths_deleted.inc();
-        Ok(self.removed(target.as_deref(), &applied))
-    }
-
-    /// Sessions that have an inode open for reading.
-    fn readers_of(&self, inode: Option<&Inode>) -> Vec<u64> {
-        inode.map_or_else(Vec::new, |inode| self.sessions.readers(inode.inode_id()))
+        for _ in 0..LOOKS_MAX {
+            let target = self.know(op.parent, &op.name).await?;
+            let removal = self.sessions.begin_removal(target.iter().map(|inode| inode.inode_id()));
+            let body = command::Unlink {
+                parent: op.parent,
+                name: op.name.clone(),
+                keep_for: readers_of(&removal, target.as_deref()),
+                expected: Some(target.as_ref().map_or(0, |inode| inode.id)),
+            };
+            match self.propose(ctx, body).await {
+                Err(error) if error.kind == ErrorKind::VersionMismatch => continue,
+                Err(error) => return Err(error),
+                Ok(applied) => {
+                    self.metrics.paths_deleted.inc();
+                    return Ok(self.removed(target.as_deref(), &applied));
+                }
+            }
+        }
+        changes_too_fast(&op.name)
     }
 
     /// What a change of names left without any, if that is what was looked at before and nobody holds it in the state.
@@ -390,38 +412,103 @@ impl Core {
     }
 
     pub(super) async fn rename(self: &Arc<Self>, ctx: &Ctx, op: Rename) -> FsResult<Removed> {
-        let source = self.know(op.parent, &op.name).await?;
-        let target = self.know(op.new_parent, &op.new_name).await?;
-        if let Some(source) = &source {
-            self.check_storable(op.new_parent, &op.new_name)?;
-            if op.across_mounts
-                && op.flags & command::RENAME_EXCHANGE == 0
-                && source.is_dir()
-                && let Some(to) = self.moves_across(op.parent, op.new_parent, &op.new_name)?
-            {
-                self.know_tree(source, to).await?;
+        for _ in 0..LOOKS_MAX {
+            let source = self.know(op.parent, &op.name).await?;
+            let target = self.know(op.new_parent, &op.new_name).await?;
+            if let Some(source) = &source {
+                self.prepare_rename(&op, source).await?;
+            }
+            if let Some(dir) = target.as_ref().filter(|inode| inode.is_dir()) {
+                self.ensure_loaded(dir).await?;
+            }
+            let removal = self.sessions.begin_removal(target.iter().map(|inode| inode.inode_id()));
+            let body = command::Rename {
+                parent: op.parent,
+                name: op.name.clone(),
+                new_parent: op.new_parent,
+                new_name: op.new_name.clone(),
+                flags: op.flags,
+                keep_for: readers_of(&removal, target.as_deref()),
+                across_mounts: op.across_mounts,
+                expected_target: Some(target.as_ref().map_or(0, |inode| inode.id)),
+            };
+            match self.propose(ctx, body).await {
+                Err(error) if error.kind == ErrorKind::VersionMismatch => continue,
+                Err(error) => return Err(error),
+                Ok(applied) => {
+                    self.metrics.paths_renamed.inc();
+                    self.loader.forget_absent(InodeId(op.new_parent), &op.new_name);
+                    return Ok(self.removed(target.as_deref(), &applied));
+                }
             }
         }
-        if let Some(dir) = target.as_ref().filter(|inode| inode.is_dir()) {
-            self.ensure_loaded(dir).await?;
+        changes_too_fast(&op.new_name)
+    }
+
+    /// A folder is not moved to where the store could not hold what is beneath it. Only what the longest name beneath is
+    /// matters, and only where the folder's own becomes longer.
+    fn check_storable_beneath(&self, op: &Rename, source: &Inode) -> FsResult<()> {
+        let Ok(to) = self.state.ufs_path_of_name(InodeId(op.new_parent), &op.new_name) else {
+            return Ok(());
+        };
+        let from = self.state.ufs_path_of_name(InodeId(op.parent), &op.name)?;
+        if to.mount == from.mount && to.path.len() <= from.path.len() {
+            return Ok(());
         }
-        let _gate = match &target {
-            Some(inode) => Some(self.gate(inode.inode_id()).write().await),
-            None => None,
+        let Some(beneath) = self.longest_beneath(source.inode_id())? else {
+            return Ok(());
         };
-        let body = command::Rename {
-            parent: op.parent,
-            name: op.name,
-            new_parent: op.new_parent,
-            new_name: op.new_name.clone(),
-            flags: op.flags,
-            keep_for: self.readers_of(target.as_deref()),
-            across_mounts: op.across_mounts,
-        };
-        let applied = self.propose(ctx, body).await?;
-        self.metrics.paths_renamed.inc();
-        self.loader.forget_absent(InodeId(op.new_parent), &op.new_name);
-        Ok(self.removed(target.as_deref(), &applied))
+        let path = super::ufs_ops::join(&to.path, &beneath);
+        if path.len() + 1 >= PATH_BYTES_MAX {
+            let why = format!("{:?} would be a path of {} bytes", show(&beneath), path.len() + 1);
+            return error(ErrorKind::NameTooLong, why);
+        }
+        self.ufs.of(to.mount)?.check_path(&path).map_err(Into::into)
+    }
+
+    /// The longest path beneath a directory, among the first [`BENEATH_MAX`].
+    fn longest_beneath(&self, dir: InodeId) -> FsResult<Option<Bytes>> {
+        let mut longest: Option<Bytes> = None;
+        let mut dirs = vec![(dir, Bytes::new())];
+        let mut seen = 0;
+        while let Some((dir, path)) = dirs.pop() {
+            let mut after = Bytes::new();
+            loop {
+                let page = self.state.list(dir, &after, self.settings.listing_page_max)?;
+                let Some((last, _)) = page.last() else { break };
+                after = last.clone();
+                seen += page.len();
+                for (name, inode) in page {
+                    let path = super::ufs_ops::join(&path, &name);
+                    if inode.is_dir() {
+                        dirs.push((inode.inode_id(), path.clone()));
+                    }
+                    if longest.as_ref().is_none_or(|longest| longest.len() < path.len()) {
+                        longest = Some(path);
+                    }
+                }
+                if seen >= BENEATH_MAX {
+                    return Ok(longest);
+                }
+            }
+        }
+        Ok(longest)
+    }
+
+    /// Makes sure that a rename can reach the under-storage.
+    async fn prepare_rename(self: &Arc<Self>, op: &Rename, source: &Arc<Inode>) -> FsResult<()> {
+        self.check_storable(op.new_parent, &op.new_name)?;
+        if source.is_dir() {
+            self.check_storable_beneath(op, source)?;
+        }
+        if op.across_mounts
+            && op.flags & command::RENAME_EXCHANGE == 0
+            && source.is_dir()
+            && let Some(to) = self.moves_across(op.parent, op.new_parent, &op.new_name)?
+        {
+            self.know_tree(source, to).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn delete(self: &Arc<Self>, ctx: &Ctx, op: Delete) -> FsResult<Counted> {
@@ -441,6 +528,8 @@ impl Core {
                     parent: parent.get(),
                     name,
                     keep_for: Vec::new(),
+                    // Not what has come by this name since.
+                    expected: Some(0),
                 };
                 self.propose(ctx, body).await?;
                 return Ok(counted(1));
@@ -537,10 +626,12 @@ impl Core {
             let why = "it has other names; remove them first, or remove it from the under-storage too";
             return error(ErrorKind::InvalidArgument, format!("{:?}: {why}", show(&inode.name)));
         }
+        let removing = self.sessions.begin_removal([inode.inode_id()]);
         let removal = SyncRemoval {
             name: inode.name.clone(),
             expected_fingerprint: inode.fingerprint().to_owned(),
-            keep_for: self.sessions.readers(inode.inode_id()),
+            keep_for: removing.readers(inode.inode_id()),
+            expected: Some(inode.id),
         };
         let applied = self
             .propose_own(ApplySync {
@@ -595,10 +686,21 @@ impl Core {
             pinned: op.pinned,
             times_now: op.times_now,
             kill_priv: op.kill_priv,
+            kill_setgid: op.kill_setgid,
         };
         let changed = self.propose(ctx, body).await?;
         self.attr_applied(changed)
     }
+}
+
+/// Sessions that have what a name is taken from open for reading.
+fn readers_of(removal: &Removal<'_>, inode: Option<&Inode>) -> Vec<u64> {
+    inode.map_or_else(Vec::new, |inode| removal.readers(inode.inode_id()))
+}
+
+fn changes_too_fast<T>(name: &[u8]) -> FsResult<T> {
+    let why = format!("{:?} is given to one inode after the other; try again", show(name));
+    error(ErrorKind::Unavailable, why)
 }
 
 fn counted(files: u64) -> Counted {

@@ -1,13 +1,15 @@
 //! Opening, committing and closing files (DESIGN D15), and where their bytes are to be read.
 
-use alluxio_proto::master::{Close, Commit, Empty, MarkDurable, Open, Opened, ReadSource, Recovered, WriteLease};
+use alluxio_proto::master::{
+    Close, Commit, Empty, MarkDurable, Open, Opened, ReadSource, Recovered, Spill, WriteLease,
+};
 use alluxio_proto::types::{Attr, FileKind, PersistState, UfsSource};
-use alluxio_proto::{ErrorKind, FsResult, InodeId, WorkerId};
+use alluxio_proto::{ErrorKind, FsResult, InodeId, IntentId, WorkerId};
 use std::sync::Arc;
 
 use super::names::check_readable;
 use super::{Core, Ctx, error};
-use crate::state::{Inode, OpenVersion, command};
+use crate::state::{Inode, IntentKind, OpenVersion, command};
 
 /// An inode that changes under our hands is read again so often.
 const REREAD_MAX: usize = 10;
@@ -40,17 +42,26 @@ impl Core {
         if ctx.session.get() == 0 {
             return self.opened_for_reading(ctx, id);
         }
-        let _gate = self.gate(id).read().await;
-        if !self.sessions.open_read(ctx.session, id) {
+        if !self.sessions.open_read(ctx.session, id, op.open_id).await {
             return error(
                 ErrorKind::Stale,
                 format!("session {} has ended; open a new one", ctx.session),
             );
         }
         // Read after the opening was noted: whoever unlinks it from now on keeps it for us.
-        self.opened_for_reading(ctx, id).inspect_err(|_| {
-            self.sessions.close_read(ctx.session, id);
-        })
+        let held = match self.state.inode(id).map(|inode| inode.nlink) {
+            // Unlinked already, and here for as long as others have it open.
+            Ok(0) => self
+                .propose(ctx, command::HoldOrphan { inode: op.inode })
+                .await
+                .map(drop),
+            other => other.map(drop),
+        };
+        let opened = held.and_then(|()| self.opened_for_reading(ctx, id));
+        if opened.is_err() {
+            self.sessions.close_read(ctx.session, id, op.open_id).await;
+        }
+        opened
     }
 
     fn opened_for_reading(&self, ctx: &Ctx, id: InodeId) -> FsResult<Opened> {
@@ -107,11 +118,11 @@ impl Core {
     pub(super) fn opened(&self, ctx: &Ctx, inode: &Inode) -> FsResult<Opened> {
         let host = self.sessions.host(ctx.session);
         let mut opened = Opened {
-            attr: Some(self.attr_of(inode)),
+            attr: Some(self.committed_attr_of(inode)),
             ..Default::default()
         };
         match &inode.open {
-            Some(open) if open.recovering => {
+            Some(open) if open.recovering && !open.mapped => {
                 let why = format!("file {} is being recovered at its worker; try again", inode.id);
                 return error(ErrorKind::Unavailable, why);
             }
@@ -123,12 +134,16 @@ impl Core {
 
     fn lease(&self, host: &str, inode: &Inode, open: &OpenVersion) -> FsResult<WriteLease> {
         let empty = open.truncated || inode.size == 0;
-        Ok(WriteLease {
+        let mut lease = WriteLease {
             version: open.version,
             base: if empty { None } else { Some(self.source(host, inode)?) },
             home: self.workers.address(WorkerId(open.home_worker)),
             write_type: open.write_type,
-        })
+            replaces: inode.version,
+            token: Default::default(),
+        };
+        lease.token = self.ufs.secret().get()?.sign_lease(inode.inode_id(), &lease).into();
+        Ok(lease)
     }
 
     /// How to read the committed version of this record.
@@ -186,6 +201,7 @@ impl Core {
             keep_open: op.keep_open,
             ctime_ns: op.ctime_ns,
             hole_bytes: op.hole_bytes,
+            mapped: op.mapped,
         };
         let committed = self.propose(ctx, body).await?;
         self.metrics.files_completed.inc();
@@ -205,9 +221,14 @@ impl Core {
 
     pub(super) async fn close(&self, ctx: &Ctx, op: Close) -> FsResult<Empty> {
         if op.write {
+            // A file that was never committed goes with its name; who reads it keeps it, as any that is removed.
+            let removal = op.abandon.then(|| self.sessions.begin_removal([InodeId(op.inode)]));
             let body = command::CloseWrite {
                 inode: op.inode,
                 abandon: op.abandon,
+                keep_for: removal
+                    .as_ref()
+                    .map_or_else(Vec::new, |it| it.readers(InodeId(op.inode))),
             };
             // What was written is committed; this only lets go of it.
             return match self.commit_in_background(ctx.command(body)).await {
@@ -218,15 +239,24 @@ impl Core {
             };
         }
         let id = InodeId(op.inode);
-        if self.sessions.close_read(ctx.session, id) && self.state.inode(id).is_ok_and(|inode| inode.nlink == 0) {
-            self.propose(ctx, command::ReleaseOrphan { inode: op.inode }).await?;
+        self.sessions.close_read(ctx.session, id, op.open_id).await;
+        if ctx.session.get() != 0 && self.state.inode(id).is_ok_and(|inode| inode.nlink == 0) {
+            // Nobody opens it between the look and the letting go, which is asked for again if it cannot be journaled.
+            let removal = self.sessions.begin_removal([id]);
+            if !removal.readers(id).contains(&ctx.session.get()) {
+                self.propose(ctx, command::ReleaseOrphan { inode: op.inode }).await?;
+            }
         }
         Ok(Empty {})
     }
 
     /// What a home found of an open version whose writers are gone.
     pub(super) async fn recovered(&self, op: Recovered) -> FsResult<Empty> {
+        let removal = (!op.found).then(|| self.sessions.begin_removal([InodeId(op.inode)]));
         let body = command::Recovered {
+            keep_for: removal
+                .as_ref()
+                .map_or_else(Vec::new, |it| it.readers(InodeId(op.inode))),
             inode: op.inode,
             version: op.version,
             found: op.found,
@@ -234,12 +264,14 @@ impl Core {
             mtime_ns: op.mtime_ns,
             kept_version: op.kept_version,
             closed_empty: op.closed_empty,
+            mapped: op.mapped,
         };
         match self.propose_own(body).await {
             Ok(_) => tracing::info!(
                 inode = op.inode,
                 version = op.version,
                 found = op.found,
+                mapped = op.mapped,
                 length = op.length,
                 "an open version whose writers are gone was recovered"
             ),
@@ -247,6 +279,35 @@ impl Core {
             Err(error) if matches!(error.kind, ErrorKind::Stale | ErrorKind::NotFound) => {}
             Err(error) => return Err(error),
         }
+        Ok(Empty {})
+    }
+
+    /// A home needs the room of what is open: see [`Spill`]. The upload does not wait for it to ripen.
+    pub(super) async fn spill(&self, op: Spill) -> FsResult<Empty> {
+        self.check_member(op.worker_id, op.proof)?;
+        if op.ask_only {
+            let inode = self.state.inode(InodeId(op.inode))?;
+            return match inode.keeps_its_room(op.version, op.worker_id) {
+                Some((kind, why)) => error(
+                    kind,
+                    format!("spill version {} of inode {}: {why}", op.version, op.inode),
+                ),
+                None => Ok(Empty {}),
+            };
+        }
+        let body = command::Spill {
+            inode: op.inode,
+            version: op.version,
+            home_worker: op.worker_id,
+            length: op.length,
+            mtime_ns: op.mtime_ns,
+            ctime_ns: op.ctime_ns,
+            hole_bytes: op.hole_bytes,
+        };
+        self.propose_own(body).await?;
+        let intents = self.state.intents_of(InodeId(op.inode))?.into_iter();
+        let uploads = intents.filter(|intent| intent.kind() == IntentKind::Persist && intent.version == op.version);
+        self.queue.expedite(uploads.map(|intent| IntentId(intent.id)));
         Ok(Empty {})
     }
 

@@ -32,7 +32,7 @@ impl Core {
     pub(super) fn offer_upload(self: &Arc<Self>, intent: &Intent) -> FsResult<()> {
         let id = IntentId(intent.id);
         let Some(worker) = self.holder(intent)? else {
-            self.queue.again_at(id, Instant::now() + NO_HOLDER_PAUSE);
+            self.queue.defer(id, Instant::now() + NO_HOLDER_PAUSE);
             return Ok(());
         };
         // Noted first: the worker may fetch it at once.
@@ -62,6 +62,7 @@ impl Core {
     }
 
     pub(super) async fn register_worker(self: &Arc<Self>, op: RegisterWorker) -> FsResult<Registered> {
+        self.check_member(op.worker_id, op.proof)?;
         let ours = self.state.cluster_id();
         if !op.cluster_id.is_empty() && op.cluster_id != ours {
             let why = format!(
@@ -95,10 +96,11 @@ impl Core {
     pub(super) async fn worker_heartbeat(self: &Arc<Self>, op: WorkerHeartbeat) -> FsResult<WorkerTasks> {
         let id = WorkerId(op.worker_id);
         let deadline = tokio::time::Instant::now() + Duration::from_millis(op.wait_ms).min(WAIT_MAX);
+        self.workers.seen(id);
         while self.workers.waiting_reports(id) > REPORTS_MAX {
             tokio::time::sleep(ROOM_PAUSE).await;
         }
-        if !self.workers.heard(id, &op.tiers, op.cached) {
+        if !self.workers.heard(id, &op.tiers, op.damaged, op.cached) {
             return Ok(WorkerTasks {
                 reregister: true,
                 ..Default::default()
@@ -206,7 +208,7 @@ impl Core {
         let ufs = self.ufs.of(MountId(intent.mount_id))?;
         match ufs.status(&intent.path).await {
             Ok(there) => {
-                let ours = intent.expect.contains(&there.fingerprint) || intent.expect_lengths.contains(&there.length);
+                let ours = super::ufs_ops::is_ours(intent, &there, &self.state.cluster_id());
                 if !ours {
                     let path = super::show(&intent.path);
                     tracing::warn!(%path, "an upload replaces an object that was put there behind our back");
@@ -225,6 +227,19 @@ impl Core {
             self.forget_intent(id);
             return Ok(Empty {});
         };
+        let failed = op.error.clone().map(FsError::from_wire);
+        self.ufs.heard(MountId(intent.mount_id), failed.as_ref());
+        if op.version != intent.version {
+            // What is there is another version than the one that is to be there now.
+            tracing::warn!(
+                intent = op.intent,
+                uploaded = op.version,
+                wanted = intent.version,
+                "an upload is done again"
+            );
+            self.queue.again_at(id, Instant::now());
+            return Ok(Empty {});
+        }
         match op.error {
             None => {
                 let uploaded = Change {
@@ -233,6 +248,7 @@ impl Core {
                 };
                 self.intent_done(&intent, uploaded).await?;
                 self.metrics.files_persisted.inc();
+                self.metrics.uploads_done.inc();
             }
             Some(error) => {
                 self.metrics.persist_failures.inc();
@@ -269,8 +285,9 @@ impl Core {
                 inode: inode.get(),
                 version: open.version,
                 keep_bytes: open.durable_length.unwrap_or(0),
-                fresh: open.is_fresh(),
+                never_committed: open.is_unpromised(),
                 boot: open.home_boot,
+                mapped: open.mapped,
             };
             self.workers.recover(WorkerId(open.home_worker), task);
         }

@@ -1,10 +1,11 @@
 //! What the cluster is like: capacity, counts, locations, paths, and the report of `fsadmin`.
 
 use alluxio_proto::master::{
-    CachedFile, Count, Counted, Free, FsStat, GetPath, Locate, Location, Locations, PathReply, Report, StatFs,
+    CachedFile, Count, Counted, Free, FsStat, GetPath, Locate, Location, Locations, PathReply, Report, SettleIntents,
+    StatFs, StoreAway, StuckChange,
 };
 use alluxio_proto::types::FileKind;
-use alluxio_proto::{ErrorKind, FsResult, InodeId, MountId, WorkerId};
+use alluxio_proto::{ErrorKind, FsResult, InodeId, IntentId, MountId, WorkerId};
 use alluxio_ufs::UfsSpace;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -13,13 +14,18 @@ use std::time::{Duration, Instant};
 
 use super::load::PAGE_ENTRIES;
 use super::{Core, Ctx, error, show};
-use crate::state::Inode;
+use crate::state::command::ForgetIntent;
+use crate::state::{Inode, Intent, IntentKind, MountRecord, STUCK_AFTER};
 
 /// How long the capacity of a store is believed.
 const SPACE_TIME: Duration = Duration::from_secs(30);
 /// A store that does not say its capacity within this is taken for one that knows none.
 const SPACE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Changes that are counted at a time.
+const PENDING_PAGE: usize = 1000;
+/// Changes in one report.
+const STUCK_MAX: usize = 100;
 /// Capacities of stores, as last heard.
 #[derive(Debug, Default)]
 pub(super) struct SpaceCache(HashMap<MountId, (Instant, Option<UfsSpace>)>);
@@ -47,14 +53,18 @@ impl Core {
     pub(super) async fn stat_fs(&self, op: StatFs) -> FsResult<FsStat> {
         let inode = self.state.inode(InodeId(op.inode))?;
         let files = self.state.counters().inodes;
-        let (total_bytes, used_bytes) = match self.ufs_space(inode.mount()).await {
-            Some(space) => (space.total_bytes, space.used_bytes),
-            None => self.workers.space(),
+        let (total_bytes, used_bytes, available_bytes) = match self.ufs_space(inode.mount()).await {
+            Some(space) => (space.total_bytes, space.used_bytes, space.available_bytes),
+            None => {
+                let (total, used) = self.workers.space();
+                (total, used, total.saturating_sub(used))
+            }
         };
         Ok(FsStat {
             total_bytes,
             free_bytes: total_bytes.saturating_sub(used_bytes),
             files,
+            available_bytes: Some(available_bytes),
         })
     }
 
@@ -172,7 +182,17 @@ impl Core {
     pub(super) fn report(&self) -> FsResult<Report> {
         let counters = self.state.counters();
         let journal = self.journal.status();
+        let (stuck, stuck_count) = self.stuck()?;
+        let mut workers = self.workers.report();
+        for range in workers.iter_mut().flat_map(|worker| &mut worker.damaged) {
+            // It may be gone by now, which the worker says soon.
+            let path = self.state.path_of(InodeId(range.inode));
+            range.path = path.ok().flatten().unwrap_or_default();
+        }
         Ok(Report {
+            stuck,
+            stuck_count,
+            away: self.stores_away()?,
             cluster_id: counters.cluster_id,
             master_address: self.settings.address.clone(),
             web_port: self.settings.web_port,
@@ -182,11 +202,184 @@ impl Core {
             inodes: counters.inodes,
             persist_pending: counters.intents,
             sessions: self.sessions.count() as u64,
-            workers: self.workers.report(),
+            workers,
             journal_index: journal.applied_index,
             journal_snapshot_index: journal.snapshot_index,
         })
     }
+}
+
+/// What is still to be done in under-storages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Changes of all kinds.
+    pub changes: u64,
+    /// Uploads among them.
+    pub files: u64,
+    /// Of these uploads.
+    pub bytes: u64,
+}
+
+impl Core {
+    /// Looks at each of them: for those who wait for them, not for those who come often.
+    pub(super) fn pending(&self) -> Pending {
+        let mut pending = Pending::default();
+        let mut after = IntentId(0);
+        loop {
+            let page = self.state.intents(after, PENDING_PAGE).unwrap_or_else(|error| {
+                tracing::debug!(%error, "count what is to be persisted");
+                Vec::new()
+            });
+            let Some(last) = page.last() else { return pending };
+            after = IntentId(last.id);
+            pending.changes += page.len() as u64;
+            for upload in page.iter().filter(|intent| intent.kind() == IntentKind::Persist) {
+                pending.files += 1;
+                pending.bytes += upload.length;
+            }
+        }
+    }
+
+    /// The stores that do not answer, as the last calls on them say.
+    pub(super) fn stores_away(&self) -> FsResult<Vec<StoreAway>> {
+        let mounts = self.state.mounts();
+        let away = mounts.iter().map(|record| self.store_away(record));
+        away.filter_map(Result::transpose).collect()
+    }
+
+    /// Of one mount; `None` while its store answers, and as long as nobody asked it for anything.
+    pub(super) fn store_away(&self, record: &MountRecord) -> FsResult<Option<StoreAway>> {
+        let Some(away) = self.ufs.reach(MountId(record.id)).and_then(|reach| reach.away()) else {
+            return Ok(None);
+        };
+        let path = self.state.path_of(InodeId(record.root_inode))?;
+        Ok(Some(StoreAway {
+            path: path.unwrap_or_default(),
+            uri: record.uri().to_owned(),
+            since_ms: millis(away.since_ns),
+            error: away.error,
+        }))
+    }
+
+    /// Changes that do not get done, [`STUCK_MAX`] of them, and how many there are.
+    fn stuck(&self) -> FsResult<(Vec<StuckChange>, u64)> {
+        let (mut stuck, mut count) = (Vec::new(), 0u64);
+        for given in self.state.given_up()? {
+            count += 1;
+            if stuck.len() < STUCK_MAX {
+                stuck.push(StuckChange {
+                    intent: given.id,
+                    what: words_of(given.kind()).to_owned(),
+                    path: self.uri_of(MountId(given.mount_id), &given.path),
+                    error: given.error.map(|error| error.message).unwrap_or_default(),
+                    given_up: true,
+                    refused: true,
+                    since_ms: millis(given.at_ns),
+                    ..Default::default()
+                });
+            }
+        }
+        for id in self.queue.failing() {
+            let Some(intent) = self.state.intent(id)? else { continue };
+            if !intent.refused && intent.attempts < STUCK_AFTER {
+                continue;
+            }
+            count += 1;
+            if stuck.len() < STUCK_MAX {
+                stuck.push(StuckChange {
+                    intent: intent.id,
+                    what: words_of(intent.kind()).to_owned(),
+                    path: self.place_of(&intent)?,
+                    attempts: intent.attempts,
+                    refused: intent.refused,
+                    since_ms: millis(intent.created_ns),
+                    error: intent.last_error.map(|error| error.message).unwrap_or_default(),
+                    ..Default::default()
+                });
+            }
+        }
+        Ok((stuck, count))
+    }
+
+    /// A person's decision on what is refused.
+    pub(super) async fn settle(self: &Arc<Self>, ctx: &Ctx, op: SettleIntents) -> FsResult<Counted> {
+        if !ctx.superuser {
+            return error(
+                ErrorKind::NotPermitted,
+                "only the superuser decides on changes that are refused",
+            );
+        }
+        let mut ids: Vec<_> = op.intents.iter().copied().map(IntentId).collect();
+        if op.all {
+            ids = self.queue.failing();
+            ids.extend(self.state.given_up()?.iter().map(|given| IntentId(given.id)));
+        }
+        let mut counted = Counted::default();
+        // The answer of one command is not that of the next.
+        let ctx = &Ctx {
+            op_id: 0,
+            ..ctx.clone()
+        };
+        for id in ids {
+            if op.forget {
+                match self.propose(ctx, ForgetIntent { intent: id.get() }).await {
+                    Ok(_) => self.forget_intent(id),
+                    // One of names is passed over, as is one that is done meanwhile.
+                    Err(error) if op.all && matches!(error.kind, ErrorKind::InvalidArgument | ErrorKind::NotFound) => {
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+            } else if self.state.intent(id)?.is_some() {
+                self.queue.expedite([id]);
+            } else if op.all {
+                continue;
+            } else {
+                return error(
+                    ErrorKind::NotFound,
+                    format!("change {id} is done, or was given up: it cannot be tried again"),
+                );
+            }
+            counted.files += 1;
+        }
+        Ok(counted)
+    }
+
+    /// Where a change is to be made, for people.
+    fn place_of(&self, intent: &Intent) -> FsResult<String> {
+        if intent.order == 0 {
+            let path = self.state.path_of(InodeId(intent.inode))?;
+            return Ok(path.map_or_else(|| format!("inode {}", intent.inode), |path| show(&path).into_owned()));
+        }
+        let from = self.uri_of(MountId(intent.mount_id), &intent.path);
+        Ok(match intent.kind() {
+            IntentKind::Rename => format!("{from} to {}", self.uri_of(intent.to_mount(), &intent.to_path)),
+            _ => from,
+        })
+    }
+
+    fn uri_of(&self, mount: MountId, path: &[u8]) -> String {
+        let record = self.state.mount(mount);
+        let uri = record.as_ref().map_or("", |mount| mount.uri());
+        format!("{}/{}", uri.trim_end_matches('/'), show(path))
+    }
+}
+
+fn words_of(kind: IntentKind) -> &'static str {
+    match kind {
+        IntentKind::Persist => "upload",
+        IntentKind::Delete => "delete",
+        IntentKind::DeleteTree => "delete with all beneath",
+        IntentKind::Rename => "rename",
+        IntentKind::Mkdir => "make directory",
+        IntentKind::Rmdir => "remove directory",
+        IntentKind::SetAttr => "set attributes",
+        IntentKind::Symlink => "make link",
+    }
+}
+
+pub(super) fn millis(ns: i64) -> u64 {
+    u64::try_from(ns / 1_000_000).unwrap_or(0)
 }
 
 fn add_file(counted: &mut Counted, inode: &Inode) {

@@ -1,7 +1,7 @@
 //! Serving others over frames: requests and watch streams, decoded and encoded.
 
 use alluxio_common::rpc::{self, Handler, ItemStream, Listener, PeerKind, SERVICE_MASTER, ServeOptions};
-use alluxio_proto::master::{MasterRequest, Op};
+use alluxio_proto::master::MasterRequest;
 use alluxio_proto::{ErrorKind, FsError, FsResult, MasterApi, SessionId};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -41,8 +41,7 @@ impl Handler for Frames {
 
     fn drop_on_cancel(&self, service: u8, header: &Bytes) -> bool {
         // A heartbeat must not be dropped: the work it has taken would be lost.
-        decode(service, header.clone())
-            .is_ok_and(|request| matches!(request.op, Some(Op::WaitPersisted(_) | Op::Count(_))))
+        decode(service, header.clone()).is_ok_and(|request| request.op.is_some_and(|op| op.is_droppable()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use alluxio_common::config::{Configuration, keys};
 use alluxio_common::metrics::Metrics;
+use alluxio_common::secret::SecretFile;
 use alluxio_ufs::{UfsResult, UnderFileSystem};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,8 +35,11 @@ pub struct MasterOptions {
     /// Folders of ours (data, mount points): no under-storage may be one of them or lie inside one. Journal and metadata
     /// folders are always among them.
     pub own_dirs: Vec<PathBuf>,
-    /// Sessions of clients on this host are ended at start: with client and master in one process, none can have survived.
-    pub end_sessions_of_host: Option<String>,
+    /// Sessions of clients on this host, by every name it has or had, are ended at start: with client and master in one process,
+    /// none can have survived.
+    pub end_sessions_of_hosts: Vec<String>,
+    /// The cluster's secret; made if there is none.
+    pub secret: Arc<SecretFile>,
     /// `host:port` that reports name as the master's address; empty: from the configuration.
     pub advertised: String,
 }
@@ -56,8 +60,9 @@ impl MasterOptions {
             metrics: Metrics::new(),
             ufs_opener: Arc::new(move |uri, options| alluxio_ufs::open(uri, options, &conf_of_ufs)),
             own_dirs: Vec::new(),
-            end_sessions_of_host: None,
+            end_sessions_of_hosts: Vec::new(),
             advertised: String::new(),
+            secret: SecretFile::new(conf.path(&keys::general::CLUSTER_SECRET_FILE)),
         }
     }
 }
@@ -98,6 +103,8 @@ pub(super) struct Settings {
     pub persist_wait: Duration,
     pub retry_first: Duration,
     pub retry_max: Duration,
+    /// A change that a store refuses for so long is not tried any more.
+    pub refused_timeout: Duration,
     pub ufs_changes_max: usize,
     pub listing_page_max: usize,
     pub absent_names_max: usize,
@@ -133,6 +140,7 @@ impl Settings {
             persist_wait: duration(&keys::user::PERSIST_WAIT, 0),
             retry_first: duration(&keys::master::PERSIST_INITIAL_INTERVAL, 1).max(Duration::from_millis(10)),
             retry_max: duration(&keys::master::PERSIST_MAX_INTERVAL, 60).max(Duration::from_millis(10)),
+            refused_timeout: conf.duration(&keys::master::REFUSED_TIMEOUT).unwrap_or(Duration::MAX),
             ufs_changes_max: count(&keys::master::PERSIST_PARALLEL),
             listing_page_max: count(&keys::master::LISTING_PAGE),
             absent_names_max: count(&keys::master::ABSENT_CACHE_SIZE),

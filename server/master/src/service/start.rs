@@ -5,10 +5,12 @@
 //! be reached does not matter, what is known is served.
 
 use alluxio_common::config::{Configuration, keys};
+use alluxio_common::crashsafe;
 use alluxio_journal::{Journal, JournalOptions, NodeId};
 use alluxio_proto::types::Property;
 use alluxio_proto::{ErrorKind, FsError, FsResult, MountId, SessionId};
 use alluxio_ufs::{UnderFileSystem, normalize_uri};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,11 +21,14 @@ use tokio_util::task::TaskTracker;
 
 use super::machine::{Effects, Machine};
 use super::settings::Settings;
-use super::{Core, GATES, MasterOptions, MasterService, MetastoreKind, error, now_ns};
-use super::{changes, executor, load, locks, metrics, mounts, pace, report, sessions, ufs, watch, workers};
+use super::{Core, MasterOptions, MasterService, MetastoreKind, error, now_ns};
+use super::{
+    changes, credentials, executor, load, locks, metrics, mounts, pace, rebuild, report, sessions, space, ufs, watch,
+    workers,
+};
 use crate::metastore::{self, StoreKind};
-use crate::state::command::{Format, MountSpec};
-use crate::state::{State, StateOptions};
+use crate::state::command::{AdoptRules, Format, MountSpec};
+use crate::state::{RULES, State, StateOptions};
 
 /// Permission bits of the namespace's root.
 const ROOT_MODE: u32 = 0o755;
@@ -51,7 +56,8 @@ impl Master {
     pub async fn start(conf: &Configuration, options: MasterOptions) -> FsResult<Arc<MasterService>> {
         let settings = Settings::new(conf, &options);
         let known = alluxio_journal::cluster_id(&options.journal_dir)?;
-        let state = Arc::new(open_state(conf, &options)?);
+        let (state, aside) = open_or_rebuild(conf, &options, known.is_some())?;
+        let state = Arc::new(state);
         check_folders(&options, known.as_deref(), &state)?;
         let own_dirs = own_dirs(&options);
         let registry = ufs::UfsRegistry::new(
@@ -59,6 +65,7 @@ impl Master {
             options.ufs_opener.clone(),
             settings.sync_interval,
             own_dirs,
+            Arc::clone(&options.secret),
         );
         // Before the first byte of a new journal is written.
         let mut root = match known {
@@ -66,7 +73,20 @@ impl Master {
             Some(_) => None,
         };
         let cluster_id = known.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
-        let core = Core::assemble(conf, &options, settings, state, registry, &cluster_id).await?;
+        let core = match Core::assemble(conf, &options, settings, state, registry, &cluster_id).await {
+            Ok(core) => core,
+            Err(error) => return Err(aside.map_or(error.clone(), |aside| aside.put_back(error))),
+        };
+        if let Some(aside) = aside {
+            aside.rebuilt();
+        }
+        let locked = match core.unlock(conf.bool(&keys::master::FORGET_CREDENTIALS)) {
+            Ok(locked) => locked,
+            Err(error) => {
+                core.shutdown().await;
+                return Err(error);
+            }
+        };
         if core.state.cluster_id().is_empty() && root.is_none() {
             // A first start that ended between the two.
             root = Some(probed_root(conf, &core.ufs).await?);
@@ -76,7 +96,7 @@ impl Master {
             None => core.check_root(conf),
         };
         let ready = match ready {
-            Ok(()) => core.take_up(&options).await,
+            Ok(()) => core.make_ready(conf, &options, locked).await,
             Err(error) => Err(error),
         };
         if let Err(error) = ready {
@@ -94,20 +114,50 @@ impl MasterService {
     }
 }
 
-fn open_state(conf: &Configuration, options: &MasterOptions) -> FsResult<State> {
-    let (kind, dir) = match &options.metastore {
-        MetastoreKind::Heap => (StoreKind::Heap, Path::new("")),
-        MetastoreKind::Disk(dir) => (StoreKind::Fjall, dir.as_path()),
+/// Opens the metadata store, or an empty one in place of a damaged one that is kept aside: there is a journal that may have
+/// everything.
+fn open_or_rebuild(
+    conf: &Configuration,
+    options: &MasterOptions,
+    has_journal: bool,
+) -> FsResult<(State, Option<rebuild::Aside>)> {
+    let MetastoreKind::Disk(dir) = &options.metastore else {
+        let opened = open_state(conf, StoreKind::Heap, Path::new(""));
+        let state = opened.map_err(|error| FsError::from_io("make the metadata store", &error))?;
+        return Ok((state, None));
     };
-    if kind != StoreKind::Heap {
-        alluxio_common::crashsafe::create_dir_all(dir)
-            .map_err(|error| FsError::from_io(format!("create the metadata folder {}", dir.display()), &error))?;
+    crashsafe::create_dir_all(dir)
+        .and_then(|()| crashsafe::tighten_tree(dir))
+        .map_err(|error| FsError::from_io(format!("create the metadata folder {}", dir.display()), &error))?;
+    let failed = |error: &io::Error| FsError::from_io(format!("open the metadata folder {}", dir.display()), error);
+    let marked = rebuild::marked(dir).filter(|_| has_journal);
+    let why = match marked {
+        Some(why) => why,
+        None => match open_state(conf, StoreKind::Fjall, dir) {
+            Ok(state) => return Ok((state, None)),
+            Err(error) if has_journal && metastore::is_damage(&error) => error.to_string(),
+            Err(error) => return Err(failed(&error)),
+        },
+    };
+    let aside = rebuild::Aside::put(dir, why)?;
+    match open_state(conf, StoreKind::Fjall, dir) {
+        Ok(state) => Ok((state, Some(aside))),
+        Err(error) => Err(aside.put_back(failed(&error))),
     }
-    let failed = |error| FsError::from_io(format!("open the metadata folder {}", dir.display()), &error);
+}
+
+fn open_state(conf: &Configuration, kind: StoreKind, dir: &Path) -> io::Result<State> {
     let cache_bytes = conf.bytes(&keys::master::METASTORE_CACHE_BYTES);
-    let store = metastore::open(kind, dir, cache_bytes).map_err(failed)?;
     let cache_entries = usize::try_from(conf.int(&keys::master::METASTORE_INODE_CACHE)).unwrap_or(usize::MAX);
-    State::open(store, StateOptions { cache_entries }).map_err(failed)
+    // What is damaged may be more than the store's own code expects.
+    let opened = alluxio_common::panics::expecting(|| {
+        let store = metastore::open(kind, dir, cache_bytes)?;
+        State::open(store, StateOptions { cache_entries })
+    });
+    opened.unwrap_or_else(|| {
+        let why = "the metadata store could not make sense of what is on the disk";
+        Err(io::Error::new(io::ErrorKind::InvalidData, why))
+    })
 }
 
 /// Journal and metadata must be of one cluster.
@@ -130,6 +180,16 @@ fn check_folders(options: &MasterOptions, journal: Option<&str>, state: &State) 
     )
 }
 
+/// Journal and metadata may be on two disks.
+fn room(conf: &Configuration, options: &MasterOptions) -> space::Room {
+    let mut dirs = vec![options.journal_dir.clone()];
+    if let MetastoreKind::Disk(dir) = &options.metastore {
+        dirs.push(dir.clone());
+    }
+    let key = &keys::master::JOURNAL_SPACE_LOW;
+    space::Room::new(dirs, conf.bytes(key), conf.is_set(key))
+}
+
 fn own_dirs(options: &MasterOptions) -> Vec<std::path::PathBuf> {
     let mut dirs = options.own_dirs.clone();
     dirs.push(options.journal_dir.clone());
@@ -147,7 +207,7 @@ async fn probed_root(conf: &Configuration, registry: &ufs::UfsRegistry) -> FsRes
     if !conf.is_set(key) {
         // Nobody named it, so nobody can be expected to have made it.
         if let Some(path) = uri.strip_prefix("file://") {
-            alluxio_common::crashsafe::create_dir_all(Path::new(path))
+            crashsafe::create_dir_all(Path::new(path))
                 .map_err(|error| FsError::from_io(format!("create the default under-storage {path}"), &error))?;
         }
     }
@@ -195,6 +255,7 @@ impl Core {
         let core = Arc::new(Core {
             loader: load::Loader::new(settings.absent_names_max),
             limits: changes::Limits::new(settings.ufs_changes_max),
+            room: room(conf, options),
             watch: effects.watch.clone(),
             queue: effects.queue.clone(),
             pace: pace::Pace::new(),
@@ -202,7 +263,8 @@ impl Core {
             sessions: sessions::Sessions::default(),
             locks: locks::Locks::default(),
             space: alluxio_common::sync::Mutex::new(report::SpaceCache::default()),
-            gates: (0..GATES).map(|_| tokio::sync::RwLock::new(())).collect(),
+            damaged: CancellationToken::new(),
+            metastore: options.metastore.clone(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             started_ms: u64::try_from(now_ns() / 1_000_000).unwrap_or(0),
@@ -213,6 +275,7 @@ impl Core {
             effects,
             ufs,
             metrics,
+            challenges: Default::default(),
         });
         core.metrics.watch_volatile(&core);
         Ok(core)
@@ -221,17 +284,61 @@ impl Core {
     async fn format(&self, cluster_id: &str, root: Root) -> FsResult<()> {
         tracing::info!(cluster_id, root = root.spec.uri, "formatting a new cluster");
         let format = Format {
+            rules: RULES,
             cluster_id: cluster_id.to_owned(),
             owner: self.settings.user.clone(),
             group: self.settings.group.clone(),
             mode: ROOT_MODE,
-            root: Some(root.spec),
+            root: Some(credentials::sealed(self.ufs.secret(), root.spec)?),
         };
         self.propose_own(format).await?;
         if let Some(record) = self.state.mount(MountId::ROOT) {
             self.ufs.put(&record, root.ufs);
         }
         Ok(())
+    }
+
+    async fn make_ready(
+        self: &Arc<Self>,
+        conf: &Configuration,
+        options: &MasterOptions,
+        locked: Vec<MountId>,
+    ) -> FsResult<()> {
+        let old = self.adopt_rules().await?;
+        self.forget_credentials(conf, locked).await?;
+        self.take_up(options).await?;
+        let sealed = self.seal_clear_mounts().await?;
+        if old || sealed {
+            self.checkpoint_soon();
+        }
+        Ok(())
+    }
+
+    /// The first start after older software: what it journaled is applied as it was, what comes now as we do. True: there was
+    /// older software.
+    async fn adopt_rules(&self) -> FsResult<bool> {
+        if self.state.counters().rules >= RULES {
+            return Ok(false);
+        }
+        match self.propose_own(AdoptRules { rules: RULES }).await {
+            Ok(_) => Ok(true),
+            // Without room nothing is journaled; the next start comes.
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(%error, "commands are applied by the rules of older software until the next start");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// So that entries of older software leave the journal.
+    fn checkpoint_soon(self: &Arc<Self>) {
+        let core = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if let Err(error) = core.journal.checkpoint().await {
+                tracing::warn!(%error, "take a checkpoint, so that entries of older software leave the journal; the next one does");
+            }
+        });
     }
 
     /// A root that is configured now must be the one that was formatted.
@@ -261,17 +368,19 @@ impl Core {
         self.effects.on.store(true, Ordering::Release);
         for session in self.state.sessions()? {
             let id = SessionId(session.id);
-            if options
-                .end_sessions_of_host
-                .as_deref()
-                .is_some_and(|host| host == session.host)
-            {
-                self.end_session(id).await?;
-            } else {
-                self.sessions.insert(id, &session.host);
-                if session.uses_locks {
-                    self.locks.await_session(id);
+            if options.end_sessions_of_hosts.contains(&session.host) {
+                match self.end_session(id).await {
+                    Ok(()) => continue,
+                    // Without room it is served read-only; the session falls silent once there is some.
+                    Err(error) if error.is_retryable() => {
+                        tracing::warn!(session = %id, %error, "a session of before the start is not ended yet");
+                    }
+                    Err(error) => return Err(error),
                 }
+            }
+            self.sessions.take_up(id, &session.host, self.settings.session_timeout);
+            if session.uses_locks {
+                self.locks.await_session(id);
             }
         }
         self.ask_to_recover()?;
@@ -306,6 +415,7 @@ impl Core {
     }
 
     async fn shutdown(&self) {
+        self.look_after_metastore();
         self.stop.cancel();
         self.watch.close_all();
         self.tasks.close();

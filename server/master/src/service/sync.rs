@@ -220,7 +220,8 @@ impl Core {
                 difference.replaced.push(SyncRemoval {
                     name: entry.name.clone(),
                     expected_fingerprint,
-                    keep_for: self.sessions.readers(known.inode_id()),
+                    keep_for: Vec::new(),
+                    expected: Some(known.id),
                 });
                 difference.new.push(entry);
             } else if !known.is_dir() && expected_fingerprint != entry.fingerprint {
@@ -252,7 +253,8 @@ impl Core {
                 .map(|(name, inode)| SyncRemoval {
                     name,
                     expected_fingerprint: inode.fingerprint().to_owned(),
-                    keep_for: self.sessions.readers(inode.inode_id()),
+                    keep_for: Vec::new(),
+                    expected: Some(inode.id),
                 })
                 .collect();
             if !removed.is_empty() {
@@ -266,8 +268,15 @@ impl Core {
         dir: InodeId,
         generation: u64,
         changed: Vec<SyncChange>,
-        removed: Vec<SyncRemoval>,
+        mut removed: Vec<SyncRemoval>,
     ) -> FsResult<()> {
+        let inodes = removed.iter().filter_map(|removal| removal.expected.map(InodeId));
+        let removing = self.sessions.begin_removal(inodes);
+        for removal in &mut removed {
+            removal.keep_for = removal
+                .expected
+                .map_or_else(Vec::new, |id| removing.readers(InodeId(id)));
+        }
         let asked = (changed.len() as u64, removed.len() as u64);
         let applied = self
             .propose_own(ApplySync {
@@ -310,12 +319,13 @@ impl Core {
             if same {
                 return Ok(());
             }
+            let removing = self.sessions.begin_removal([id]);
             let changed = UfsChanged {
                 inode: id.get(),
                 version,
                 status,
                 generation,
-                keep_for: self.sessions.readers(id),
+                keep_for: removing.readers(id),
             };
             match self.propose_own(changed).await {
                 Err(error) if is_outdated(&error) => continue,

@@ -1,5 +1,6 @@
 //! The under-storages of the mounts, opened when first needed; and which of them we refuse.
 
+use alluxio_common::secret::SecretFile;
 use alluxio_common::sync::{Mutex, RwLock};
 use alluxio_proto::types::Property;
 use alluxio_proto::{ErrorKind, FsError, FsResult, MountId};
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::credentials;
+use super::reach::{NotedUfs, Reach};
 use super::settings::{SyncInterval, UfsOpener};
 use crate::state::{MountRecord, State};
 
@@ -21,6 +24,18 @@ const SYNC_INTERVAL: &str = alluxio_common::config::keys::user::SYNC_INTERVAL.na
 struct Open {
     ufs: Arc<dyn UnderFileSystem>,
     sync: SyncInterval,
+    reach: Arc<Reach>,
+}
+
+impl Open {
+    fn new(ufs: Arc<dyn UnderFileSystem>, sync: SyncInterval) -> Self {
+        let reach = Arc::new(Reach::default());
+        Self {
+            ufs: Arc::new(NotedUfs::new(ufs, reach.clone())),
+            sync,
+            reach,
+        }
+    }
 }
 
 /// One client per mount.
@@ -29,13 +44,21 @@ pub(super) struct UfsRegistry {
     opener: UfsOpener,
     default_sync: SyncInterval,
     own_dirs: Vec<PathBuf>,
+    secret: Arc<SecretFile>,
     open: RwLock<HashMap<MountId, Open>>,
     warned: Mutex<HashMap<MountId, Instant>>,
 }
 
 impl UfsRegistry {
-    pub fn new(state: Arc<State>, opener: UfsOpener, default_sync: SyncInterval, own_dirs: Vec<PathBuf>) -> Self {
+    pub fn new(
+        state: Arc<State>,
+        opener: UfsOpener,
+        default_sync: SyncInterval,
+        own_dirs: Vec<PathBuf>,
+        secret: Arc<SecretFile>,
+    ) -> Self {
         Self {
+            secret,
             state,
             opener,
             default_sync,
@@ -48,6 +71,11 @@ impl UfsRegistry {
     /// A client for a URI that is not mounted yet. Nothing is asked of the store.
     pub fn open_uri(&self, uri: &str, options: &[Property]) -> FsResult<Arc<dyn UnderFileSystem>> {
         (self.opener)(uri, &option_map(options)).map_err(|error| FsError::from(error).context(format!("open {uri}")))
+    }
+
+    /// The cluster's secret.
+    pub fn secret(&self) -> &Arc<SecretFile> {
+        &self.secret
     }
 
     /// The client of a mount.
@@ -67,10 +95,15 @@ impl UfsRegistry {
         let Some(record) = self.state.mount(mount) else {
             return Err(FsError::new(ErrorKind::NotFound, format!("there is no mount {mount}")));
         };
-        let open = Open {
-            ufs: self.open_uri(record.uri(), record.options())?,
-            sync: self.interval_of(&record),
-        };
+        if record.wants_credentials() {
+            let why = format!(
+                "use {}: its credentials were forgotten; give them again by `alluxio fs mount --update PATH --option-file FILE`",
+                record.uri()
+            );
+            return Err(FsError::new(ErrorKind::UfsDenied, why));
+        }
+        let ufs = self.open_uri(record.uri(), &credentials::options_of(&self.secret, &record)?)?;
+        let open = Open::new(ufs, self.interval_of(&record));
         Ok(self.open.write().entry(mount).or_insert(open).clone())
     }
 
@@ -83,7 +116,24 @@ impl UfsRegistry {
     /// A client that has been probed already becomes that of a mount.
     pub fn put(&self, record: &MountRecord, ufs: Arc<dyn UnderFileSystem>) {
         let sync = self.interval_of(record);
-        self.open.write().insert(MountId(record.id), Open { ufs, sync });
+        let open = Open::new(ufs, sync);
+        open.reach.answered();
+        self.open.write().insert(MountId(record.id), open);
+    }
+
+    /// What is known of whether a mount's store answers; `None` if it was not used since the start.
+    pub fn reach(&self, mount: MountId) -> Option<Arc<Reach>> {
+        self.open.read().get(&mount).map(|open| open.reach.clone())
+    }
+
+    /// A worker tells how a call on the store of a mount went.
+    pub fn heard(&self, mount: MountId, error: Option<&FsError>) {
+        let Some(reach) = self.reach(mount) else { return };
+        match error {
+            None => reach.answered(),
+            Some(error) if error.kind == ErrorKind::Unavailable => reach.failed(&error.message),
+            Some(_) => {}
+        }
     }
 
     /// The mount is gone.
@@ -155,6 +205,14 @@ fn local_path(uri: &str) -> Option<PathBuf> {
 }
 
 /// With links resolved as far as the path exists: a folder to be made later counts by where it would be.
+/// A URI by what its folder is called in the end, whatever links lead to it.
+pub(super) fn real_uri(uri: &str) -> String {
+    local_path(uri).map_or_else(
+        || uri.to_owned(),
+        |path| format!("file://{}", canonical(&path).display()),
+    )
+}
+
 fn canonical(path: &Path) -> PathBuf {
     let mut missing = Vec::new();
     let mut at = path;

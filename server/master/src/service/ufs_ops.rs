@@ -1,7 +1,7 @@
 //! What each kind of intent does to an under-storage. Each can be repeated: a crash may have cut short the last attempt.
 
 use alluxio_proto::types::FileKind;
-use alluxio_ufs::{BytesSource, Expect, UfsAttributes, UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem};
+use alluxio_ufs::{BytesSource, Expect, UfsAttributes, UfsError, UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem};
 use bytes::{Bytes, BytesMut};
 
 use super::load::{PAGE_ENTRIES, is_absent};
@@ -55,39 +55,92 @@ pub(super) async fn upload_nothing(
     ufs: &dyn UnderFileSystem,
     intent: &Intent,
     inode: Option<&Inode>,
+    cluster: &str,
 ) -> UfsResult<Change> {
     let source = BytesSource(Bytes::new());
-    // What is there is replaced: the namespace says that this name is an empty file.
-    let written = ufs
-        .write(&intent.path, &source, &Expect::Any, &attributes(inode))
-        .await?;
-    Ok(Change::of(written))
+    let name = empty_name(intent, cluster);
+    let mut wanted = attributes(inode);
+    wanted.write_id = Some(name.clone());
+    let mut expect = match (ufs.capabilities().conditional_write, intent.expect.as_slice()) {
+        (false, _) => Expect::Any,
+        (true, []) => Expect::Absent,
+        (true, [.., last]) => Expect::Fingerprint(last.clone()),
+    };
+    for _ in 0..EMPTY_WRITES_MAX {
+        let failed = match ufs.write(&intent.path, &source, &expect, &wanted).await {
+            Ok(written) => return Ok(Change::of(written)),
+            Err(error)
+                if matches!(
+                    error.kind,
+                    UfsErrorKind::PreconditionFailed | UfsErrorKind::AlreadyExists
+                ) =>
+            {
+                error
+            }
+            Err(error) => return Err(error),
+        };
+        expect = match status_if_any(ufs, &intent.path).await? {
+            None => Expect::Absent,
+            Some(there) if there.kind != FileKind::File => return Err(failed),
+            Some(there) if there.length == 0 && there.write_id.as_ref() == Some(&name) => return Ok(Change::of(there)),
+            // As with any upload, the last writer of a name wins; but never unseen.
+            Some(there) => {
+                if !is_ours(intent, &there, cluster) {
+                    let path = show(&intent.path);
+                    tracing::warn!(%path, "an empty file replaces an object that was put there behind our back");
+                }
+                Expect::Fingerprint(there.fingerprint)
+            }
+        };
+    }
+    let why = format!(
+        "put {}: the object changed {EMPTY_WRITES_MAX} times meanwhile",
+        show(&intent.path)
+    );
+    Err(UfsError::new(UfsErrorKind::PreconditionFailed, why))
+}
+
+/// Conditional puts of one empty file; each failure means that another object appeared meanwhile.
+const EMPTY_WRITES_MAX: usize = 4;
+
+/// Names an empty object, as workers name what they upload (see [`is_of_cluster`]).
+fn empty_name(intent: &Intent, cluster: &str) -> String {
+    let tag = alluxio_proto::cluster_tag(cluster);
+    format!("{:x}-{:x}-{:x}-{tag}", intent.inode, intent.version, intent.created_ns)
 }
 
 /// Deletes a file if it is still ours; what somebody else has put in its place stays.
-pub(super) async fn delete(ufs: &dyn UnderFileSystem, intent: &Intent) -> UfsResult<Change> {
+pub(super) async fn delete(ufs: &dyn UnderFileSystem, intent: &Intent, cluster: &str) -> UfsResult<Change> {
     let Some(there) = status_if_any(ufs, &intent.path).await? else {
         return Ok(Change::skipped());
     };
-    if there.kind == FileKind::Directory || !is_ours(intent, &there) {
+    if there.kind == FileKind::Directory || !is_ours(intent, &there, cluster) {
         tracing::info!(path = %show(&intent.path), "not deleted: the object is another one now");
         return Ok(Change::skipped());
     }
-    for result in ufs.delete(std::slice::from_ref(&intent.path)).await {
-        result?;
+    match ufs.delete_if(&intent.path, &there.fingerprint).await {
+        Ok(()) => Ok(Change::default()),
+        Err(error) if error.kind == UfsErrorKind::PreconditionFailed => {
+            tracing::info!(path = %show(&intent.path), "not deleted: another object came in its place");
+            Ok(Change::skipped())
+        }
+        Err(error) => Err(error),
     }
-    Ok(Change::default())
 }
 
-/// Whether what is there is what the intent is about.
-pub(super) fn is_ours(intent: &Intent, there: &UfsStatus) -> bool {
-    let recent = there.mtime_ns >= intent.created_ns.saturating_sub(CLOCK_SLACK_NS);
-    intent.expect.contains(&there.fingerprint) || (recent && intent.expect_lengths.contains(&there.length))
+/// Whether what is there is what the intent is about: the object that is known by its fingerprint, or one that an upload
+/// which never reported back has left. The latter must bear the name of one of this cluster's uploads: what merely looks like it
+/// may be somebody else's, and stays.
+pub(super) fn is_ours(intent: &Intent, there: &UfsStatus, cluster: &str) -> bool {
+    let of_lost_upload = || intent.expect_lengths.contains(&there.length) && is_of_cluster(there, cluster);
+    intent.expect.contains(&there.fingerprint) || of_lost_upload()
 }
 
-/// An object that is this much older than an intent to delete or move it may be ours by length all the same: uploads take a
-/// while, and the store's clock is another one.
-const CLOCK_SLACK_NS: i64 = 3600 * 1_000_000_000;
+/// Whether an object bears the name of an upload of this cluster: inode, version, time, and a part of the cluster's id.
+fn is_of_cluster(there: &UfsStatus, cluster: &str) -> bool {
+    let tag = there.write_id.as_deref().and_then(|id| id.splitn(4, '-').nth(3));
+    !cluster.is_empty() && tag == Some(alluxio_proto::cluster_tag(cluster))
+}
 
 /// A folder that is being emptied: the rest of the page of its listing.
 struct Frame {
@@ -163,7 +216,7 @@ pub(super) fn join(dir: &[u8], name: &[u8]) -> Bytes {
     path.freeze()
 }
 
-pub(super) async fn rename(ufs: &dyn UnderFileSystem, intent: &Intent) -> UfsResult<Change> {
+pub(super) async fn rename(ufs: &dyn UnderFileSystem, intent: &Intent, cluster: &str) -> UfsResult<Change> {
     if intent.inode_kind() != FileKind::Directory {
         match status_if_any(ufs, &intent.path).await? {
             // Done by an attempt that could not say so, or nothing to rename.
@@ -171,7 +224,7 @@ pub(super) async fn rename(ufs: &dyn UnderFileSystem, intent: &Intent) -> UfsRes
                 let moved = status_if_any(ufs, &intent.to_path).await?;
                 return Ok(moved.map_or_else(Change::skipped, Change::of));
             }
-            Some(there) if !intent.expect.is_empty() && !is_ours(intent, &there) => {
+            Some(there) if !intent.expect.is_empty() && !is_ours(intent, &there, cluster) => {
                 tracing::info!(path = %show(&intent.path), "not renamed: the object is another one now");
                 return Ok(Change::skipped());
             }
@@ -232,11 +285,12 @@ pub(super) async fn symlink(ufs: &dyn UnderFileSystem, intent: &Intent, inode: O
         Ok(()) => {}
         Err(error) if error.kind == UfsErrorKind::AlreadyExists => {
             let there = status_if_any(ufs, &intent.path).await?;
-            let same = there.and_then(|there| there.symlink_target).as_ref() == Some(&inode.symlink_target);
+            let target = there.as_ref().and_then(|there| there.symlink_target.as_ref());
+            let same = target == Some(&inode.symlink_target);
             if !same {
-                // What is there was taken over with the name; a link replaces it.
-                for result in ufs.delete(std::slice::from_ref(&intent.path)).await {
-                    result?;
+                // What is there was taken over with the name; a link replaces it. What comes in its place meanwhile stays.
+                if let Some(there) = there {
+                    ufs.delete_if(&intent.path, &there.fingerprint).await?;
                 }
                 ufs.symlink(&intent.path, &inode.symlink_target).await?;
             }
@@ -246,4 +300,101 @@ pub(super) async fn symlink(ufs: &dyn UnderFileSystem, intent: &Intent, inode: O
     }
     let there = status_if_any(ufs, &intent.path).await?;
     Ok(there.map_or_else(Change::default, Change::of))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alluxio_common::config::Configuration;
+    use alluxio_ufs::memory;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    const OURS: &str = "0123456789abcdef";
+
+    fn status(fingerprint: &str, length: u64, write_id: Option<&str>) -> UfsStatus {
+        UfsStatus {
+            name: "f".into(),
+            kind: FileKind::File,
+            length,
+            mtime_ns: i64::MAX,
+            fingerprint: fingerprint.into(),
+            mode: None,
+            owner: None,
+            group: None,
+            symlink_target: None,
+            write_id: write_id.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_ours_is_not() {
+        let intent = Intent {
+            expect: vec!["known".into()],
+            expect_lengths: vec![5],
+            ..Default::default()
+        };
+        assert!(is_ours(&intent, &status("known", 9, None), OURS));
+        // New, and as long as an upload of ours that was never heard of again.
+        assert!(!is_ours(&intent, &status("other", 5, None), OURS));
+        assert!(!is_ours(&intent, &status("other", 5, Some("their-own-name")), OURS));
+        assert!(
+            !is_ours(&intent, &status("other", 5, Some("2-1-5-fedcba987654")), OURS),
+            "another cluster's"
+        );
+        assert!(is_ours(&intent, &status("other", 5, Some("2-1-5-0123456789ab")), OURS));
+        assert!(!is_ours(&intent, &status("other", 6, Some("2-1-5-0123456789ab")), OURS));
+    }
+
+    #[tokio::test]
+    async fn an_empty_file_is_put_once_and_on_a_condition() {
+        // Of these two only the first recognizes by itself what it has put already.
+        let dir = tempfile::tempdir().unwrap();
+        let folder = alluxio_ufs::open(
+            dir.path().to_str().unwrap(),
+            &BTreeMap::new(),
+            &Configuration::default(),
+        );
+        for ufs in [Arc::new(memory()) as Arc<dyn UnderFileSystem>, folder.unwrap()] {
+            let intent = Intent {
+                inode: 7,
+                version: 1,
+                path: "f".into(),
+                ..Default::default()
+            };
+            let first = upload_nothing(&*ufs, &intent, None, OURS).await.unwrap();
+            // An attempt whose answer was lost is repeated: its object is known by its name, and stays.
+            let again = upload_nothing(&*ufs, &intent, None, OURS).await.unwrap();
+            assert_eq!(again.fingerprint, first.fingerprint);
+            // Another's is not taken for it for being as empty: the last writer of a name wins.
+            let nothing = BytesSource(Bytes::new());
+            let theirs = ufs.write(b"f", &nothing, &Expect::Any, &UfsAttributes::default()).await;
+            let last = upload_nothing(&*ufs, &intent, None, OURS).await.unwrap();
+            assert_ne!(last.fingerprint, theirs.unwrap().fingerprint);
+            let there = ufs.status(b"f").await.unwrap();
+            assert_eq!(there.fingerprint, last.fingerprint);
+            assert_eq!(there.write_id, Some(empty_name(&intent, OURS)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_delete_leaves_what_came_in_its_place() {
+        let ufs = memory();
+        let put = async |text: &'static [u8]| {
+            let source = BytesSource(Bytes::from_static(text));
+            let written = ufs.write(b"f", &source, &Expect::Any, &UfsAttributes::default()).await;
+            written.unwrap().fingerprint
+        };
+        let ours = put(b"ours!").await;
+        let intent = Intent {
+            path: "f".into(),
+            expect: vec![ours],
+            expect_lengths: vec![5],
+            created_ns: 1,
+            ..Default::default()
+        };
+        let theirs = put(b"them!").await;
+        assert!(delete(&ufs, &intent, OURS).await.unwrap().skipped);
+        assert_eq!(ufs.status(b"f").await.unwrap().fingerprint, theirs);
+    }
 }

@@ -14,14 +14,14 @@ use tokio::time::Instant;
 use super::load::PAGE_ENTRIES;
 use super::{Core, Ctx, error, show};
 use crate::state::command::SchedulePersist;
-use crate::state::{Inode, Intent, IntentKind, OpenVersion};
+use crate::state::{Inode, Intent, IntentKind};
 
 /// When a request names none; as long as Alluxio's `alluxio.user.file.persist.on.rename` waits for a job.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(1200);
 /// Looked at again after so long without any progress.
 const RECHECK: Duration = Duration::from_secs(5);
-/// A client that closed an empty new file tells so a moment later. How long that is waited for where new files are open that
-/// nothing was committed of, and how often it is looked at.
+/// A client tells of its last close of a file a moment after close(2), and only what is closed is uploaded. How long that is waited
+/// for where files are open for writing, and how often it is looked at. What a program has open is waited for in vain.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
 const CLOSING_POLL: Duration = Duration::from_millis(10);
 
@@ -93,15 +93,16 @@ impl Core {
     /// Waits until what may have been closed already is closed here, too.
     async fn let_closes_arrive(&self, top: &Inode) -> FsResult<()> {
         let mut closing = match top.is_dir() {
-            true => self.state.fresh_files()?,
+            true => self.state.written_files()?,
             false => vec![top.inode_id()],
         };
         let deadline = Instant::now() + CLOSING_MAX;
+        let mut pause = CLOSING_POLL;
         loop {
             let mut left = Vec::new();
             for id in closing {
                 match self.state.inode(id) {
-                    Ok(inode) if inode.open.as_ref().is_some_and(OpenVersion::is_fresh) => left.push(id),
+                    Ok(inode) if inode.open.as_ref().is_some_and(|open| !open.mapped) => left.push(id),
                     Ok(_) => {}
                     Err(error) if error.kind == ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
@@ -111,7 +112,9 @@ impl Core {
                 return Ok(());
             }
             closing = left;
-            tokio::time::sleep(CLOSING_POLL).await;
+            tokio::time::sleep(pause).await;
+            // Each look is at all of them.
+            pause *= 2;
         }
     }
 

@@ -4,7 +4,7 @@
 //! lost after `alluxio.master.worker.timeout`: nobody is sent to it, and uploads that were offered to it go back to the queue.
 
 use alluxio_common::sync::Mutex;
-use alluxio_proto::master::{CachedFile, RecoverTask, ReportTier, ReportWorker};
+use alluxio_proto::master::{CachedFile, DamagedRange, RecoverTask, ReportTier, ReportWorker};
 use alluxio_proto::types::WorkerAddress;
 use alluxio_proto::{InodeId, IntentId, WorkerId};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -21,6 +21,13 @@ const DROPS_MAX: usize = 100_000;
 const TASKS_PER_ANSWER_MAX: usize = 1_000;
 /// An upload that a worker does not seem to have is given again after so long.
 const LOST_AFTER: Duration = Duration::from_secs(3);
+/// Workers report once a second, unless they are told otherwise; who has said nothing for so long, and for three of its usual gaps, is
+/// probably gone, and nobody is sent to it while there is another.
+const SILENT_AFTER: Duration = Duration::from_secs(3);
+/// How fast one long gap is forgotten, per report.
+const GAP_DECAY: f64 = 0.9;
+/// How many workers a client is told of that could fetch for it: if the first cannot be reached, the next one does it.
+const FETCHERS_MAX: usize = 2;
 /// Reports of one worker that wait for the next flush; its heartbeat is held up beyond.
 pub(super) const REPORTS_MAX: usize = 50_000;
 
@@ -29,8 +36,12 @@ struct Known {
     address: WorkerAddress,
     version: String,
     tiers: Vec<ReportTier>,
+    /// What it said of damaged bytes last.
+    damaged: Vec<DamagedRange>,
     /// `None`: not heard of since this master started.
     last_seen: Option<Instant>,
+    /// Between what it says, lately.
+    usual_gap: Duration,
     registered_ns: i64,
     /// Boot of its operating system; 0: unknown.
     boot: u64,
@@ -46,6 +57,16 @@ struct Known {
 }
 
 impl Known {
+    fn note_seen(&mut self) {
+        let gap = self.last_seen.map_or(Duration::ZERO, |seen| seen.elapsed());
+        self.usual_gap = gap.max(self.usual_gap.mul_f64(GAP_DECAY));
+        self.last_seen = Some(Instant::now());
+    }
+    /// Whether it said something just now, by when it would have.
+    fn is_answering(&self) -> bool {
+        let patience = SILENT_AFTER.max(3 * self.usual_gap);
+        self.last_seen.is_some_and(|seen| seen.elapsed() < patience)
+    }
     fn free_bytes(&self) -> u64 {
         let each = self.tiers.iter();
         each.fold(0u64, |sum, tier| {
@@ -100,7 +121,9 @@ impl Workers {
             address: record.address.clone().unwrap_or_default(),
             version: record.version.clone(),
             tiers,
+            damaged: Vec::new(),
             last_seen: live.then(Instant::now),
+            usual_gap: Duration::ZERO,
             registered_ns: record.registered_ns,
             boot,
             drops,
@@ -116,15 +139,29 @@ impl Workers {
     }
 
     /// It was heard of, with its space and what it holds more or less of. False: no such worker.
-    pub fn heard(&self, id: WorkerId, tiers: &[ReportTier], cached: Vec<CachedFile>) -> bool {
+    pub fn heard(
+        &self,
+        id: WorkerId,
+        tiers: &[ReportTier],
+        damaged: Vec<DamagedRange>,
+        cached: Vec<CachedFile>,
+    ) -> bool {
         let mut table = self.table.lock();
         let Some(known) = table.get_mut(&id) else { return false };
-        known.last_seen = Some(Instant::now());
+        known.note_seen();
         if !tiers.is_empty() {
             known.tiers = tiers.to_vec();
         }
+        known.damaged = damaged;
         known.reports.extend(cached.into_iter().map(|file| (file.inode, file)));
         true
+    }
+
+    /// It says something, whatever becomes of that.
+    pub fn seen(&self, id: WorkerId) {
+        if let Some(known) = self.table.lock().get_mut(&id) {
+            known.note_seen();
+        }
     }
 
     /// Reports of one worker that are not in the state yet.
@@ -224,7 +261,7 @@ impl Workers {
     /// An upload is due. False: the worker does not live.
     pub fn offer(&self, id: WorkerId, intent: IntentId) -> bool {
         let mut table = self.table.lock();
-        let Some(known) = table.get_mut(&id).filter(|known| self.is_fresh(known)) else {
+        let Some(known) = table.get_mut(&id).filter(|known| self.heard_lately(known)) else {
             return false;
         };
         known.uploads.push_back(intent);
@@ -239,13 +276,13 @@ impl Workers {
         }
     }
 
-    fn is_fresh(&self, known: &Known) -> bool {
+    fn heard_lately(&self, known: &Known) -> bool {
         known.last_seen.is_some_and(|seen| seen.elapsed() < self.timeout)
     }
 
     /// Whether it was heard of lately.
     pub fn is_live(&self, id: WorkerId) -> bool {
-        self.table.lock().get(&id).is_some_and(|known| self.is_fresh(known))
+        self.table.lock().get(&id).is_some_and(|known| self.heard_lately(known))
     }
 
     /// Whether there is such a worker, live or not.
@@ -256,7 +293,7 @@ impl Workers {
     /// Workers that are lost: their uploads are returned.
     pub fn take_uploads_of_lost(&self) -> Vec<(WorkerId, Vec<IntentId>)> {
         let mut table = self.table.lock();
-        let lost = table.iter_mut().filter(|(_, known)| !self.is_fresh(known));
+        let lost = table.iter_mut().filter(|(_, known)| !self.heard_lately(known));
         let all = |known: &mut Known| {
             known
                 .uploads
@@ -272,20 +309,24 @@ impl Workers {
         self.table.lock().get(&id).map(|known| known.address.clone())
     }
 
-    /// Home of a new open version for a client on `host`, and its boot: the live worker there, else the one with most room.
+    /// Home of a new open version for a client on `host`, and its boot: the live worker there, else the one with most room. A
+    /// worker that is silent just now only if all are: a program would wait for it.
     pub fn home(&self, host: &str) -> Option<(WorkerId, u64)> {
         let table = self.table.lock();
-        let live = || table.iter().filter(|(_, known)| self.is_fresh(known));
-        let near = live().find(|(_, known)| same_host(&known.address.host, host));
-        let best = near.or_else(|| live().max_by_key(|(_, known)| known.free_bytes()));
+        let live = table.iter().filter(|(_, known)| self.heard_lately(known));
+        let best = live.max_by_key(|(_, known)| {
+            let is_near = same_host(&known.address.host, host);
+            (known.is_answering(), is_near, known.free_bytes())
+        });
         best.map(|(id, known)| (*id, known.boot))
     }
 
     /// Whom a client on `host` reads from, best first: live holders (the one on its host before all, then who holds most),
-    /// then who should fetch: the worker on its host, else always the same one for this inode.
+    /// then who should fetch: the worker on its host, else always the same one for this inode, and another in its stead. Workers
+    /// that are silent just now come after those that are not.
     pub fn readers(&self, host: &str, inode: InodeId, holders: &[CachedAt], can_fetch: bool) -> Vec<WorkerAddress> {
         let table = self.table.lock();
-        let mut live: Vec<(&WorkerId, &Known)> = table.iter().filter(|(_, known)| self.is_fresh(known)).collect();
+        let mut live: Vec<(&WorkerId, &Known)> = table.iter().filter(|(_, known)| self.heard_lately(known)).collect();
         if live.is_empty() {
             return Vec::new();
         }
@@ -293,24 +334,27 @@ impl Workers {
         live.sort_by_key(|(id, known)| {
             let near = same_host(&known.address.host, host);
             (
+                !known.is_answering(),
                 held(id) == 0,
                 !near,
                 std::cmp::Reverse(held(id)),
                 std::cmp::Reverse(weight(inode, **id)),
             )
         });
-        let holding = live.iter().filter(|(id, _)| held(id) > 0).count();
-        let count = holding + usize::from(can_fetch);
-        live.into_iter()
-            .take(count)
-            .map(|(_, known)| known.address.clone())
-            .collect()
+        let mut fetchers = if can_fetch { FETCHERS_MAX } else { 0 };
+        live.retain(|(id, _)| {
+            let is_fetcher = held(id) == 0;
+            let is_wanted = !is_fetcher || fetchers > 0;
+            fetchers -= usize::from(is_fetcher && is_wanted);
+            is_wanted
+        });
+        live.into_iter().map(|(_, known)| known.address.clone()).collect()
     }
 
     /// Bytes of all live workers: capacity, in use.
     pub fn space(&self) -> (u64, u64) {
         let table = self.table.lock();
-        let live = table.values().filter(|known| self.is_fresh(known));
+        let live = table.values().filter(|known| self.heard_lately(known));
         live.fold((0u64, 0u64), |(capacity, used), known| {
             (
                 capacity.saturating_add(known.sum(|tier| tier.capacity_bytes)),
@@ -321,7 +365,11 @@ impl Workers {
 
     /// How many live.
     pub fn live_count(&self) -> usize {
-        self.table.lock().values().filter(|known| self.is_fresh(known)).count()
+        self.table
+            .lock()
+            .values()
+            .filter(|known| self.heard_lately(known))
+            .count()
     }
 
     /// For reports.
@@ -329,7 +377,7 @@ impl Workers {
         let table = self.table.lock();
         let each = table.values().map(|known| ReportWorker {
             address: Some(known.address.clone()),
-            live: self.is_fresh(known),
+            live: self.heard_lately(known),
             last_contact_ms: known
                 .last_seen
                 .map_or(u64::MAX, |seen| seen.elapsed().as_millis() as u64),
@@ -338,6 +386,7 @@ impl Workers {
             start_ms: u64::try_from(known.registered_ns / 1_000_000).unwrap_or(0),
             version: known.version.clone(),
             tiers: known.tiers.clone(),
+            damaged: known.damaged.clone(),
         });
         each.collect()
     }
@@ -381,6 +430,13 @@ mod tests {
         workers
     }
 
+    impl Workers {
+        fn fall_silent(&self, id: WorkerId) {
+            let mut table = self.table.lock();
+            table.get_mut(&id).unwrap().last_seen = Instant::now().checked_sub(SILENT_AFTER);
+        }
+    }
+
     fn ids(addresses: &[WorkerAddress]) -> Vec<u64> {
         addresses.iter().map(|address| address.worker_id).collect()
     }
@@ -391,6 +447,15 @@ mod tests {
         assert_eq!(workers.home("C").unwrap().0, WorkerId(3));
         assert_eq!(workers.home("elsewhere").unwrap().0, WorkerId(2));
         assert_eq!(Workers::new(Duration::from_secs(1)).home("a"), None);
+        workers.fall_silent(WorkerId(3));
+        assert_eq!(
+            workers.home("C").unwrap().0,
+            WorkerId(2),
+            "who is silent is not waited for"
+        );
+        workers.fall_silent(WorkerId(1));
+        workers.fall_silent(WorkerId(2));
+        assert_eq!(workers.home("C").unwrap().0, WorkerId(3), "unless all are");
     }
 
     #[test]
@@ -404,7 +469,15 @@ mod tests {
         let file = InodeId(9);
         assert_eq!(ids(&workers.readers("a", file, &[at(2, 5), at(3, 9)], true)), [3, 2, 1]);
         assert_eq!(ids(&workers.readers("b", file, &[at(2, 5), at(3, 9)], false)), [2, 3]);
-        assert_eq!(ids(&workers.readers("b", file, &[], true)), [2]);
+        let near = ids(&workers.readers("b", file, &[], true));
+        assert_eq!(
+            (near[0], near.len()),
+            (2, FETCHERS_MAX),
+            "one more, should that be away"
+        );
+        workers.fall_silent(WorkerId(2));
+        assert_ne!(ids(&workers.readers("b", file, &[], true))[0], 2);
+        assert_eq!(ids(&workers.readers("b", file, &[at(2, 5), at(3, 9)], false)), [3, 2]);
         let far = workers.readers("x", file, &[], true);
         assert_eq!(far, workers.readers("y", file, &[], true), "always the same one");
         assert_eq!(workers.readers("x", file, &[], false), []);

@@ -2,7 +2,7 @@
 
 use alluxio_proto::master::ATIME_KEPT_NS;
 use alluxio_proto::types::{ACL_ACCESS, ACL_DEFAULT, Acl, Attr, FileKind, PersistState, WriteType, XATTRS};
-use alluxio_proto::{DataVersion, InodeId, MountId, WorkerId};
+use alluxio_proto::{DataVersion, ErrorKind, InodeId, MountId, WorkerId};
 use bytes::Bytes;
 
 use super::read::UfsLocation;
@@ -114,6 +114,12 @@ pub struct Inode {
     /// How much of the committed version is holes, as its home saw it; 0 also if that is not known.
     #[prost(uint64, tag = "45")]
     pub hole_bytes: u64,
+    /// Its upload is [`super::Intent::refused`].
+    #[prost(bool, tag = "60")]
+    pub persist_refused: bool,
+    /// While it is open: its home keeps only a part of it, and has the rest from the object of the version last uploaded.
+    #[prost(bool, tag = "61")]
+    pub spilled: bool,
 }
 
 /// Most workers remembered per file; more copies than that may exist but are not used.
@@ -207,6 +213,26 @@ pub struct OpenVersion {
     /// Of a new file: boot of the home's operating system when it was made; 0: unknown.
     #[prost(fixed64, tag = "11")]
     pub home_boot: u64,
+    /// Nobody has it open; it is not closed because it is still mapped for writing. What was committed is uploaded.
+    #[prost(bool, tag = "12")]
+    pub mapped: bool,
+}
+
+impl Inode {
+    /// Why the version that is open as `version` at `home_worker` cannot be uploaded while it is open, so that its home must keep
+    /// all of it. `Stale`: it is open as another version, or will be when its commit arrives.
+    pub fn keeps_its_room(&self, version: u64, home_worker: u64) -> Option<(ErrorKind, &'static str)> {
+        let no = |why| Some((ErrorKind::NotSupported, why));
+        let is_it = |open: &&OpenVersion| open.version == version && open.home_worker == home_worker;
+        match self.open.as_ref().filter(is_it) {
+            None => Some((ErrorKind::Stale, "it is not open as that version")),
+            Some(open) if open.recovering => no("its writers are gone"),
+            Some(open) if !open.persists() => no("it is not to be stored"),
+            Some(_) if self.nlink == 0 => no("it has no name"),
+            Some(_) if self.persist_refused => no("the store refuses it"),
+            Some(_) => None,
+        }
+    }
 }
 
 impl OpenVersion {
@@ -216,7 +242,7 @@ impl OpenVersion {
     }
 
     /// Nothing was promised of its content: neither by a commit nor by an fsync.
-    pub fn is_fresh(&self) -> bool {
+    pub fn is_unpromised(&self) -> bool {
         !self.is_committed() && self.durable_length.is_none()
     }
 }
@@ -303,6 +329,18 @@ impl Inode {
         is_due && read_ns > self.ctime_ns.max(self.atime_ns)
     }
 
+    /// Moves ctime: data or attributes change. Forward always, also by two changes whose clocks say the same, or which are
+    /// applied in another order than they were proposed in: who has seen a ctime has seen what was there then.
+    pub fn note_change(&mut self, now_ns: i64) {
+        self.ctime_ns = now_ns.max(self.ctime_ns.saturating_add(1));
+    }
+
+    /// Moves mtime and ctime of a directory, to the same time.
+    pub fn note_entries_changed(&mut self, now_ns: i64) {
+        self.note_change(now_ns);
+        self.mtime_ns = self.ctime_ns;
+    }
+
     /// Attributes as on the wire, but for `cache_ms`, which the service decides.
     pub fn to_attr(&self) -> Attr {
         Attr {
@@ -335,6 +373,7 @@ impl Inode {
                 | flag(ACL_ACCESS, self.acl_access.is_some())
                 | flag(ACL_DEFAULT, self.acl_default.is_some()),
             hole_bytes: self.hole_bytes,
+            persist_refused: self.persist_refused,
         }
     }
 }

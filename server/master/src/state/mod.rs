@@ -29,7 +29,8 @@ pub use command::{Body, Command};
 pub use inode::{CachedAt, Inode, LOCATIONS_MAX, OCCUPIED_MAX, OpenVersion, UfsBinding, Writer};
 pub use read::UfsLocation;
 pub use records::{
-    Applied, Counters, Edge, Freed, Intent, IntentKind, MountRecord, Outcome, RecoverItem, SessionRecord, WorkerRecord,
+    Applied, Counters, Edge, Freed, GIVEN_UP_MAX, GivenUp, Intent, IntentKind, MountRecord, Outcome, RETRY_NEVER,
+    RULES, RecoverItem, STUCK_AFTER, SessionRecord, WorkerRecord,
 };
 pub use tables::RETRIES_PER_SESSION;
 
@@ -98,6 +99,13 @@ impl State {
             globals: RwLock::new(globals),
             applying: Mutex::new(()),
         })
+    }
+}
+
+impl State {
+    /// What was found to be damaged in the store, in words. It is to be rebuilt from the journal.
+    pub fn damage(&self) -> Option<String> {
+        self.store.damage()
     }
 }
 

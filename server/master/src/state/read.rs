@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::fault::{Fault, Outcomes, refuse, show};
 use super::view::View;
 use super::{
-    CachedAt, Committed, Counters, Edge, Inode, Intent, MountRecord, OpenVersion, SessionRecord, State, WorkerRecord,
-    tables,
+    CachedAt, Committed, Counters, Edge, GivenUp, Inode, Intent, MountRecord, OpenVersion, SessionRecord, State,
+    WorkerRecord, tables,
 };
 use crate::metastore::prefix_end;
 
@@ -327,19 +327,18 @@ impl State {
         })
     }
 
-    /// Files that are open for writing with nothing promised of their content: [`OpenVersion::is_fresh`].
+    /// Files that are open for writing, by whatever session.
     ///
     /// # Errors
     /// Only if the store failed.
-    pub fn fresh_files(&self) -> FsResult<Vec<InodeId>> {
+    pub fn written_files(&self) -> FsResult<Vec<InodeId>> {
         self.read(|view| {
-            let mut fresh = Vec::new();
+            let mut written = Vec::new();
             for id in view.numbers(&[tables::SESSION_OPENS])? {
                 let inode = view.inode_opt(InodeId(id))?;
-                let open = inode.as_ref().and_then(|inode| inode.open.as_ref());
-                fresh.extend(open.filter(|open| open.is_fresh()).map(|_| InodeId(id)));
+                written.extend(inode.filter(|inode| inode.open.is_some()).map(|_| InodeId(id)));
             }
-            Ok(fresh)
+            Ok(written)
         })
     }
 
@@ -362,6 +361,51 @@ impl State {
                 .into_iter()
                 .map(InodeId)
                 .collect())
+        })
+    }
+
+    /// The next top of a detached tree, from this one on and then from the first; `None`: there is none.
+    ///
+    /// # Errors
+    /// Only if the store failed.
+    pub fn detached_from(&self, dir: InodeId) -> FsResult<Option<InodeId>> {
+        self.read(|view| {
+            let end = [tables::DETACHED + 1];
+            let mut rows = view.scan(&tables::detached(dir), &end, 1)?;
+            if rows.is_empty() {
+                rows = view.scan(&[tables::DETACHED], &end, 1)?;
+            }
+            let first = rows.first().map(|(key, _)| tables::last_number(key)).transpose()?;
+            Ok(first.map(InodeId))
+        })
+    }
+
+    /// Names after one in a directory, detached or not, with what they name.
+    ///
+    /// # Errors
+    /// Only if the store failed.
+    pub fn children_after(&self, dir: InodeId, after: &[u8], limit: usize) -> FsResult<Vec<(Bytes, InodeId)>> {
+        self.read(|view| {
+            let mut start = tables::edge(dir, after).to_vec();
+            if !after.is_empty() {
+                start.push(0);
+            }
+            let rows = view.scan(&start, &prefix_end(&tables::edge(dir, b"")), limit)?;
+            let child =
+                |(key, value): (Bytes, Bytes)| Ok((tables::edge_name(&key)?, Edge::decode(&key, &value)?.child));
+            rows.into_iter().map(child).collect()
+        })
+    }
+
+    /// Changes that were given up, the oldest first.
+    ///
+    /// # Errors
+    /// Only if the store failed.
+    pub fn given_up(&self) -> FsResult<Vec<GivenUp>> {
+        self.read(|view| {
+            let rows = view.scan(&[tables::GIVEN_UP], &[tables::GIVEN_UP + 1], usize::MAX)?;
+            let each = rows.iter().map(|(key, value)| Ok(tables::decode(key, value)?));
+            each.collect()
         })
     }
 

@@ -127,9 +127,56 @@ pub struct Intent {
     /// and is a copy: once it is confirmed, the intent lives on as the [`IntentKind::Delete`] of what was copied.
     #[prost(uint64, tag = "24")]
     pub to_mount_id: u64,
+    /// The under-storage refuses it (`last_error`): it is tried again at `retry_at_ns`, or, if that is [`RETRY_NEVER`], when
+    /// somebody asks for it. An upload has no place in the order while it is so; a rename keeps its own, for what is at its two
+    /// paths depends on it.
+    #[prost(bool, tag = "40")]
+    pub refused: bool,
+    /// Attempts in a row, up to the last one, that the under-storage refused.
+    #[prost(uint32, tag = "41")]
+    pub refusals: u32,
+    /// When the first of those was.
+    #[prost(int64, tag = "42")]
+    pub refused_since_ns: i64,
 }
 
+/// [`Intent::retry_at_ns`] of what waits for a person.
+pub const RETRY_NEVER: i64 = i64::MAX;
+
+/// A change that an under-storage has refused for good and that was given up: what was to be deleted is still there. For
+/// people.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GivenUp {
+    /// The [`alluxio_proto::IntentId`] it had.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// What was to be done.
+    #[prost(enumeration = "IntentKind", tag = "2")]
+    pub kind: i32,
+    /// Where.
+    #[prost(uint64, tag = "3")]
+    pub mount_id: u64,
+    /// Path beneath the mount's root.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub path: Bytes,
+    /// Why not.
+    #[prost(message, optional, tag = "5")]
+    pub error: Option<WireError>,
+    /// When it was given up.
+    #[prost(int64, tag = "6")]
+    pub at_ns: i64,
+}
+
+/// A change that was tried so often in vain is worth a line, and a person's decision.
+pub const STUCK_AFTER: u32 = 3;
+/// Most [`GivenUp`] that are remembered; the oldest are forgotten.
+pub const GIVEN_UP_MAX: usize = if cfg!(test) { 3 } else { 1000 };
+
 impl Intent {
+    /// Refused, and waiting for a person.
+    pub fn is_parked(&self) -> bool {
+        self.refused && !self.cancelled && self.retry_at_ns == RETRY_NEVER
+    }
     /// The mount of `to_path`.
     pub fn to_mount(&self) -> MountId {
         MountId(if self.is_across() {
@@ -181,7 +228,11 @@ impl MountRecord {
     pub fn shared(&self) -> bool {
         self.spec.as_ref().is_some_and(|spec| spec.shared)
     }
-    /// Credentials and settings.
+    /// Its credentials were forgotten.
+    pub fn wants_credentials(&self) -> bool {
+        self.spec.as_ref().is_some_and(|spec| spec.wants_credentials)
+    }
+    /// Settings, and what older software kept of credentials.
     pub fn options(&self) -> &[Property] {
         self.spec.as_ref().map_or(&[], |spec| &spec.options)
     }
@@ -263,7 +314,16 @@ pub struct Counters {
     /// Names of inodes beside their stored ones.
     #[prost(uint64, tag = "20")]
     pub links: u64,
+    /// Rules by which commands are applied ([`RULES`]); 0: those of before they were counted.
+    #[prost(uint32, tag = "21")]
+    pub rules: u32,
 }
+
+/// The rules of this software. Whatever changes the ids that a command gives, or whether it has an effect, comes under a new number.
+///
+/// - 1: everybody makes whiteouts, by mknod and by rename; only who writes a file marks it durable or closes it; the recovery of an
+///   empty version never loses it.
+pub const RULES: u32 = 1;
 
 /// An open version that lost its writers and must be recovered at its home.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -280,12 +340,15 @@ pub struct RecoverItem {
     /// What MarkDurable promised.
     #[prost(uint64, tag = "4")]
     pub keep_bytes: u64,
-    /// See [`super::inode::OpenVersion::is_fresh`].
+    /// See [`super::inode::OpenVersion::is_unpromised`].
     #[prost(bool, tag = "5")]
-    pub fresh: bool,
-    /// Of a fresh one: the home's boot when it was made.
+    pub unpromised: bool,
+    /// Of an unpromised one: the home's boot when it was made.
     #[prost(fixed64, tag = "6")]
     pub home_boot: u64,
+    /// See [`super::inode::OpenVersion::mapped`].
+    #[prost(bool, tag = "7")]
+    pub mapped: bool,
 }
 
 /// A cached version that is worth nothing any more.
@@ -341,6 +404,9 @@ pub struct Applied {
     /// The inode that lost its last name (unlink, rename over, sync), or 0.
     #[prost(uint64, tag = "12")]
     pub unlinked: u64,
+    /// Intents that are no more, or that live on under their ids and are in `intents`, too.
+    #[prost(uint64, repeated, tag = "13")]
+    pub ended: Vec<u64>,
 }
 
 /// The answer of a command that had an effect, in the retry cache.

@@ -17,6 +17,8 @@
 //! | `d` | tops of detached trees | inode | nothing |
 //! | `w` | workers | worker | [`WorkerRecord`](super::WorkerRecord) |
 //! | `r` | retry cache | session, op id modulo [`RETRIES_PER_SESSION`] | answer |
+//! | `R` | retry cache of clients that tell their lowest op id | session, op id; session, 0 | answer; the lowest id there may be |
+//! | `u` | changes given up | intent | [`GivenUp`](super::GivenUp) |
 //! | `c` | counters | | [`Counters`](super::Counters) |
 //! | `z` | journal position | | opaque |
 //!
@@ -32,7 +34,7 @@ use super::records::Edge;
 /// Format byte in front of every value.
 pub(super) const FORMAT: u8 = 1;
 
-/// Answers remembered per session: more than a client has in flight (a bounded window of requests).
+/// Answers remembered per session of clients of before, which do not tell what they still wait for.
 pub const RETRIES_PER_SESSION: u64 = 256;
 
 pub(super) const INODES: u8 = b'i';
@@ -50,6 +52,8 @@ pub(super) const HELD: u8 = b'H';
 pub(super) const DETACHED: u8 = b'd';
 pub(super) const WORKERS: u8 = b'w';
 pub(super) const RETRIES: u8 = b'r';
+pub(super) const ANSWERS: u8 = b'R';
+pub(super) const GIVEN_UP: u8 = b'u';
 pub(super) const COUNTERS: u8 = b'c';
 pub(super) const POSITION: u8 = b'z';
 
@@ -134,6 +138,9 @@ pub(super) fn held(session: SessionId, inode: InodeId) -> Bytes {
 pub(super) fn detached(inode: InodeId) -> Bytes {
     key(DETACHED, &[&inode.to_key()])
 }
+pub(super) fn given_up(id: IntentId) -> Bytes {
+    key(GIVEN_UP, &[&id.to_key()])
+}
 pub(super) fn worker(id: WorkerId) -> Bytes {
     key(WORKERS, &[&id.to_key()])
 }
@@ -142,6 +149,25 @@ pub(super) fn retry(session: SessionId, op_id: u64) -> Bytes {
         RETRIES,
         &[&session.to_key(), &(op_id % RETRIES_PER_SESSION).to_be_bytes()],
     )
+}
+/// Row of the answer of a change whose client tells what it waits for.
+pub(super) fn answer(session: SessionId, op_id: u64) -> Bytes {
+    key(ANSWERS, &[&session.to_key(), &op_id.to_be_bytes()])
+}
+/// Row of the lowest id of such a session that may have an answer.
+pub(super) fn answers_from(session: SessionId) -> Bytes {
+    answer(session, 0)
+}
+/// Value of that row.
+pub(super) fn number_value(number: u64) -> Bytes {
+    let mut row = BytesMut::with_capacity(9);
+    row.put_u8(FORMAT);
+    row.put_u64(number);
+    row.freeze()
+}
+/// The number in such a row.
+pub(super) fn number_of(key: &[u8], row: &[u8]) -> io::Result<u64> {
+    last_number(body(key, row)?)
 }
 /// Prefix of all rows of `table` that start with the number `id`.
 pub(super) fn of(table: u8, id: u64) -> Bytes {
@@ -262,7 +288,7 @@ fn body<'a>(key: &[u8], value: &'a [u8]) -> io::Result<&'a [u8]> {
     match value.split_first() {
         Some((&FORMAT, body)) => Ok(body),
         Some((format, _)) => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
+            io::ErrorKind::Unsupported,
             format!(
                 "the metadata store has a record of format {format} at {key:02x?}; this version reads format {FORMAT}"
             ),

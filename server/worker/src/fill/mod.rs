@@ -1,27 +1,24 @@
 //! Fetching what is missing from under-storages.
 //!
 //! Each chunk is fetched by one flight at a time, conditional on the version's fingerprint, and kept as it arrives, so
-//! that readers behind each other share one stream of bytes and nobody holds more than [`BATCH_BYTES`] per request (and [`crate::store`] a bounded number of fresh ones).
+//! that readers behind each other share one stream of bytes and nobody holds more than [`BATCH_BYTES`] per request (and the
+//! fetch buffer of [`crate::store`] a bounded number).
 //! Bytes that cannot be kept (disk full, disk broken) are read past the store.
 
 mod buffers;
-mod flight;
-mod readahead;
-
-pub(crate) use flight::{Fills, Purpose};
-pub(crate) use readahead::Policy;
 
 use crate::core::quickly_on_file;
+use crate::flights::{FillError, Flight, Policy, Purpose};
 use crate::options::Settings;
 use crate::store::{Entry, Promise, Store, blocking, chunks_of};
 use crate::ufs_clients::UfsClients;
+use crate::upload::{version_of, write_id};
 use alluxio_common::metrics::{Counter, Metrics};
 use alluxio_common::retry::RetryPolicy;
 use alluxio_proto::types::UfsSource;
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult};
 use buffers::Buffers;
 use bytes::{Bytes, BytesMut};
-use flight::{Failure, Flight};
 use futures::{FutureExt, StreamExt};
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
@@ -57,8 +54,8 @@ pub(crate) struct Filler {
     tasks: TaskTracker,
     shutdown: CancellationToken,
     /// Requests in flight in all.
-    places: Semaphore,
-    places_per_file: usize,
+    permits: Semaphore,
+    permits_per_file: usize,
     part_chunks: u64,
     pub policy: Policy,
     started: Instant,
@@ -81,8 +78,8 @@ impl Filler {
             clients,
             tasks,
             shutdown,
-            places: Semaphore::new(settings.parts_max.min(Semaphore::MAX_PERMITS)),
-            places_per_file: settings.parts_per_file.min(Semaphore::MAX_PERMITS),
+            permits: Semaphore::new(settings.parts_max.min(Semaphore::MAX_PERMITS)),
+            permits_per_file: settings.parts_per_file.min(Semaphore::MAX_PERMITS),
             part_chunks: settings.part_bytes / CHUNK_BYTES,
             policy: Policy {
                 min_bytes: settings.readahead_min_bytes,
@@ -105,7 +102,7 @@ impl Filler {
         entry: &Arc<Entry>,
         chunks: Range<u64>,
         purpose: Purpose,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), FillError> {
         let mut joined: Vec<Arc<Flight>> = Vec::new();
         loop {
             let progress = entry.fills.progress.notified();
@@ -119,24 +116,26 @@ impl Filler {
             if entry.is_dead() {
                 // Nothing is kept of it any more, however often it is fetched.
                 let why = "the file was evicted from the worker's store meanwhile";
-                return Err(Failed::NotKept(FsError::new(ErrorKind::NoSpace, why)));
+                return Err(FillError::NotKept(FsError::new(ErrorKind::NoSpace, why)));
             }
             let failed = joined
                 .iter()
                 .filter(|flight| missing.iter().any(|run| flight.overlaps(run)));
             for flight in failed {
                 match flight.failure() {
-                    Some(Failure::Source(error)) => return Err(Failed::Source(error.clone())),
+                    Some(FillError::Source(error)) => return Err(FillError::Source(error.clone())),
                     // A lesser purpose had to respect the quota: there is another flight for this one.
-                    Some(Failure::NotKept(error)) if purpose != Purpose::Write || flight.purpose == Purpose::Write => {
-                        return Err(Failed::NotKept(error.clone()));
+                    Some(FillError::NotKept(error))
+                        if purpose != Purpose::Write || flight.purpose == Purpose::Write =>
+                    {
+                        return Err(FillError::NotKept(error.clone()));
                     }
                     _ => {}
                 }
             }
             if purpose != Purpose::Write && self.is_full(entry) {
                 let why = "no room in the worker's store a moment ago";
-                return Err(Failed::NotKept(FsError::new(ErrorKind::NoSpace, why)));
+                return Err(FillError::NotKept(FsError::new(ErrorKind::NoSpace, why)));
             }
             joined = self.start(entry, &missing, purpose);
             progress.await;
@@ -160,7 +159,7 @@ impl Filler {
             let (filler, entry) = (Arc::clone(self), Arc::clone(entry));
             self.tasks.spawn(async move {
                 let result = tokio::select! {
-                    () = filler.shutdown.cancelled() => Ok(Err(Failure::Source(shutting_down()))),
+                    () = filler.shutdown.cancelled() => Ok(Err(FillError::Source(shutting_down()))),
                     result = AssertUnwindSafe(filler.fly(&entry, &flight)).catch_unwind() => result,
                 };
                 match result {
@@ -168,7 +167,7 @@ impl Filler {
                     Ok(Err(failure)) => flight.fail(failure),
                     Err(_) => {
                         let why = format!("fetching inode {} panicked", entry.inode);
-                        flight.fail(Failure::Source(FsError::new(ErrorKind::Internal, why)));
+                        flight.fail(FillError::Source(FsError::new(ErrorKind::Internal, why)));
                     }
                 }
                 entry.fills.end(&flight);
@@ -177,23 +176,23 @@ impl Filler {
         joined
     }
 
-    async fn fly(self: &Arc<Self>, entry: &Arc<Entry>, flight: &Flight) -> Result<(), Failure> {
-        let closed = |_| Failure::Source(shutting_down());
-        let places = entry
+    async fn fly(self: &Arc<Self>, entry: &Arc<Entry>, flight: &Flight) -> Result<(), FillError> {
+        let closed = |_| FillError::Source(shutting_down());
+        let read_ahead = entry
             .fills
-            .places
-            .get_or_init(|| Arc::new(Semaphore::new(self.places_per_file)));
+            .read_ahead_permits
+            .get_or_init(|| Arc::new(Semaphore::new(self.permits_per_file)));
         // What somebody waits for does not queue behind read-ahead of the same file.
-        let _file_place = match flight.purpose {
-            Purpose::ReadAhead => Some(places.acquire().await.map_err(closed)?),
+        let _file_permit = match flight.purpose {
+            Purpose::ReadAhead => Some(read_ahead.acquire().await.map_err(closed)?),
             Purpose::Read | Purpose::Write => None,
         };
-        let _place = self.places.acquire().await.map_err(closed)?;
+        let _permit = self.permits.acquire().await.map_err(closed)?;
         let bytes = (flight.chunks.end - flight.chunks.start) * CHUNK_BYTES;
         let (store, inode) = (Arc::clone(&self.store), entry.inode);
         let mut room = blocking(move || Ok(store.promise_room(bytes, inode)))
             .await
-            .map_err(Failure::NotKept)?;
+            .map_err(FillError::NotKept)?;
         if room.is_none() && flight.purpose != Purpose::Write {
             let error = FsError::new(ErrorKind::NoSpace, "no room in the worker's store");
             return Err(self.not_kept(entry, bytes, error));
@@ -206,18 +205,18 @@ impl Filler {
                     "a part of inode {} is here no more and in no under-storage",
                     entry.inode
                 );
-                return Err(Failure::Source(FsError::new(ErrorKind::DataLost, why)));
+                return Err(FillError::Source(FsError::new(ErrorKind::DataLost, why)));
             };
             let end = (flight.chunks.end * CHUNK_BYTES).min(source_bytes);
             match self.fetch(entry, &source, &mut at, end, (epoch, room.as_mut())).await {
                 Ok(()) => return Ok(()),
-                Err(Failure::Source(error)) => {
+                Err(FillError::Source(error)) => {
                     let again = match error.kind {
                         ErrorKind::VersionMismatch => self.mismatch(entry, &source).await,
-                        _ => error.is_retryable() && backoff.pause().await,
+                        _ => error.is_retryable() && backoff.pause(&error).await,
                     };
                     if !again {
-                        return Err(Failure::Source(base_lost(entry, error)));
+                        return Err(FillError::Source(base_lost(entry, error)));
                     }
                 }
                 Err(not_kept) => return Err(not_kept),
@@ -233,24 +232,24 @@ impl Filler {
         at: &mut u64,
         end: u64,
         (epoch, mut room): (u64, Option<&mut Promise>),
-    ) -> Result<(), Failure> {
+    ) -> Result<(), FillError> {
         if *at >= end {
             return Ok(());
         }
-        let mut stream = self.open(source, *at..end).await.map_err(Failure::Source)?;
+        let mut stream = self.open(source, *at..end).await.map_err(FillError::Source)?;
         let mut received = *at;
         let mut batch_end = batch_end(*at, FIRST_BATCH_BYTES, end);
         let mut batch = self.buffers.take((batch_end - *at) as usize);
         while received < end {
             let mut piece = match stream.next().await {
                 Some(Ok(piece)) => piece,
-                Some(Err(error)) => return Err(Failure::Source(read_error(source, error))),
-                None => return Err(Failure::Source(short(source, received, end))),
+                Some(Err(error)) => return Err(FillError::Source(read_error(source, error))),
+                None => return Err(FillError::Source(short(source, received, end))),
             };
             received += piece.len() as u64;
             self.bytes_read_ufs.add(piece.len() as u64);
             if received > end {
-                return Err(Failure::Source(short(source, received, end)));
+                return Err(FillError::Source(short(source, received, end)));
             }
             while received >= batch_end && *at < end {
                 let rest = piece.split_off((batch_end - *at) as usize - batch.len());
@@ -272,7 +271,7 @@ impl Filler {
     }
 
     /// How many bytes were kept; None: they are not wanted any more.
-    async fn keep(&self, entry: &Arc<Entry>, epoch: u64, offset: u64, bytes: Bytes) -> Result<Option<u64>, Failure> {
+    async fn keep(&self, entry: &Arc<Entry>, epoch: u64, offset: u64, bytes: Bytes) -> Result<Option<u64>, FillError> {
         let content = entry.committed_content();
         let data = bytes.clone();
         let kept = quickly_on_file(entry, "keep bytes in", move |entry| entry.fill(epoch, offset, &data))
@@ -280,7 +279,7 @@ impl Filler {
             .map_err(|error| self.not_kept(entry, 0, error))?;
         let Some(kept) = kept else { return Ok(None) };
         if let Some(content) = content.filter(|content| entry.committed_content() == Some(*content)) {
-            self.store.fresh.put(content, offset, bytes);
+            self.store.fetch_buffer.put(content, offset, bytes);
         }
         self.store.space.charge(entry, kept);
         let view = entry.view();
@@ -294,17 +293,17 @@ impl Filler {
     }
 
     /// Nothing more is kept for a moment: of this file, if it is itself what takes the room, and of no file otherwise.
-    fn not_kept(&self, entry: &Entry, bytes: u64, error: FsError) -> Failure {
+    fn not_kept(&self, entry: &Entry, bytes: u64, error: FsError) -> FillError {
         let until = (self.started.elapsed() + FULL_PAUSE).as_millis() as u64;
         let by_itself = entry.charged.load(Ordering::Relaxed) > 0 || bytes > self.store.space.quota_bytes;
         if error.kind == ErrorKind::NoSpace && by_itself {
             entry.fills.full_until_ms.store(until, Ordering::Relaxed);
-            return Failure::NotKept(error);
+            return FillError::NotKept(error);
         }
         if self.full_until_ms.swap(until, Ordering::Relaxed) == 0 || error.kind != ErrorKind::NoSpace {
             tracing::warn!(%error, "fetched bytes cannot be kept; reading past the store");
         }
-        Failure::NotKept(error)
+        FillError::NotKept(error)
     }
 
     fn is_full(&self, entry: &Entry) -> bool {
@@ -337,8 +336,10 @@ impl Filler {
         if self.find_moved(entry, tried).await {
             return true;
         }
+        // Who has the turn may be opening it for writing, and may wait for this very fetch.
+        let Ok(_turn) = entry.turn.try_lock() else { return false };
         let view = entry.view();
-        if view.header.open || view.header.ufs.is_none() {
+        if view.dead || view.pinned() {
             return false;
         }
         // What is kept of it is the old version; a look-up at the master will bring the new one.
@@ -354,7 +355,7 @@ impl Filler {
         false
     }
 
-    /// Looks for another place of the object that `tried` was: a rename moves it under our hands. True: there is one.
+    /// Looks for another location of the object that `tried` was: a rename moves it under our hands. True: there is one.
     async fn find_moved(&self, entry: &Arc<Entry>, tried: &UfsSource) -> bool {
         if let Some(offered) = entry.fills.take_offered(tried) {
             return moved(entry, tried, offered);
@@ -365,11 +366,28 @@ impl Filler {
             (_, Some(base)) => base.version,
             _ => return false,
         };
+        if self.find_own_upload(entry, tried, version).await {
+            return true;
+        }
         // Of a rename under way the master knows only when it is done, which is a moment after the object has moved.
         for _ in 0..MOVED_TRIES_MAX {
-            match self.clients.place_of(entry.inode, version).await {
-                Ok(Some(place)) if place != *tried => return moved(entry, tried, place),
-                Ok(_) => {}
+            match self.clients.locations_of(entry.inode).await {
+                Ok(locations) => {
+                    if let Some((_, location)) = locations
+                        .iter()
+                        .find(|(of, location)| *of == version && location != tried)
+                    {
+                        return moved(entry, tried, location.clone());
+                    }
+                    if let Some((of, location)) = locations
+                        .into_iter()
+                        .filter(|(of, _)| *of > version)
+                        .max_by_key(|(of, _)| *of)
+                        && replaced(entry, tried, of, location)
+                    {
+                        return true;
+                    }
+                }
                 Err(error) => {
                     tracing::info!(%error, inode = entry.inode.get(), "look for an object that is not where it was");
                     return false;
@@ -378,6 +396,45 @@ impl Filler {
             tokio::time::sleep(MOVED_PAUSE).await;
         }
         false
+    }
+
+    /// Looks whether the object that took the place of the base, `tried`, is an upload of ours of a version that was made of it:
+    /// its end was not noted before the operating system crashed, here or at the master. True: it is the base from now on.
+    async fn find_own_upload(&self, entry: &Arc<Entry>, tried: &UfsSource, base_version: u64) -> bool {
+        let there = match self.clients.get(tried.mount_id).await {
+            Ok(ufs) => ufs.status(&tried.path).await,
+            Err(error) => {
+                tracing::info!(%error, inode = entry.inode.get(), "look at what took the place of an object");
+                return false;
+            }
+        };
+        let Ok(there) = there.inspect_err(
+            |error| tracing::info!(%error, inode = entry.inode.get(), "look at what took the place of an object"),
+        ) else {
+            return false;
+        };
+        let (inode, cluster) = (entry.inode.get(), self.clients.cluster());
+        let header = entry.view().header;
+        let sealed = match (header.open, &header.sealed) {
+            (false, _) => Some((header.version, header.mtime_ns, header.length)),
+            (true, sealed) => sealed
+                .as_ref()
+                .map(|sealed| (sealed.version, sealed.mtime_ns, sealed.length)),
+        };
+        let id = there.write_id.as_deref().unwrap_or_default();
+        let Some(version) = version_of(id, inode, &cluster).filter(|version| *version > base_version) else {
+            return false;
+        };
+        let is_ours = sealed.is_some_and(|(sealed, mtime_ns, length)| match version == sealed {
+            true => length == there.length && id == write_id(inode, version, mtime_ns, &cluster),
+            false => version < sealed,
+        });
+        let place = UfsSource {
+            fingerprint: there.fingerprint,
+            length: there.length,
+            ..tried.clone()
+        };
+        is_ours && replaced(entry, tried, version, place)
     }
 
     async fn open(
@@ -395,13 +452,33 @@ impl Filler {
     /// # Errors
     /// The under-storage's, after a bounded number of tries.
     pub async fn read_past(&self, source: &UfsSource, range: Range<u64>) -> FsResult<Bytes> {
-        let _place = self.places.acquire().await.map_err(|_| shutting_down())?;
+        let _permit = self.permits.acquire().await.map_err(|_| shutting_down())?;
         let mut backoff = RETRY.start();
         loop {
             match self.read_past_once(source, range.clone()).await {
-                Err(error) if error.is_retryable() && backoff.pause().await => {}
+                Err(error) if error.is_retryable() && backoff.pause(&error).await => {}
                 other => return other,
             }
+        }
+    }
+
+    /// As [`Self::read_past`], of what absent chunks of an entry come from. `None`: they come from elsewhere by now, because an
+    /// upload of the file replaced its object, or a rename moved it.
+    ///
+    /// # Errors
+    /// As [`Self::read_past`].
+    pub async fn read_absent(
+        &self,
+        entry: &Arc<Entry>,
+        source: &UfsSource,
+        range: Range<u64>,
+    ) -> FsResult<Option<Bytes>> {
+        match self.read_past(source, range).await {
+            Err(error) if error.kind == ErrorKind::VersionMismatch => match self.mismatch(entry, source).await {
+                true => Ok(None),
+                false => Err(base_lost(entry, error)),
+            },
+            other => other.map(Some),
         }
     }
 
@@ -449,19 +526,15 @@ fn moved(entry: &Entry, from: &UfsSource, to: UfsSource) -> bool {
     })
 }
 
-/// Why chunks are not here.
-#[derive(Debug)]
-pub(crate) enum Failed {
-    /// The under-storage's answer.
-    Source(FsError),
-    /// They cannot be kept.
-    NotKept(FsError),
-}
-
-impl Failed {
-    pub fn into_error(self) -> FsError {
-        match self {
-            Failed::Source(error) | Failed::NotKept(error) => error,
+/// The object was replaced by an upload of this very file, of a version that was made here of what it was; what is kept here
+/// did not take notice of that before the operating system crashed. True: chunks that are absent here come from it now.
+fn replaced(entry: &Entry, tried: &UfsSource, version: u64, location: UfsSource) -> bool {
+    let epoch = entry.view().content_epoch;
+    match entry.label_persisted(version, epoch, location) {
+        Ok(_) => entry.source().is_some_and(|(source, _, _)| source != *tried),
+        Err(error) => {
+            tracing::warn!(%error, inode = entry.inode.get(), "note that an object was replaced");
+            false
         }
     }
 }

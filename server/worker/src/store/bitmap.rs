@@ -113,20 +113,39 @@ impl Bitmap {
         }
         None
     }
-    /// All that are in.
-    pub fn all(&self) -> impl Iterator<Item = u64> {
-        let near = (0..).step_by(64).zip(self.near.iter().copied());
-        let words = |(page, words): (&u64, &[u64; PAGE_WORDS as usize])| (page * PAGE..).step_by(64).zip(*words);
+    /// The first from `from` on that is in this and in none of `others`, whole words at a time and only where there are any.
+    pub fn first_beside(&self, others: [&Bitmap; 2], from: u64) -> Option<u64> {
+        self.words(from).find_map(|(start, word)| {
+            let below = if start < from { (1u64 << (from - start)) - 1 } else { 0 };
+            let left = others
+                .iter()
+                .fold(word & !below, |left, other| left & !other.word(start));
+            (left != 0).then(|| start + u64::from(left.trailing_zeros()))
+        })
+    }
+    /// Words, with the number of their first bit, from that of `from` on.
+    fn words(&self, from: u64) -> impl Iterator<Item = (u64, u64)> {
+        let first = from / 64 * 64;
+        let near = self
+            .near
+            .iter()
+            .copied()
+            .skip(usize::try_from(from / 64).unwrap_or(usize::MAX));
+        let near = (first..).step_by(64).zip(near);
         let far = self
             .far
-            .iter()
-            .flat_map(move |(page, page_words)| words((page, page_words)));
+            .range(from / PAGE..)
+            .flat_map(|(page, words)| (page * PAGE..).step_by(64).zip(**words));
+        near.chain(far.filter(move |(start, _)| *start >= first))
+    }
+    /// All that are in.
+    pub fn all(&self) -> impl Iterator<Item = u64> {
         let bits = |(start, word): (u64, u64)| {
             (0..64)
                 .filter(move |bit| word & (1 << bit) != 0)
                 .map(move |bit| start + bit)
         };
-        near.chain(far).flat_map(bits)
+        self.words(0).flat_map(bits)
     }
 }
 
@@ -156,6 +175,10 @@ mod tests {
             let range = from..from + len;
             prop_assert_eq!(bits.first_unset(range.clone()), range.clone().find(|x| !set.contains(x)));
             prop_assert!(range.clone().all(|x| bits.get(x) == set.contains(&x)));
+            let (mut odd, mut third) = (Bitmap::default(), Bitmap::default());
+            set.iter().for_each(|x| { x.is_multiple_of(2).then(|| odd.set(*x)); x.is_multiple_of(3).then(|| third.set(*x)); });
+            let beside = set.iter().copied().find(|x| *x >= from && !x.is_multiple_of(2) && !x.is_multiple_of(3));
+            prop_assert_eq!(bits.first_beside([&odd, &third], from), beside);
         }
     }
 }

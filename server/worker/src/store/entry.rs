@@ -6,51 +6,78 @@
 //! Locks are taken in the order `content`, `inner`; neither is held across an await.
 
 use super::bitmap::Bitmap;
-use super::fresh::Content;
+use super::fetch_buffer::Content;
+use super::label::Label;
 use super::layout::Layout;
+use super::opening::{self, Unlabelled};
+use super::passed::Passed;
 use super::sidecar::{Header, LoadError, Mark, Sidecar};
-use crate::fill::Fills;
-use crate::io::{self, FileStat};
+use super::spill::Spilling;
+use super::state::{State, Under, View};
+use crate::flights::Fills;
+use crate::io;
+use alluxio_common::crashsafe;
 use alluxio_common::sync::Mutex;
 use alluxio_proto::types::UfsSource;
 use alluxio_proto::{CHUNK_BYTES, InodeId};
 use std::fs::{File, OpenOptions};
 use std::io::Result as IoResult;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// One file held.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub inode: InodeId,
+    /// Read-only: while none of our descriptors can write, the kernel tells whether anybody else's can
+    /// ([`Entry::is_written_elsewhere`]).
     pub data: File,
+    /// A sync of it failed. The kernel says so once, and takes for written what was not: no later sync proves anything.
+    pub(super) sync_failed: AtomicBool,
+    /// For writes through this process to an open version; closed before anybody asks who else writes.
+    pub(super) writer: Mutex<Option<Arc<File>>>,
     pub(super) sidecar: Sidecar,
     pub(super) inner: Mutex<Inner>,
     /// Held while bytes and their presence change together.
     pub(super) content: Mutex<()>,
+    /// Who has the file in the kernel. Taken after `content` and before `inner`.
+    pub(super) passed: Mutex<Passed>,
     /// One writer, sealer or relabeller at a time.
     pub turn: tokio::sync::Mutex<()>,
     /// Mounts that write the open version beside the first: each lets go of it once, and the last one seals. Changed by who
     /// has the turn. Forgotten at a restart, after which the master recovers what was open.
     pub joined: AtomicU32,
+    /// No mount writes the open version: what recovers it looks after it. Who joins next is the first.
+    pub unattended: AtomicBool,
     /// Uploads that the master has not confirmed yet. Until then it names this worker as the only one to have the version.
     pub unconfirmed: AtomicU32,
     /// Fetches under way and readers' sequences.
     pub fills: Fills,
     /// Bytes accounted to it.
     pub charged: AtomicU64,
+    /// It was written in an earlier boot of the operating system, and nobody has looked since at what of it reached the disk.
+    pub crossed_boot: AtomicBool,
+    /// It was open in an earlier boot, and nobody has opened or recovered it since: its writers may have lost bytes.
+    pub is_forsaken: AtomicBool,
+    /// The disk says that the open version is open, or will say so as soon as any byte of it is there.
+    pub(super) is_opening_noted: AtomicBool,
     /// Its names are durable.
     pub names_synced: AtomicBool,
+    /// More may be allocated than the file needs.
+    pub surplus: AtomicBool,
     /// Second of last use, for the order of eviction.
     pub used_s: AtomicU64,
-    paths: (PathBuf, PathBuf),
+    pub spilling: Spilling,
+    pub(super) paths: (PathBuf, PathBuf),
 }
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub header: Header,
-    sequence: u64,
+    pub label: Label,
+    pub sequence: u64,
     /// Chunks with a mark.
     pub present: Bitmap,
     /// Of these, those whose checksum does not hold (any more).
@@ -59,65 +86,12 @@ pub(super) struct Inner {
     pub verified: Bitmap,
     /// Writes through this process.
     pub writes: u64,
-    /// Size and times of the content that was last sealed.
-    pub stamp: Option<Stamp>,
-    /// A descriptor for writing is or was out: anything may have changed.
-    pub writable_fd_out: bool,
-    /// Removed: holders finish, nothing is kept any more.
-    pub dead: bool,
-    /// Grows when content that was sealed is replaced.
-    pub content_epoch: u64,
     /// Grows when what lies under absent chunks is no longer the same.
     pub source_epoch: u64,
     /// Uploads under way.
     pub uploads: u32,
-    /// Every [`Mark::Local`] of an open version is of the content that was sealed last.
-    pub marks_are_sealed: bool,
-}
-
-/// What tells whether content changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    pub size: u64,
-    pub mtime_ns: i64,
-    pub ctime_ns: i64,
-    pub writes: u64,
-}
-
-/// What an entry is at a moment.
-#[derive(Clone, Debug)]
-pub(crate) struct View {
-    pub header: Header,
-    pub dead: bool,
-    pub content_epoch: u64,
-    pub writes: u64,
-    pub uploading: bool,
-}
-
-impl View {
-    /// Whether it may be the only copy.
-    pub fn pinned(&self) -> bool {
-        self.header.open || self.header.ufs.is_none()
-    }
-    /// Whether a request for the committed version `version` is answered by this: it is that version, or that version
-    /// opened for writing in place.
-    pub fn serves(&self, version: u64) -> bool {
-        match self.header.open {
-            false => self.header.version == version,
-            true => {
-                let sealed = self
-                    .header
-                    .sealed
-                    .as_ref()
-                    .is_some_and(|sealed| sealed.version == version);
-                sealed || (version >= self.header.open_since && version <= self.header.version)
-            }
-        }
-    }
-    /// Whether a writer of `version` is one of this open version.
-    pub fn open_as(&self, version: u64) -> bool {
-        self.header.open && !self.dead && (self.header.open_since..=self.header.version).contains(&version)
-    }
+    /// Grows when chunks that were here are no more.
+    pub drops: u64,
 }
 
 /// Chunks that hold `bytes` bytes.
@@ -132,25 +106,29 @@ impl Entry {
         header.generation = rand::random();
         header.boot_id.clone_from(&layout.boot_id);
         let paths = (layout.data(inode, header.generation), layout.sidecar(inode));
-        let mut options = OpenOptions::new();
+        let mut options = crashsafe::private_file();
         options.read(true).write(true).create_new(true);
-        let data = options.open(&paths.0)?;
         let made = (|| {
-            if header.length > 0 {
-                data.set_len(header.length)?;
-            }
             match std::fs::remove_file(&paths.1) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
+            // Its name comes first: data are found by it, after whatever crash.
             let sidecar = Sidecar::new(options.open(&paths.1)?);
+            let data = create_read_only(&paths.0)?;
+            if header.length > 0 {
+                File::from(io::reopen(&data)?).set_len(header.length)?;
+            }
             sidecar.store(&header, 1)?;
-            Ok(sidecar)
+            let entry = Self::assemble(inode, data, sidecar, header, 1, paths.clone());
+            entry.note_making(layout)?;
+            Ok(entry)
         })();
         match made {
-            Ok(sidecar) => Ok(Self::assemble(inode, data, sidecar, header, 1, paths)),
+            Ok(entry) => Ok(entry),
             Err(error) => {
-                // Only bytes of ours that nobody has seen.
+                // Only bytes of ours that nobody has seen. A sidecar without header would be taken for a damaged one.
+                let _ = std::fs::remove_file(&paths.1);
                 let _ = std::fs::remove_file(&paths.0);
                 Err(error)
             }
@@ -167,12 +145,22 @@ impl Entry {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let (header, sequence) = sidecar.load()?;
+        let (mut header, sequence) = match sidecar.load() {
+            Err(LoadError::Empty) => match opening::look_for_data(layout, inode)? {
+                Unlabelled::Open(header) => (*header, 0),
+                Unlabelled::Unknown => return Err(LoadError::Damaged),
+                Unlabelled::Nothing => {
+                    std::fs::remove_file(&path)?;
+                    return Ok(None);
+                }
+            },
+            other => other?,
+        };
         if header.inode != inode.get() {
             return Err(LoadError::Damaged);
         }
         let data_path = layout.data(inode, header.generation);
-        let data = match options.open(&data_path) {
+        let data = match File::open(&data_path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 // A drop that was interrupted: data goes first.
@@ -184,10 +172,34 @@ impl Entry {
             }
             Err(error) => return Err(error.into()),
         };
+        if header.open && header.ufs.is_some() {
+            // Older software could note the place of another version while this one was opened. The base has its own.
+            tracing::warn!(
+                inode = inode.get(),
+                "an open version bore the place of another one in the under-storage"
+            );
+            header.ufs = None;
+        }
+        let crossed_boot = header.boot_id != layout.boot_id || header.doubtful;
+        if crossed_boot {
+            opening::correct(&mut header, &data)?;
+        }
         if !header.open && io::stat(&data)?.size != header.length {
-            return Err(LoadError::Damaged);
+            if header.ufs.is_some() || header.boot_id == layout.boot_id {
+                return Err(LoadError::Damaged);
+            }
+            // It may have been opened and changed before the operating system crashed, and the header of that is lost. Who
+            // recovers that knows; until then its checksums say what still holds.
+            header.durable = false;
         }
         let entry = Self::assemble(inode, data, sidecar, header, sequence, (data_path, path));
+        entry.crossed_boot.store(crossed_boot, Ordering::Relaxed);
+        let is_open = entry.is_open();
+        let is_forsaken = crossed_boot && is_open;
+        entry.is_forsaken.store(is_forsaken, Ordering::Relaxed);
+        if is_open {
+            entry.take_up_passed();
+        }
         entry.load_marks(&layout.boot_id)?;
         Ok(Some(entry))
     }
@@ -203,30 +215,35 @@ impl Entry {
         Self {
             inode,
             data,
+            sync_failed: AtomicBool::new(false),
+            writer: Mutex::new(None),
             sidecar,
             inner: Mutex::new(Inner {
-                header,
+                label: Label::new(header),
                 sequence,
                 present: Bitmap::default(),
                 dirty: Bitmap::default(),
                 verified: Bitmap::default(),
                 writes: 0,
-                stamp: None,
-                writable_fd_out: false,
-                dead: false,
-                content_epoch: 0,
                 source_epoch: 0,
                 uploads: 0,
-                marks_are_sealed: false,
+                drops: 0,
             }),
             content: Mutex::new(()),
+            passed: Mutex::new(Passed::default()),
             turn: tokio::sync::Mutex::new(()),
             joined: AtomicU32::new(0),
+            unattended: AtomicBool::new(false),
             unconfirmed: AtomicU32::new(0),
             fills: Fills::default(),
             charged: AtomicU64::new(0),
+            crossed_boot: AtomicBool::new(false),
+            is_forsaken: AtomicBool::new(false),
+            is_opening_noted: AtomicBool::new(false),
             names_synced: AtomicBool::new(false),
+            surplus: AtomicBool::new(false),
             used_s: AtomicU64::new(0),
+            spilling: Spilling::default(),
             paths,
         }
     }
@@ -234,12 +251,17 @@ impl Entry {
     fn load_marks(&self, boot_id: &str) -> IoResult<()> {
         let stat = io::stat(&self.data)?;
         let inner = &mut *self.inner.lock();
-        let same_boot = inner.header.boot_id == boot_id;
+        let same_boot = inner.label.boot_id == boot_id;
         // What is in no under-storage must not be fetched again by mistake: damaged marks count as here and fail when read.
-        let keep_damaged = inner.header.ufs.is_none();
+        let keep_damaged = inner.label.ufs.is_none();
+        let header = &inner.label;
+        let is_doubtful = !same_boot && header.open && header.base.as_ref().is_some_and(|base| base.ufs.is_some());
         let (present, dirty) = (&mut inner.present, &mut inner.dirty);
-        let mut lost = Vec::new();
+        let (mut lost, mut going) = (Vec::new(), Vec::new());
         self.sidecar.for_each(chunks_of(stat.size), |chunk, mark| match mark {
+            // Fetched into an open version and perhaps never written to disk: it is fetched again before a write covers it in
+            // part, or a seal takes it for right.
+            Mark::Clean(_) if is_doubtful => lost.push(chunk),
             Mark::Clean(_) | Mark::Local(_) => {
                 present.set(chunk);
             }
@@ -247,30 +269,30 @@ impl Entry {
                 present.set(chunk);
             }
             Mark::DirtyUnsynced if !same_boot => lost.push(chunk),
+            // Of an opening whose header did not reach the disk: what the header tells of is in the store.
+            Mark::Dirty if !header.open && header.ufs.is_some() => lost.push(chunk),
             Mark::Dirty | Mark::DirtyUnsynced => {
                 present.set(chunk);
                 dirty.set(chunk);
             }
+            Mark::Going(crc) => going.push((chunk, crc)),
             Mark::Absent | Mark::Damaged => {}
         })?;
+        for (chunk, crc) in going {
+            if let Err(error) = self.settle_going(chunk, crc) {
+                tracing::info!(%error, inode = self.inode.get(), chunk, "free what was to be given up");
+            }
+        }
         for chunk in lost {
             self.sidecar.set_marks(chunk, &[Mark::Absent])?;
         }
-        if inner.header.open {
+        if inner.label.open {
             if !same_boot {
-                // From now on unsynced marks are those of this boot.
-                boot_id.clone_into(&mut inner.header.boot_id);
+                inner.label.begin_boot(boot_id);
                 inner.sequence += 1;
-                self.sidecar.store(&inner.header, inner.sequence)?;
+                self.sidecar.store(&inner.label, inner.sequence)?;
             }
-            // Descriptors of before may have been written to, and may still be.
-            inner.writable_fd_out = inner.header.whole;
-            inner.stamp = inner.header.sealed.as_ref().map(|sealed| Stamp {
-                size: sealed.stamp_size,
-                mtime_ns: sealed.stamp_mtime_ns,
-                ctime_ns: sealed.stamp_ctime_ns,
-                writes: 0,
-            });
+            inner.label.take_up();
         }
         Ok(())
     }
@@ -279,9 +301,9 @@ impl Entry {
     pub fn view(&self) -> View {
         let inner = self.inner.lock();
         View {
-            header: inner.header.clone(),
-            dead: inner.dead,
-            content_epoch: inner.content_epoch,
+            header: Header::clone(&inner.label),
+            dead: inner.label.is_dead(),
+            content_epoch: inner.label.content_epoch(),
             writes: inner.writes,
             uploading: inner.uploads > 0,
         }
@@ -290,57 +312,36 @@ impl Entry {
     /// What content it holds, if that is a committed version, which never changes.
     pub fn committed_content(&self) -> Option<Content> {
         let inner = self.inner.lock();
-        let header = &inner.header;
-        (!inner.dead && !header.open).then_some((self.inode, header.generation, header.version))
+        let header = &inner.label;
+        (!inner.label.is_dead() && !header.open).then_some((self.inode, header.generation, header.version))
     }
 
     /// Whether it holds just the committed version `version`. Cheaper than a view.
     pub fn is_committed_as(&self, version: u64) -> bool {
         let inner = self.inner.lock();
-        !inner.dead && !inner.header.open && inner.header.version == version
+        !inner.label.is_dead() && !inner.label.open && inner.label.version == version
     }
 
     /// Whether it was removed.
     pub fn is_dead(&self) -> bool {
-        self.inner.lock().dead
+        self.inner.lock().label.is_dead()
     }
 
     /// Whether it is open for writing.
     pub fn is_open(&self) -> bool {
-        self.inner.lock().header.open
+        self.inner.lock().label.open
     }
 
     /// Length in bytes now.
     pub fn length(&self) -> IoResult<u64> {
         let committed = {
             let inner = self.inner.lock();
-            (!inner.header.open).then_some(inner.header.length)
+            (!inner.label.open).then_some(inner.label.length)
         };
         match committed {
             Some(length) => Ok(length),
             None => Ok(io::stat(&self.data)?.size),
         }
-    }
-
-    /// Changes the header on disk and in memory.
-    pub fn update<T>(&self, change: impl FnOnce(&mut Header) -> T) -> IoResult<T> {
-        self.change(|inner| change(&mut inner.header))
-    }
-
-    /// Changes state together with the header on disk. If the disk refuses, the header stays as it was.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> IoResult<T> {
-        let mut inner = self.inner.lock();
-        let before = inner.header.clone();
-        let out = change(&mut inner);
-        if inner.header != before {
-            let sequence = inner.sequence + 1;
-            if let Err(error) = self.sidecar.store(&inner.header, sequence) {
-                inner.header = before;
-                return Err(error);
-            }
-            inner.sequence = sequence;
-        }
-        Ok(out)
     }
 
     /// Whether every byte is local.
@@ -368,12 +369,8 @@ impl Entry {
     /// Where absent chunks come from, how many of its bytes count, and the epoch that a fill must name.
     pub fn source(&self) -> Option<(UfsSource, u64, u64)> {
         let inner = self.inner.lock();
-        let header = &inner.header;
-        match (&header.ufs, &header.base) {
-            (Some(ufs), _) if !header.open => Some((ufs.clone(), ufs.length, inner.source_epoch)),
-            (_, Some(base)) => Some((base.ufs.clone()?, base.bytes, inner.source_epoch)),
-            _ => None,
-        }
+        let (ufs, bytes) = inner.label.source()?;
+        Some((ufs.clone(), bytes, inner.source_epoch))
     }
 
     /// Bytes of the committed version that are local, as told to the master. Of a version that is in no under-storage yet at
@@ -381,7 +378,7 @@ impl Entry {
     /// nothing, not for its upload either.
     pub fn present_bytes(&self) -> u64 {
         let inner = self.inner.lock();
-        let header = &inner.header;
+        let header = &inner.label;
         if header.open {
             return 0;
         }
@@ -396,36 +393,12 @@ impl Entry {
     /// is handed out would end that.
     pub fn knows_changes(&self, bytes_min: u64) -> bool {
         let inner = self.inner.lock();
-        inner.header.open && !inner.header.whole && inner.base_bytes() >= bytes_min.max(1)
+        matches!(inner.label.state(), State::Open(Under::Base(_))) && inner.base_bytes() >= bytes_min.max(1)
     }
 
-    /// The object that absent chunks come from is at another place. False: they come from another one by now.
+    /// The object that absent chunks come from is at another location. False: they come from another one by now.
     pub fn move_source(&self, from: &UfsSource, to: UfsSource) -> IoResult<bool> {
-        self.change(|inner| {
-            let header = &mut inner.header;
-            let place = match (&mut header.ufs, &mut header.base) {
-                (Some(ufs), _) if !header.open => Some(ufs),
-                (_, Some(base)) => base.ufs.as_mut(),
-                _ => None,
-            };
-            match place {
-                Some(place) if place == from && to.length == from.length => {
-                    *place = to;
-                    true
-                }
-                _ => false,
-            }
-        })
-    }
-
-    /// Takes notice of a descriptor for writing that is handed out.
-    pub fn set_writable_fd_out(&self) -> IoResult<()> {
-        self.change(|inner| {
-            inner.writable_fd_out = true;
-            inner.header.whole = true;
-            inner.header.base = None;
-            inner.header.durable = false;
-        })
+        self.change(|label| label.move_source(from, to))
     }
 
     /// An upload begins (1) or ends (-1).
@@ -439,7 +412,7 @@ impl Entry {
 
     /// Marks it removed and removes its names: first the data, so that a crash leaves a sidecar that says whose it was.
     pub fn remove(&self) -> IoResult<()> {
-        self.inner.lock().dead = true;
+        self.inner.lock().label.die();
         for path in [&self.paths.0, &self.paths.1] {
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -451,76 +424,50 @@ impl Entry {
 
     /// Marks it removed and moves its files to `lost+found`.
     pub fn put_aside(&self, layout: &Layout) -> IoResult<()> {
-        self.inner.lock().dead = true;
+        self.inner.lock().label.die();
         layout.put_aside(&self.paths.0)?;
         layout.put_aside(&self.paths.1)?;
         Ok(())
     }
+}
 
-    /// Makes data, sidecar and names durable: all at once, so that a journaling file system commits once for them.
-    pub fn sync(&self, stat: &FileStat, metadata: bool) -> IoResult<()> {
-        let sync_names = || {
-            if self.names_synced.load(Ordering::Acquire) {
-                return Ok(());
-            }
-            if let Some(dir) = self.paths.0.parent() {
-                alluxio_common::crashsafe::sync_dir(dir)?;
-            }
-            self.names_synced.store(true, Ordering::Release);
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            let sidecar = scope.spawn(|| self.sidecar.sync());
-            let data = match metadata {
-                true => self.data.sync_all(),
-                false if stat.size > 0 => self.data.sync_data(),
-                false => Ok(()),
-            };
-            let sidecar = sidecar
-                .join()
-                .unwrap_or_else(|_| Err(std::io::Error::other("a sync panicked")));
-            data.and(sidecar).and_then(|()| sync_names())
-        })
-    }
-
-    /// Whether the content needs no check before a descriptor is handed out.
-    pub fn trusted(&self, boot_id: &str) -> bool {
-        let inner = self.inner.lock();
-        inner.header.durable || inner.header.boot_id == boot_id || inner.header.open
-    }
-
-    /// Takes notice that every checksum was found right in this boot.
-    pub fn set_trusted(&self, boot_id: &str) -> IoResult<()> {
-        self.update(|header| boot_id.clone_into(&mut header.boot_id))
-    }
+/// Makes a file and opens it for reading only, which `OpenOptions` takes for a mistake.
+fn create_read_only(path: &Path) -> IoResult<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_CREAT | libc::O_EXCL);
+    options.open(path)
 }
 
 impl Inner {
     /// Bytes of the base that show through an open version.
     pub fn base_bytes(&self) -> u64 {
-        self.header.base.as_ref().map_or(0, |base| base.bytes)
+        self.label.base.as_ref().map_or(0, |base| base.bytes)
     }
     /// Whether `chunk` is here.
     pub fn has(&self, chunk: u64) -> bool {
-        let header = &self.header;
-        let is_own = match header.open {
-            true => header.whole || chunk * CHUNK_BYTES >= self.base_bytes(),
-            false => header.holes,
+        let is_own = match self.label.state() {
+            State::Open(Under::Nothing) => true,
+            State::Open(Under::Base(base)) => chunk * CHUNK_BYTES >= base.map_or(0, |base| base.bytes),
+            State::Cached { .. } | State::Sealed { .. } => self.label.holes,
         };
         is_own || self.present.get(chunk)
     }
     /// First of `range` that is not here.
     pub fn first_missing(&self, range: Range<u64>) -> Option<u64> {
-        let end = match (self.header.open, self.header.whole) {
-            (true, true) => return None,
-            (false, _) if self.header.holes => return None,
-            (true, false) => range.end.min(chunks_of(self.base_bytes())),
-            (false, _) => range.end,
+        let end = match self.label.state() {
+            State::Open(Under::Nothing) => return None,
+            State::Open(Under::Base(_)) => range.end.min(chunks_of(self.base_bytes())),
+            State::Cached { .. } | State::Sealed { .. } if self.label.holes => return None,
+            State::Cached { .. } | State::Sealed { .. } => range.end,
         };
         self.present.first_unset(range.start..end)
     }
     /// Whether the bytes of `chunk` can be held against a checksum.
     pub fn checkable(&self, chunk: u64) -> bool {
-        !(self.header.open && self.header.whole) && self.present.get(chunk) && !self.dirty.get(chunk)
+        !self.label.is_open_over_nothing() && self.present.get(chunk) && !self.dirty.get(chunk)
     }
 }
+
+#[cfg(test)]
+#[path = "entry_test.rs"]
+mod tests;

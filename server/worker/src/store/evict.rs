@@ -1,27 +1,45 @@
 //! Space: what is used, what may be, and which files go first when it runs short.
 //!
-//! Order of eviction is least recently used, exact while the process runs and by the data files' times after a start.
-//! What may be the only copy ([`super::View::pinned`]) never goes, nor does a file whose descriptor somebody has: it would
-//! free nothing, and who opens it next would get another file than those who have it. Whole files go, by unlinking.
+//! Order of eviction is least recently used, kept over a restart (`order`). What may be the only copy
+//! ([`super::View::pinned`]) never goes, nor does a file whose descriptor somebody has: it would free nothing, and who opens
+//! it next would get another file than those who have it. What cannot go is kept apart, so that it is not looked at again and
+//! again; what is known to change that brings it back, and a few of them are tried anew every second. Whole files go, by
+//! unlinking.
 
+use super::order::{Held, Order};
 use super::{Entry, Store};
-use crate::io;
 use alluxio_common::sync::Mutex;
 use alluxio_proto::InodeId;
-use lru::LruCache;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Files looked at in one search for space; more are pinned than evictable then, and the search gives up.
-const CANDIDATES_MAX: usize = 4096;
+/// Files looked at in one search for space; the next search goes on behind them.
+const LOOKS_MAX: usize = 4096;
 /// Kept free in the file system whatever the quota says: others, and sidecars, need room too.
 const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// Of a small file system, this share instead.
 const FREE_SHARE: u64 = 32;
+/// Below this share of the file system new files are written through the worker, which can make them wait; with descriptors
+/// they would fill the disk before anything is uploaded.
+const AMPLE_SHARE: u64 = 20;
+/// But no more than this is kept for writers.
+const AMPLE_BYTES_MAX: u64 = 16 << 30;
+/// A file that is being written is spilled when it takes so much: each spill makes the store copy what was spilled before.
+const SPILL_BYTES: u64 = 64 * 1024 * 1024;
+/// Of a small file system, this share instead.
+const SPILL_SHARE: u64 = 4;
+
+/// Above that, the room in which writers are announced who write past the worker: what they fill between two looks at the disk.
+const ALERT_BYTES_MAX: u64 = 256 << 20;
+/// But no more than this share of the file system.
+const ALERT_SHARE: u64 = 4;
 
 /// How long a write that waited in vain stands for those after it: a program that writes on would wait anew each time.
 const VAIN_FOR: Duration = Duration::from_secs(30);
+
+/// What a new file takes beside its data.
+const SIDECAR_BYTES: u64 = 8192;
 
 /// Used bytes and order of eviction.
 #[derive(Debug)]
@@ -31,13 +49,22 @@ pub(crate) struct Space {
     low_bytes: u64,
     /// Free bytes of the file system below which nothing more is cached.
     pub reserve_bytes: u64,
+    /// Free bytes of the file system below which new files get no descriptor.
+    ample_bytes: u64,
+    /// What an open file takes at least before it is spilled.
+    pub spill_bytes: u64,
+    /// Free bytes of the file system below which what is written past us is held up, if it must be.
+    pub alert_bytes: u64,
     used_bytes: AtomicU64,
+    /// What `lost+found` takes.
+    aside_bytes: AtomicU64,
     /// Room that fetches under way have been promised and have not filled yet.
     promised_bytes: AtomicU64,
+    /// Uploads under way, until the master has heard of them.
+    uploads: AtomicUsize,
     /// When a write last waited for room that did not come.
     waited_in_vain: Mutex<Option<Instant>>,
-    /// About 70 bytes for each file held.
-    order: Mutex<LruCache<InodeId, u64>>,
+    pub order: Mutex<Order>,
 }
 
 /// Room for bytes that are on their way; what did not come of them is given back when this is dropped.
@@ -74,14 +101,31 @@ impl Space {
             high_bytes: share(high_ratio),
             low_bytes: share(low_ratio),
             reserve_bytes: FREE_BYTES_MIN.min(file_system_bytes / FREE_SHARE),
+            spill_bytes: SPILL_BYTES.min(file_system_bytes / SPILL_SHARE),
+            ample_bytes: ample_bytes(file_system_bytes),
+            alert_bytes: ample_bytes(file_system_bytes) + (file_system_bytes / ALERT_SHARE).min(ALERT_BYTES_MAX),
             used_bytes: AtomicU64::new(0),
+            aside_bytes: AtomicU64::new(0),
             promised_bytes: AtomicU64::new(0),
+            uploads: AtomicUsize::new(0),
             waited_in_vain: Mutex::new(None),
-            order: Mutex::new(LruCache::unbounded()),
+            order: Mutex::new(Order::default()),
         }
     }
+    /// Bytes held, sidecars and what was put aside included.
     pub fn used_bytes(&self) -> u64 {
-        self.used_bytes.load(Ordering::Relaxed)
+        self.used_bytes.load(Ordering::Relaxed) + self.aside_bytes.load(Ordering::Relaxed)
+    }
+    /// So much was put aside.
+    pub fn set_aside_bytes(&self, bytes: u64) {
+        self.aside_bytes.store(bytes, Ordering::Relaxed);
+    }
+    /// An upload begins, or the master has heard of its end.
+    pub fn count_upload(&self, begins: bool) {
+        match begins {
+            true => self.uploads.fetch_add(1, Ordering::Relaxed),
+            false => self.uploads.fetch_sub(1, Ordering::Relaxed),
+        };
     }
     /// A write waited for room, and none came.
     pub fn note_vain_wait(&self) {
@@ -92,35 +136,44 @@ impl Space {
         let last = *self.waited_in_vain.lock();
         last.is_some_and(|last| last.elapsed() < VAIN_FOR)
     }
-    /// So many more bytes are held of `inode`.
+    /// So many more bytes are held of `inode`. What the scan has not counted yet it counts as a whole.
     pub fn charge(&self, entry: &Entry, bytes: u64) {
         entry.charged.fetch_add(bytes, Ordering::Relaxed);
-        self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if let Some(held) = self.order.lock().get_mut(&entry.inode) {
-            *held += bytes;
+        if let Some(held) = self.order.lock().held_mut(entry.inode).filter(|held| held.is_counted) {
+            held.bytes += bytes;
+            self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
     }
-    /// Just so many bytes are held of `inode`, which is as good as used now if `touch`.
-    pub fn set(&self, inode: InodeId, bytes: u64, touch: bool) {
-        let mut order = self.order.lock();
-        let before = match touch {
-            true => order.put(inode, bytes),
-            false => match order.peek_mut(&inode) {
-                Some(held) => Some(std::mem::replace(held, bytes)),
-                None => {
-                    order.put(inode, bytes);
-                    order.demote(&inode);
-                    None
-                }
-            },
+    /// A new file.
+    pub fn add(&self, inode: InodeId, can_go: bool) {
+        self.count(inode, SIDECAR_BYTES, can_go, true);
+    }
+    /// Just so many bytes are held of `inode`. One that is new here counts as used now if `is_hot`, otherwise as the coldest.
+    pub fn count(&self, inode: InodeId, bytes: u64, can_go: bool, is_hot: bool) {
+        let held = Held {
+            bytes,
+            is_counted: true,
         };
-        self.adjust(before.unwrap_or(0), bytes);
+        let before = self.order.lock().set(inode, held, can_go, is_hot);
+        let before = before
+            .filter(|before| before.is_counted)
+            .map_or(0, |before| before.bytes);
+        // Wrapping addition of a difference: never below zero, because every byte taken off was put on.
+        self.used_bytes.fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
     }
     /// Nothing is held of `inode` any more.
     pub fn forget(&self, inode: InodeId) {
-        if let Some(before) = self.order.lock().pop(&inode) {
-            self.adjust(before, 0);
-        }
+        let before = self.order.lock().remove(inode).filter(|before| before.is_counted);
+        self.used_bytes
+            .fetch_sub(before.map_or(0, |before| before.bytes), Ordering::Relaxed);
+    }
+    /// It cannot go from now on: it is, or may become, the only copy.
+    pub fn pin(&self, inode: InodeId) {
+        self.order.lock().park(inode);
+    }
+    /// It may be able to go from now on.
+    pub fn unpin(&self, inode: InodeId) {
+        self.order.lock().unpark(inode);
     }
     /// It was used; noted once a second.
     pub fn touch(&self, entry: &Entry) {
@@ -131,25 +184,16 @@ impl Space {
     }
     /// It is used now.
     pub fn promote(&self, inode: InodeId) {
-        self.order.lock().promote(&inode);
+        self.order.lock().promote(inode);
     }
-    pub fn knows(&self, inode: InodeId) -> bool {
-        self.order.lock().contains(&inode)
+    /// Whether its bytes are counted.
+    pub fn has_counted(&self, inode: InodeId) -> bool {
+        self.order.lock().held_mut(inode).is_some_and(|held| held.is_counted)
     }
-    fn adjust(&self, before: u64, after: u64) {
-        // Wrapping addition of a difference: never below zero, because every byte taken off was put on.
-        self.used_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
-    }
-    /// The coldest files, coldest first.
-    fn coldest(&self, count: usize) -> Vec<InodeId> {
-        self.order
-            .lock()
-            .iter()
-            .rev()
-            .take(count)
-            .map(|(inode, _)| *inode)
-            .collect()
-    }
+}
+
+fn ample_bytes(file_system_bytes: u64) -> u64 {
+    (file_system_bytes / AMPLE_SHARE).min(AMPLE_BYTES_MAX)
 }
 
 fn now_s() -> u64 {
@@ -175,12 +219,16 @@ impl Store {
         if self.has_room(bytes) {
             return true;
         }
-        // What would not fit if all else were gone is not worth what it takes with it.
-        let free = self.layout.free_bytes().unwrap_or(u64::MAX);
-        if bytes <= free.saturating_add(self.space.used_bytes()) {
+        if !self.is_beyond(bytes) {
             self.evict_until(|store| store.has_room(bytes), Some(of));
         }
         self.has_room(bytes)
+    }
+
+    /// Whether so much would not fit if all that is here were gone: then it is not worth what it takes with it.
+    pub fn is_beyond(&self, bytes: u64) -> bool {
+        let free = self.layout.free_bytes().unwrap_or(u64::MAX);
+        bytes > free.saturating_add(self.space.used_bytes())
     }
 
     /// As [`Self::make_room`], for bytes that come later: others find their room taken until then. None: there is no room.
@@ -211,8 +259,16 @@ impl Store {
             }
             Ok(None) | Err(_) => Outlook::Nothing,
         };
-        let candidates = self.space.coldest(CANDIDATES_MAX).into_iter();
-        candidates.map(of).max().unwrap_or(Outlook::Nothing)
+        if self.space.uploads.load(Ordering::Relaxed) > 0 {
+            return Outlook::Uploading;
+        }
+        if !self.is_scanned.load(Ordering::Relaxed) {
+            // What can go is not known yet.
+            return Outlook::Closed;
+        }
+        let parked = self.space.order.lock().parked(LOOKS_MAX);
+        let found = parked.into_iter().map(of).find(|outlook| *outlook > Outlook::Nothing);
+        found.unwrap_or(Outlook::Nothing)
     }
 
     /// Evicts down to the low watermark if the high one is passed or the disk is short. Blocks.
@@ -220,14 +276,35 @@ impl Store {
         if self.space.used_bytes() > self.space.high_bytes {
             self.evict_until(|store| store.space.used_bytes() <= store.space.low_bytes, None);
         }
-        if self.disk_is_short(0) {
-            self.evict_until(|store| !store.disk_is_short(0), None);
+        if !self.is_roomy() {
+            self.evict_until(Store::is_roomy, None);
         }
     }
 
-    fn disk_is_short(&self, bytes: u64) -> bool {
+    /// Whether the disk has so little left that nothing more is cached after `bytes`.
+    pub fn disk_is_short(&self, bytes: u64) -> bool {
+        self.has_less_than(bytes.saturating_add(self.space.reserve_bytes))
+    }
+
+    /// Whether writers may fill the disk without anybody looking.
+    pub fn is_roomy(&self) -> bool {
+        !self.has_less_than(self.space.ample_bytes.max(self.space.reserve_bytes))
+    }
+
+    /// What may be written until writers past us must be held up.
+    pub fn bytes_until_alert(&self) -> u64 {
         match self.layout.free_bytes() {
-            Ok(free) => free < bytes.saturating_add(self.space.reserve_bytes),
+            Ok(free) => free.saturating_sub(self.space.alert_bytes),
+            Err(error) => {
+                tracing::warn!(%error, "ask the file system for its free space");
+                u64::MAX
+            }
+        }
+    }
+
+    fn has_less_than(&self, bytes: u64) -> bool {
+        match self.layout.free_bytes() {
+            Ok(free) => free < bytes,
             Err(error) => {
                 tracing::warn!(%error, "ask the file system for its free space");
                 false
@@ -235,36 +312,64 @@ impl Store {
         }
     }
 
+    /// Makes room for the names and the sidecar of a new file, and for the first of its bytes.
+    pub fn evict_for_create(&self) {
+        self.evict_until(|store| !store.disk_is_short(0), None);
+    }
+
+    /// Makes room on a disk that has none at all; what lies in store for this is given up.
+    pub fn make_last_room(&self) {
+        self.evict_until(|store| !store.disk_is_short(0), None);
+        self.layout.give_up_ballast();
+    }
+
     /// A file never makes room for itself: what was just fetched would go for what comes behind it, for ever.
     fn evict_until(&self, enough: impl Fn(&Store) -> bool, but: Option<InodeId>) {
         // One at a time, or several would evict for the same bytes.
         let _one = self.evicting.lock();
-        for inode in self.space.coldest(CANDIDATES_MAX) {
+        let mut has_tried_again = false;
+        for _ in 0..LOOKS_MAX {
             if enough(self) {
                 return;
             }
-            if but == Some(inode) {
+            let coldest = self.space.order.lock().coldest(but);
+            let Some(inode) = coldest else {
+                // Those that could not go when they were looked at last.
+                if has_tried_again || !self.space.order.lock().try_again() {
+                    return;
+                }
+                has_tried_again = true;
                 continue;
-            }
+            };
             match self.load(inode) {
-                Ok(Some(entry)) => self.evict(&entry),
+                Ok(Some(entry)) if self.evict(&entry) => {}
+                Ok(Some(_)) => self.space.pin(inode),
                 Ok(None) => self.space.forget(inode),
-                Err(error) => tracing::info!(%error, inode = inode.get(), "look at a file to evict"),
+                Err(error) => {
+                    tracing::info!(%error, inode = inode.get(), "look at a file to evict");
+                    self.space.pin(inode);
+                }
             }
         }
     }
 
-    fn evict(&self, entry: &Arc<Entry>) {
+    /// False: it cannot go now.
+    fn evict(&self, entry: &Arc<Entry>) -> bool {
         // A writer that just begins has the turn, or finds it dead afterwards and begins anew.
-        let Ok(_turn) = entry.turn.try_lock() else { return };
+        let Ok(_turn) = entry.turn.try_lock() else { return false };
         let view = entry.view();
         let is_only_copy = view.pinned() || view.uploading || entry.unconfirmed.load(Ordering::Relaxed) > 0;
-        if is_only_copy || view.dead || io::is_open_elsewhere(&entry.data) {
-            return;
+        let is_open = || self.layout.has_leases && entry.is_open_elsewhere();
+        if is_only_copy || view.dead || is_open() {
+            return false;
         }
         match self.remove(entry) {
             Ok(()) => self.counters.evicted.inc(),
-            Err(error) => tracing::warn!(%error, inode = entry.inode.get(), "evict a file"),
+            Err(error) => {
+                tracing::warn!(%error, inode = entry.inode.get(), "evict a file");
+                return false;
+            }
         }
+        true
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of files that are not loaded: enough to open a complete one again by the name of its data file.
+//! What is known of files that are not loaded: enough to open a complete and verified one again by the name of its data file.
 //!
 //! A loaded entry holds two descriptors, of which a process has few; this holds none. **Invariant:** a file is known here
 //! only while it is not loaded, so nothing of it can change; what loads it takes it off. A data file's name has its
@@ -10,7 +10,7 @@ use alluxio_proto::InodeId;
 use alluxio_proto::master::ReadSource;
 use alluxio_proto::types::UfsSource;
 use lru::LruCache;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroUsize;
 
@@ -21,11 +21,19 @@ const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(131_072).expect("not zero");
 pub(super) struct Known(Mutex<LruCache<InodeId, Fact>>);
 
 #[derive(Clone, Copy)]
-struct Fact {
+pub(super) struct Fact {
     version: u64,
     generation: u64,
     /// Hash of where it is in the under-storage; 0: it is not known to be there.
-    place: u64,
+    location: u64,
+}
+
+impl Fact {
+    /// Whether it says that all of `entry`, which was loaded just now, was found right by this process.
+    pub fn is_of(&self, entry: &Entry) -> bool {
+        let header = entry.view().header;
+        !header.open && header.generation == self.generation && header.version == self.version
+    }
 }
 
 impl Known {
@@ -34,37 +42,44 @@ impl Known {
     }
 
     /// Keeps what may be needed of an entry that is about to be unloaded.
-    pub fn keep(&self, entry: &Entry, layout: &Layout) {
+    pub fn keep(&self, entry: &Entry) {
         let is_complete = entry.complete().unwrap_or(false);
         let view = entry.view();
-        if is_complete && !view.header.open && !view.dead && entry.trusted(&layout.boot_id) {
+        if is_complete && !view.header.open && !view.dead && entry.first_unverified(0).is_none() {
             let fact = Fact {
                 version: view.header.version,
                 generation: view.header.generation,
-                place: place(view.header.ufs.as_ref()),
+                location: location(view.header.ufs.as_ref()),
             };
             self.0.lock().put(entry.inode, fact);
         }
     }
 
     /// It is about to be loaded, made or removed.
-    pub fn forget(&self, inode: InodeId) {
-        self.0.lock().pop(&inode);
+    pub fn take(&self, inode: InodeId) -> Option<Fact> {
+        self.0.lock().pop(&inode)
     }
 
     /// The data file of just that version, if it is known to be complete. `None` says nothing.
     pub fn open(&self, layout: &Layout, inode: InodeId, source: &ReadSource) -> Option<File> {
         let fact = *self.0.lock().get(&inode)?;
-        // Another place is news that the entry itself has to hear.
-        if fact.version != source.version || (source.ufs.is_some() && fact.place != place(source.ufs.as_ref())) {
+        // Another location is news that the entry itself has to hear.
+        if fact.version != source.version || (source.ufs.is_some() && fact.location != location(source.ufs.as_ref())) {
             return None;
         }
         let path = layout.data(inode, fact.generation);
-        OpenOptions::new().read(true).write(true).open(path).ok()
+        let file = File::open(path).ok()?;
+        // Loaded meanwhile, it may have been opened for writing by who did not see this descriptor.
+        let is_known = self
+            .0
+            .lock()
+            .peek(&inode)
+            .is_some_and(|now| now.generation == fact.generation);
+        is_known.then_some(file)
     }
 }
 
-fn place(ufs: Option<&UfsSource>) -> u64 {
+fn location(ufs: Option<&UfsSource>) -> u64 {
     ufs.map_or(0, |ufs| {
         let mut hasher = DefaultHasher::new();
         (ufs.mount_id, &ufs.path, &ufs.fingerprint, ufs.length).hash(&mut hasher);

@@ -4,28 +4,54 @@
 //! worker.properties        format, cluster id and worker id
 //! lock                     locked while a worker uses the folder
 //! data/00 … data/ff        for each file held: <inode>.meta (sidecar) and <inode>.<generation>.data, numbers in hex
+//! running                  there while a worker runs: found at a start, the one before did not end in order
+//! ballast                  room for sidecars, given up when the disk is full
+//! order                    inodes in the order of eviction, coldest first
+//! scrub                    when everything was last held against its checksums, and how far the next pass is
+//! damaged                  chunks that are not what they were and have no other copy, for reports
 //! lost+found/              what could not be understood but may be somebody's only copy
 //! ```
 
 use alluxio_common::crashsafe;
 use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId};
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File};
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Version of the folder's layout.
 const FORMAT: u32 = 1;
 const SHARDS: u64 = 256;
+/// Kept for sidecars of files that filled the disk: 8 bytes for each 64 KiB of them. Of a small disk less.
+const BALLAST_BYTES_MAX: u64 = 16 << 20;
+const BALLAST_SHARE: u64 = 256;
 
 /// A data folder, locked.
 #[derive(Debug)]
 pub(crate) struct Layout {
     root: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
     /// Which boot of the operating system this is.
     pub boot_id: String,
     /// Whether two writes in a row, with a look between them, always have different times.
     pub fine_times: bool,
+    /// Whether a store through a mapping moves the times of a file whose pages are clean.
+    pub notices_mapped_stores: bool,
+    /// Whether the file system says who else has a file open ([`crate::io::is_written_elsewhere`]).
+    pub has_leases: bool,
+    /// Whether data files bear a note of what they were opened as. Not where closes are not synced either: content that the
+    /// note would be the only witness of may be holes.
+    pub notes_openings: bool,
+}
+
+/// How far the last scrub came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ScrubState {
+    /// When one last came to its end, in seconds since 1970; 0: never.
+    pub finished_s: u64,
+    /// Where the one under way goes on; 0: none is under way.
+    pub next_shard: u64,
 }
 
 /// Whose data a folder holds.
@@ -37,6 +63,12 @@ pub(crate) struct Identity {
     pub worker_id: u64,
 }
 
+impl std::os::fd::AsFd for Layout {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+}
+
 impl Layout {
     /// Makes what is missing and locks the folder.
     ///
@@ -46,7 +78,8 @@ impl Layout {
         let doing = |what: &str| format!("{what} in worker folder {}", root.display());
         let io = |what: &'static str| move |error: std::io::Error| FsError::from_io(doing(what), &error);
         crashsafe::create_dir_all(root).map_err(io("make folders"))?;
-        let lock = OpenOptions::new()
+        crashsafe::tighten(root).map_err(io("close folders to other users"))?;
+        let lock = crashsafe::private_file()
             .create(true)
             .truncate(false)
             .write(true)
@@ -59,10 +92,14 @@ impl Layout {
         let data = root.join("data");
         crashsafe::create_dir_all(&data).map_err(io("make folders"))?;
         let mut made = false;
+        crashsafe::tighten(&data).map_err(io("close folders to other users"))?;
         for shard in 0..SHARDS {
-            match std::fs::create_dir(data.join(format!("{shard:02x}"))) {
+            let shard = data.join(format!("{shard:02x}"));
+            match DirBuilder::new().mode(crashsafe::FOLDER_MODE).create(&shard) {
                 Ok(()) => made = true,
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    crashsafe::tighten(&shard).map_err(io("close folders to other users"))?;
+                }
                 Err(error) => return Err(io("make folders")(error)),
             }
         }
@@ -70,16 +107,32 @@ impl Layout {
             // Once for all of them: each sync costs as much as a file's.
             crashsafe::sync_dir(&data).map_err(io("sync folders"))?;
         }
-        crashsafe::create_dir_all(&root.join("lost+found")).map_err(io("make folders"))?;
+        let lost = root.join("lost+found");
+        crashsafe::create_dir_all(&lost).map_err(io("make folders"))?;
+        crashsafe::tighten(&lost).map_err(io("close folders to other users"))?;
         crashsafe::remove_leftovers(root).map_err(io("remove leftovers"))?;
+        let fine_times = fine_times(&lock).map_err(io("try timestamps"))?;
         let layout = Self {
             root: root.to_owned(),
-            _lock: lock,
+            lock,
             boot_id: boot_id(),
-            fine_times: fine_times(root).map_err(io("try timestamps"))?,
+            notices_mapped_stores: fine_times && notices_mapped_stores(root).map_err(io("ask what it is on"))?,
+            fine_times,
+            has_leases: has_leases(root),
+            notes_openings: true,
         };
+        if !layout.has_leases {
+            tracing::warn!(
+                folder = %root.display(),
+                "the file system of the worker's folder has no leases: files are read and written through the worker, not by passthrough"
+            );
+        }
         // Refuses a newer format before anything is touched.
         layout.identity()?;
+        layout.lay_in_ballast();
+        if let Err(error) = layout.set_running() {
+            tracing::warn!(%error, "note that the worker runs; a crash of it will not be noticed");
+        }
         Ok(layout)
     }
 
@@ -132,6 +185,10 @@ impl Layout {
         boot_number(&self.boot_id)
     }
 
+    /// Some file of the folder, for questions about its file system.
+    pub fn probe(&self) -> std::io::Result<File> {
+        File::open(self.root.join("lock"))
+    }
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -147,15 +204,111 @@ impl Layout {
     }
     /// Keeps what was held last, so that a quota derived from free space does not shrink with every start.
     pub fn set_held_bytes(&self, bytes: u64) {
-        // A hint: lost, the quota is derived from less.
-        if let Err(error) = std::fs::write(self.root.join("held"), bytes.to_string()) {
-            tracing::info!(%error, "keep the number of bytes held");
-        }
+        // Lost, the quota is derived from less.
+        self.note("held", &bytes.to_string());
     }
     /// What [`Self::set_held_bytes`] kept.
     pub fn held_bytes(&self) -> u64 {
         let text = std::fs::read_to_string(self.root.join("held")).unwrap_or_default();
         text.trim().parse().unwrap_or(0)
+    }
+    /// Files of which a part is given up while descriptors are out: the next start looks for them first. Lost, they are found
+    /// later.
+    pub fn set_passed(&self, inodes: &[InodeId]) {
+        let text: String = inodes.iter().map(|inode| format!("{inode}\n")).collect();
+        if let Err(error) = crashsafe::write_atomic(&self.root.join("passed"), text.as_bytes()) {
+            tracing::info!(%error, "note which files are written past the worker");
+        }
+    }
+    /// What [`Self::set_passed`] kept.
+    pub fn passed(&self) -> Vec<InodeId> {
+        let text = std::fs::read_to_string(self.root.join("passed")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok().map(InodeId)).collect()
+    }
+    /// How far the last scrub came. After a crash it begins anew, at once.
+    pub fn scrub_state(&self) -> ScrubState {
+        // A hint: lost, everything is scrubbed once more.
+        let text = std::fs::read_to_string(self.root.join("scrub")).unwrap_or_default();
+        let mut numbers = text.split_whitespace().map(|number| number.parse().unwrap_or(0));
+        ScrubState {
+            finished_s: numbers.next().unwrap_or(0),
+            next_shard: numbers.next().unwrap_or(0),
+        }
+    }
+    /// Every folder before `next_shard` was scrubbed, the last of them at `now_s`.
+    pub fn set_scrub_state(&self, next_shard: u64, now_s: u64) {
+        let state = match next_shard < SHARDS {
+            true => format!("{} {next_shard}\n", self.scrub_state().finished_s),
+            false => format!("{now_s} 0\n"),
+        };
+        self.note("scrub", &state);
+    }
+    /// What `lost+found` takes of the disk.
+    pub fn aside_bytes(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        let files = std::fs::read_dir(self.root.join("lost+found")).into_iter().flatten();
+        files
+            .filter_map(|file| file.ok()?.metadata().ok())
+            .map(|meta| meta.blocks() * 512)
+            .sum()
+    }
+    /// Lays in room for the sidecars of what fills the disk, if there is plenty now.
+    pub fn lay_in_ballast(&self) {
+        let path = self.root.join("ballast");
+        let done = (|| {
+            let (free, total) = self.free_and_total_bytes()?;
+            let bytes = BALLAST_BYTES_MAX.min(total / BALLAST_SHARE);
+            if free < 8 * bytes || path.metadata().is_ok_and(|meta| meta.len() >= bytes) {
+                return Ok(());
+            }
+            let file = crashsafe::private_file()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .open(&path)?;
+            crate::io::allocate(&file, 0, 0, bytes)
+        })();
+        if let Err(error) = done {
+            tracing::info!(%error, "lay in room for sidecars");
+        }
+    }
+    /// Gives that room up.
+    pub fn give_up_ballast(&self) {
+        match std::fs::remove_file(self.root.join("ballast")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "give up the room for sidecars");
+            }
+            _ => {}
+        }
+    }
+    /// Writes a hint: what is lost of it costs time and nothing else.
+    fn note(&self, name: &str, text: &str) {
+        let mut options = crashsafe::private_file();
+        options.create(true).truncate(true).write(true);
+        let file = options.open(self.root.join(name));
+        if let Err(error) = file.and_then(|mut file| file.write_all(text.as_bytes())) {
+            tracing::info!(%error, name, "keep a hint in the worker folder");
+        }
+    }
+    /// The worker ends in order. Otherwise the next start finds that it did not, and everything is scrubbed.
+    pub fn set_ended(&self) {
+        if let Err(error) = std::fs::remove_file(self.root.join("running")) {
+            tracing::info!(%error, "note that the worker ended");
+        }
+    }
+    /// Notes that a worker runs; one that did not end in order leaves nothing scrubbed.
+    fn set_running(&self) -> std::io::Result<()> {
+        let running = self.root.join("running");
+        if running.try_exists()? {
+            match std::fs::remove_file(self.root.join("scrub")) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        // Empty: also a full disk has a name left.
+        let mut options = crashsafe::private_file();
+        options.create(true).truncate(true).write(true);
+        options.open(running).map(drop)
     }
     /// Folders of data files.
     pub fn shards(&self) -> impl Iterator<Item = PathBuf> + '_ {
@@ -226,20 +379,30 @@ fn boot_id() -> String {
 
 /// Linux 6.13 and later give a write a new time if somebody looked at the old one. Elsewhere times stand still for some
 /// milliseconds, and an unchanged stamp that fresh proves nothing.
-fn fine_times(root: &Path) -> std::io::Result<bool> {
-    use std::io::Write;
-    let path = root.join(".crashsafe-times.tmp");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&path)?;
+fn fine_times(lock: &File) -> std::io::Result<bool> {
     let mut fine = true;
-    let mut last = crate::io::stat(&file)?.ctime_ns;
+    let permissions = lock.metadata()?.permissions();
+    let mut last = crate::io::stat(lock)?.ctime_ns;
     for _ in 0..8 {
-        file.write_all(b"x")?;
-        let now = crate::io::stat(&file)?.ctime_ns;
+        // A change like any other for the clock, and one that a full disk has room for.
+        lock.set_permissions(permissions.clone())?;
+        let now = crate::io::stat(lock)?.ctime_ns;
         fine &= now != last;
         last = now;
     }
-    std::fs::remove_file(&path)?;
     Ok(fine)
+}
+
+/// In memory there is no page to write back, so none is ever write-protected.
+fn notices_mapped_stores(root: &Path) -> std::io::Result<bool> {
+    use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+    Ok(statfs(root)?.filesystem_type() != TMPFS_MAGIC)
+}
+
+/// The lock file is open for writing, which a file system says that has leases.
+fn has_leases(root: &Path) -> bool {
+    let asked = File::open(root.join("lock")).and_then(|file| crate::io::is_written_elsewhere(&file));
+    asked.is_ok()
 }
 
 #[cfg(test)]
@@ -260,6 +423,15 @@ mod tests {
         drop(layout);
         let layout = Layout::open(dir.path()).unwrap();
         assert_eq!(layout.identity().unwrap(), identity);
+    }
+
+    #[test]
+    fn what_is_written_past_us_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::open(dir.path()).unwrap();
+        assert_eq!(layout.passed(), []);
+        layout.set_passed(&[InodeId(7), InodeId(u64::MAX)]);
+        assert_eq!(layout.passed(), [InodeId(7), InodeId(u64::MAX)]);
     }
 
     #[test]

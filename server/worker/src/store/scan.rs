@@ -3,12 +3,14 @@
 //! Nobody waits for it: a file is found by its name. Memory is one shard's names at a time.
 
 use super::layout::Name;
+use super::order::Order;
 use super::{Entry, Store};
-use alluxio_proto::InodeId;
+use alluxio_proto::{FsError, FsResult, InodeId};
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use tokio_util::sync::CancellationToken;
 
 /// What one shard has of an inode.
@@ -23,22 +25,52 @@ struct Found {
 impl Store {
     /// Walks all of it; calls `each` for every file held. Blocks.
     pub fn scan(&self, stop: &CancellationToken, mut each: impl FnMut(&Entry)) {
+        let kept_s = match self.is_scanned.load(Ordering::Relaxed) {
+            true => 0,
+            false => Order::load(&self.space.order, &self.layout),
+        };
+        let kept_s = i64::try_from(kept_s).unwrap_or(i64::MAX);
         for shard in self.layout.shards() {
             if stop.is_cancelled() {
                 return;
             }
-            if let Err(error) = self.scan_shard(&shard, stop, &mut each) {
+            if let Err(error) = self.scan_shard(&shard, kept_s, stop, &mut each) {
                 tracing::warn!(%error, shard = %shard.display(), "scan a folder of the store");
             }
         }
+        self.is_scanned.store(true, Ordering::Relaxed);
     }
 
-    fn scan_shard(&self, shard: &Path, stop: &CancellationToken, each: &mut dyn FnMut(&Entry)) -> io::Result<()> {
+    /// Files that one folder has. Blocks.
+    pub fn inodes_in(&self, shard: &Path) -> FsResult<Vec<InodeId>> {
+        let io = |error| FsError::from_io(format!("list {}", shard.display()), &error);
+        let mut inodes = Vec::new();
+        for file in std::fs::read_dir(shard).map_err(io)? {
+            let name = file.map_err(io)?.file_name();
+            if let Some(Name::Sidecar(inode)) = name.to_str().and_then(Name::parse) {
+                inodes.push(inode);
+            }
+        }
+        Ok(inodes)
+    }
+
+    /// `kept_s`: when the order of before the start was kept.
+    fn scan_shard(
+        &self,
+        shard: &Path,
+        kept_s: i64,
+        stop: &CancellationToken,
+        each: &mut dyn FnMut(&Entry),
+    ) -> io::Result<()> {
         let mut by_inode: HashMap<InodeId, Found> = HashMap::new();
         for file in std::fs::read_dir(shard)? {
             let file = file?;
             match file.file_name().to_str().and_then(Name::parse) {
-                Some(Name::Sidecar(inode)) => by_inode.entry(inode).or_default().sidecar = true,
+                Some(Name::Sidecar(inode)) => {
+                    let found = by_inode.entry(inode).or_default();
+                    found.sidecar = true;
+                    found.bytes += file.metadata().map_or(0, |meta| meta.blocks() * 512);
+                }
                 Some(Name::Data(inode, generation)) => {
                     let found = by_inode.entry(inode).or_default();
                     if let Ok(meta) = file.metadata() {
@@ -65,8 +97,14 @@ impl Store {
             };
             self.sort_out(inode, entry.as_deref(), &found);
             if let Some(entry) = entry {
-                if !self.space.knows(inode) {
-                    self.space.set(inode, found.bytes, false);
+                let is_hot = kept_s > 0 && found.used_s > kept_s;
+                if !self.space.has_counted(inode) {
+                    self.space.count(inode, found.bytes, !entry.view().pinned(), is_hot);
+                }
+                if entry.view().pinned() {
+                    self.space.pin(inode);
+                } else if is_hot {
+                    self.space.promote(inode);
                 }
                 each(&entry);
             }
@@ -88,12 +126,12 @@ impl Store {
                 continue;
             }
             // Made a moment ago by somebody who is about to write the sidecar, or replaced since: look again next time.
-            let fresh = path
+            let is_recent = path
                 .metadata()
                 .ok()
                 .and_then(|meta| meta.modified().ok())
                 .is_some_and(|at| at >= self.started);
-            if fresh || !path.exists() {
+            if is_recent || !path.exists() {
                 continue;
             }
             let result = match path.metadata().map(|meta| meta.blocks()) {

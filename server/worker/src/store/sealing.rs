@@ -1,363 +1,207 @@
 //! From open to committed and back: labels, stamps and checksums of an entry.
 
-use super::entry::{Entry, Stamp, chunks_of};
-use super::sidecar::{Base, Header, Mark, Sealed};
+use super::entry::{Entry, chunks_of};
+use super::label::Label;
+use super::sidecar::{Mark, Sealed};
+use super::state::{Stamp, View};
 use crate::io::{self, FileStat};
 use alluxio_common::checksum::crc32c;
 use alluxio_proto::CHUNK_BYTES;
 use alluxio_proto::types::UfsSource;
 use std::io::Result as IoResult;
 use std::ops::Range;
-use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Bytes read at once for checksums.
-const READ_BYTES: u64 = 1024 * 1024;
-/// Files with so much of holes have no marks for them: these would be 8 bytes for each chunk of nothing.
-const HOLES_BYTES_MIN: u64 = 64 << 30;
-/// Less than this is not worth another thread.
-const PARALLEL_BYTES_MIN: u64 = 16 * 1024 * 1024;
-/// More threads than this fight for the disk and for memory.
-const THREADS_MAX: usize = 4;
 /// Timer ticks are 10 ms at most; a time this old has moved on if anything was written since.
 const COARSE_TIME: Duration = Duration::from_millis(20);
-/// Checksum of a chunk of zeros: of a hole.
-static ZERO_CHUNK_CRC: LazyLock<u32> = LazyLock::new(|| crc32c(&[0; CHUNK_BYTES as usize]));
 
 impl Entry {
     /// Labels the content as the open version `version`. `stamp`: it was committed until now and this is what it looks
-    /// like. `whole`: it is complete, and need not know what of it changes.
-    pub fn begin_open(&self, whole: bool, stamp: Option<Stamp>, version: u64) -> IoResult<()> {
-        self.change(|inner| {
-            let header = &mut inner.header;
-            if let Some(stamp) = stamp {
-                let base = match (&header.ufs, header.base.take()) {
-                    _ if whole => None,
-                    (Some(ufs), _) => Some(Base {
-                        bytes: header.length,
-                        ufs: Some(ufs.clone()),
-                        version: header.version,
-                    }),
-                    (None, base) => base,
-                };
-                header.sealed = Some(Sealed {
-                    version: header.version,
-                    length: header.length,
-                    mtime_ns: header.mtime_ns,
-                    ufs: header.ufs.take(),
-                    stamp_size: stamp.size,
-                    stamp_mtime_ns: stamp.mtime_ns,
-                    stamp_ctime_ns: stamp.ctime_ns,
-                    base_bytes: base.as_ref().map(|base| base.bytes),
-                });
-                header.whole = whole;
-                header.base = base;
-                inner.stamp = Some(stamp);
-                inner.writable_fd_out = false;
-            }
-            header.open = true;
-            header.closed_empty = false;
-            header.version = version;
-            header.open_since = version;
-        })
+    /// like. `whole`: it is complete, and need not know what of it changes. `boot_id` is this boot's.
+    pub fn begin_open(&self, whole: bool, stamp: Option<Stamp>, version: u64, boot_id: &str) -> IoResult<()> {
+        let Some(stamp) = stamp else {
+            self.change(|label| label.open_again(version))?;
+            self.is_forsaken.store(false, Ordering::Relaxed);
+            return Ok(());
+        };
+        self.change(|label| label.open(whole, stamp, version, boot_id))?;
+        self.crossed_boot.store(false, Ordering::Relaxed);
+        self.is_opening_noted.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// Notes that the open version, which is new, was closed while it was empty.
     pub fn mark_closed_empty(&self) -> IoResult<()> {
-        self.change(|inner| inner.header.closed_empty = true)
+        self.change(Label::close_empty)
     }
 
     /// Takes note of committed content under an open version.
     pub fn set_sealed(&self, sealed: Sealed, writes: u64) -> IoResult<()> {
-        self.change(|inner| {
-            inner.stamp = Some(Stamp {
-                size: sealed.stamp_size,
-                mtime_ns: sealed.stamp_mtime_ns,
-                ctime_ns: sealed.stamp_ctime_ns,
-                writes,
-            });
-            inner.header.sealed = Some(sealed);
-        })
+        self.change(|label| label.note_sealed(sealed, writes))
+    }
+
+    /// Takes note that the under-storage has the committed version `version`. False: that is not what is here by now.
+    pub fn set_found(&self, version: u64, ufs: UfsSource) -> IoResult<bool> {
+        self.change(|label| label.found_in_store(version, ufs))
+    }
+
+    /// Somebody has looked at what a crash of the operating system left of it.
+    pub fn settle_doubt(&self) -> IoResult<()> {
+        self.change(Label::settle_doubt)
     }
 
     /// Whether the open version may differ from what was last sealed. Where times are coarse, a stamp that was made within
     /// a tick of the last write proves nothing, and counts as changed.
     pub fn changed_since_seal(&self, stat: &FileStat, fine_times: bool) -> bool {
         let inner = self.inner.lock();
-        let now = Stamp {
-            size: stat.size,
-            mtime_ns: stat.mtime_ns,
-            ctime_ns: stat.ctime_ns,
-            writes: inner.writes,
-        };
-        inner.header.open && (inner.stamp != Some(now) || (!fine_times && inner.writable_fd_out && is_fresh(stat)))
-    }
-
-    /// Brings the checksums of all that changed up to date. Blocks, for as long as it takes to read that. Answers whether
-    /// chunks without a mark are holes from now on.
-    pub fn checksum_changes(&self, stat: &FileStat) -> IoResult<bool> {
-        let (size, count) = (stat.size, chunks_of(stat.size));
-        let holes = stat.size.saturating_sub(stat.disk_bytes) >= HOLES_BYTES_MIN && self.inner.lock().header.whole;
-        let data = if holes { Some(self.data_runs(size)?) } else { None };
-        let stale: Vec<Range<u64>> = {
-            let mut inner = self.inner.lock();
-            inner.marks_are_sealed = false;
-            let all = inner.writable_fd_out;
-            if let Some(data) = &data {
-                let is_stale = |chunk: &u64| all || inner.dirty.get(*chunk) || !inner.present.get(*chunk);
-                runs(data.iter().cloned().flatten().filter(is_stale))
-            } else if all {
-                std::iter::once(0..count).collect()
-            } else {
-                let stale = |chunk: &u64| match inner.present.get(*chunk) {
-                    true => inner.dirty.get(*chunk),
-                    false => inner.has(*chunk),
-                };
-                runs((0..count).filter(stale))
-            }
-        };
-        let total: u64 = stale.iter().map(|run| run.end - run.start).sum();
-        let threads = if total * CHUNK_BYTES < PARALLEL_BYTES_MIN {
-            1
-        } else {
-            // Asks the kernel for quotas and masks: ten system calls, too many for a small file.
-            std::thread::available_parallelism()
-                .map_or(1, usize::from)
-                .min(THREADS_MAX) as u64
-        };
-        if threads == 1 {
-            for run in &stale {
-                self.checksum_run(run.clone(), size)?;
-            }
-        } else {
-            let share = total.div_ceil(threads);
-            std::thread::scope(|scope| {
-                let parts: Vec<_> = split(&stale, share)
-                    .into_iter()
-                    .map(|part| scope.spawn(move || part.into_iter().try_for_each(|run| self.checksum_run(run, size))))
-                    .collect();
-                parts.into_iter().try_for_each(|part| {
-                    part.join()
-                        .unwrap_or_else(|_| Err(std::io::Error::other("a checksum thread panicked")))
-                })
-            })?;
-        }
-        let _content = self.content.lock();
-        self.sidecar.cut_marks(count)?;
-        if let Some(data) = &data {
-            self.forget_marks_but(data)?;
-        }
-        let mut inner = self.inner.lock();
-        inner.present.clear_from(count);
-        inner.dirty.clear_from(count);
-        inner.verified.clear_from(count);
-        for chunk in stale.into_iter().flatten() {
-            inner.present.set(chunk);
-            inner.dirty.clear(chunk);
-            inner.verified.clear(chunk);
-        }
-        Ok(holes)
-    }
-
-    /// Runs of chunks that are not holes through and through.
-    fn data_runs(&self, size: u64) -> IoResult<Vec<Range<u64>>> {
-        let mut runs: Vec<Range<u64>> = Vec::new();
-        let mut at = 0;
-        while let Some((start, end)) = io::next_data(&self.data, at)?.filter(|(start, _)| *start < size) {
-            let run = start / CHUNK_BYTES..chunks_of(end.min(size));
-            match runs.last_mut() {
-                Some(last) if run.start <= last.end => last.end = last.end.max(run.end),
-                _ => runs.push(run),
-            }
-            at = end;
-        }
-        Ok(runs)
-    }
-
-    /// What is a hole by now has no marks. The caller has the content.
-    fn forget_marks_but(&self, data: &[Range<u64>]) -> IoResult<()> {
-        let is_data = |chunk: &u64| {
-            let after = data.partition_point(|run| run.end <= *chunk);
-            data.get(after).is_some_and(|run| run.contains(chunk))
-        };
-        let gone: Vec<u64> = {
-            let inner = self.inner.lock();
-            inner.present.all().filter(|chunk| !is_data(chunk)).collect()
-        };
-        for chunk in &gone {
-            self.sidecar.set_marks(*chunk, &[Mark::Absent])?;
-        }
-        let mut inner = self.inner.lock();
-        for chunk in gone {
-            inner.present.clear(chunk);
-            inner.dirty.clear(chunk);
-            inner.verified.clear(chunk);
-        }
-        Ok(())
-    }
-
-    fn checksum_run(&self, run: Range<u64>, size: u64) -> IoResult<()> {
-        let mut at = run.start * CHUNK_BYTES;
-        let end = (run.end * CHUNK_BYTES).min(size);
-        while at < end {
-            let data = io::next_data(&self.data, at)?.map_or(end, |(start, _)| start).min(end);
-            // Whole chunks of a hole need not be read.
-            let hole_end = if data == end { end } else { data - data % CHUNK_BYTES };
-            while at < hole_end {
-                let next = hole_end.min(at + READ_BYTES * 64);
-                self.sidecar.set_marks(at / CHUNK_BYTES, &zero_marks(at..next))?;
-                at = next;
-            }
-            if at >= end {
-                break;
-            }
-            let next = end.min(at + READ_BYTES);
-            let Some(bytes) = io::read_at(&self.data, at, (next - at) as usize, false)? else {
-                continue;
-            };
-            if (bytes.len() as u64) < next - at {
-                // Cut meanwhile; who seals looks at the length again.
-                return Ok(());
-            }
-            let marks: Vec<Mark> = bytes
-                .chunks(CHUNK_BYTES as usize)
-                .map(|chunk| Mark::Local(crc32c(chunk)))
-                .collect();
-            self.sidecar.set_marks(at / CHUNK_BYTES, &marks)?;
-            at = next;
-        }
-        Ok(())
+        let (label, now) = (&inner.label, Stamp::of(stat, inner.writes));
+        label.open && (label.stamp() != Some(now) || (!fine_times && label.writable_fd_out() && is_recent(stat)))
     }
 
     /// Labels the checksummed content of `stat` as committed `version`; it stays open as `next`, or not (0). What is in no
     /// under-storage is pinned by that.
     /// `holes`: as [`Self::checksum_changes`] answered.
     pub fn label_sealed(&self, version: u64, next: u64, stat: &FileStat, holes: bool, boot_id: &str) -> IoResult<()> {
-        self.change(|inner| {
-            let header = &mut inner.header;
-            header.holes = holes;
-            inner.content_epoch += 1;
-            inner.marks_are_sealed = true;
-            boot_id.clone_into(&mut header.boot_id);
-            header.durable = false;
-            if next == 0 {
-                header.open = false;
-                header.open_since = 0;
-                header.version = version;
-                header.length = stat.size;
-                header.mtime_ns = stat.mtime_ns;
-                header.sealed = None;
-                header.ufs = None;
-                inner.writable_fd_out = false;
-            } else {
-                header.version = next;
-                header.sealed = Some(Sealed {
-                    version,
-                    length: stat.size,
-                    mtime_ns: stat.mtime_ns,
-                    ufs: None,
-                    stamp_size: stat.size,
-                    stamp_mtime_ns: stat.mtime_ns,
-                    stamp_ctime_ns: stat.ctime_ns,
-                    base_bytes: header.base.as_ref().map(|base| base.bytes),
-                });
-            }
-            inner.stamp = Some(Stamp {
-                size: stat.size,
-                mtime_ns: stat.mtime_ns,
-                ctime_ns: stat.ctime_ns,
-                writes: inner.writes,
-            });
+        let stamp = Stamp::of(stat, self.inner.lock().writes);
+        self.change(|label| match next {
+            0 => label.seal(version, stamp, holes, boot_id),
+            next => label.commit(version, next, stamp, holes, boot_id),
         })
     }
 
     /// What was sealed is on disk.
     pub fn label_durable(&self) -> IoResult<()> {
-        self.update(|header| header.durable = !header.open)
+        self.change(Label::note_durable)
     }
 
     /// An unchanged open version becomes what it was before. False: it was nothing before.
     pub fn restore_sealed(&self) -> IoResult<bool> {
-        self.change(|inner| {
-            let header = &mut inner.header;
-            let Some(sealed) = header.sealed.take() else {
-                return false;
-            };
-            header.open = false;
-            header.open_since = 0;
-            header.version = sealed.version;
-            header.length = sealed.length;
-            header.mtime_ns = sealed.mtime_ns;
-            header.ufs = sealed.ufs;
-            header.durable = false;
-            inner.writable_fd_out = false;
-            true
-        })
+        self.change(Label::give_back)
+    }
+
+    /// After a crash of the operating system, of what was open as `version` then: header, checksums and bytes reached the disk
+    /// in any order. A header of before the opening, or of before a seal that kept it open, is of this version all the same,
+    /// because its bytes may be here; only what lies in the under-storage as it was goes on as that. No checksum of our own
+    /// bytes holds until it is made again, and a seal that was not synced may never have been made.
+    pub fn distrust_open(&self, version: u64) -> IoResult<()> {
+        let View { header, dead, .. } = self.view();
+        let is_sealed = header.version == version && header.durable;
+        let is_kept = !header.open && (header.ufs.is_some() || is_sealed || self.is_as_sealed()?);
+        if dead || is_kept || header.version > version {
+            return Ok(());
+        }
+        let _content = self.content.lock();
+        self.change(|label| label.distrust(version))?;
+        let (mut ours, mut damaged) = (Vec::new(), Vec::new());
+        let count = chunks_of(io::stat(&self.data)?.size);
+        self.sidecar.for_each(count, |chunk, mark| match mark {
+            Mark::Local(_) => ours.push(chunk),
+            Mark::Damaged => damaged.push(chunk),
+            _ => {}
+        })?;
+        for chunk in damaged {
+            // A mark that is torn says nothing of the bytes. One that says that they are nobody's is to be believed.
+            if !self.sidecar.says_damaged(chunk)? {
+                ours.push(chunk);
+            }
+        }
+        let mut inner = self.inner.lock();
+        for chunk in ours {
+            inner.present.set(chunk);
+            inner.dirty.set(chunk);
+            inner.verified.clear(chunk);
+        }
+        Ok(())
+    }
+
+    /// Clears what lies behind the end in the last page: a crash of the operating system may have left bytes there whose length
+    /// it took, and they would come to light when the file grows.
+    pub fn clear_tail(&self) -> IoResult<()> {
+        let _content = self.content.lock();
+        let stat = io::stat(&self.data)?;
+        self.writer(false)?.set_len(stat.size)?;
+        io::set_mtime(&self.data, stat.mtime_ns)
+    }
+
+    /// Whether the bytes of ours in a committed version are what was sealed.
+    pub fn is_as_sealed(&self) -> IoResult<bool> {
+        let header = self.view().header;
+        let length = header.length;
+        if io::stat(&self.data)?.size != length || (header.base.is_none() && !self.complete()?) {
+            return Ok(false);
+        }
+        let (mut ours, mut is_as_sealed) = (Vec::new(), true);
+        self.sidecar.for_each(chunks_of(length), |chunk, mark| {
+            match mark {
+                Mark::Local(crc) => ours.push((chunk, crc)),
+                // Written after the seal that the header tells of: the header of the opening did not reach the disk.
+                Mark::Dirty | Mark::DirtyUnsynced | Mark::Damaged => is_as_sealed = false,
+                Mark::Clean(_) | Mark::Absent | Mark::Going(_) => {}
+            }
+        })?;
+        if !is_as_sealed {
+            return Ok(false);
+        }
+        for (chunk, crc) in ours {
+            let start = chunk * CHUNK_BYTES;
+            let want = CHUNK_BYTES.min(length - start) as usize;
+            let bytes = io::read_at(&self.data, start, want, false)?;
+            if bytes.is_none_or(|bytes| crc32c(&bytes) != crc) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Version `version` is in the under-storage now. False: it is not what this entry holds any more.
     pub fn label_persisted(&self, version: u64, epoch: u64, ufs: UfsSource) -> IoResult<bool> {
         let _content = self.content.lock();
-        self.change(|inner| {
-            let is_same = inner.content_epoch == epoch && !inner.dead;
-            let header = &mut inner.header;
-            match (header.open, &mut header.sealed) {
-                (false, _) if is_same && header.version == version => {
-                    header.ufs = Some(ufs);
-                    header.base = None;
-                    true
-                }
-                (true, Some(sealed)) if is_same && sealed.version == version => {
-                    // The object that lay under absent chunks is replaced by one with the same bytes there.
-                    if let Some(base) = &mut header.base {
-                        base.ufs = Some(ufs.clone());
-                        base.version = version;
-                    }
-                    sealed.ufs = Some(ufs);
-                    true
-                }
-                _ => {
-                    rebase(header, version, ufs);
-                    false
-                }
-            }
-        })
+        self.change(|label| label.persisted(version, epoch, ufs))
     }
 
     /// The object of `version`, which lies between the base and what is here, took the base's place. False: it does not lie
     /// between them.
     pub fn rebase_on(&self, version: u64, ufs: UfsSource) -> IoResult<bool> {
         let _content = self.content.lock();
-        self.change(|inner| rebase(&mut inner.header, version, ufs))
+        self.change(|label| label.rebase(version, ufs))
     }
 
     /// What was ours in the version sealed last, and was not changed since, is the under-storage's too once that version is
     /// there: clean, if it is the base from now on. The caller has the turn.
     pub fn rebase_marks(&self) -> IoResult<()> {
         let _content = self.content.lock();
-        let is_based = {
+        let based_bytes = {
             let inner = self.inner.lock();
-            let header = &inner.header;
+            let header = &inner.label;
             match (header.open, &header.sealed, &header.base) {
-                (false, _, _) => header.ufs.is_some(),
+                (false, _, _) => header.ufs.as_ref().map(|_| header.length.next_multiple_of(CHUNK_BYTES)),
                 (true, Some(sealed), Some(base)) => {
                     let there = sealed.ufs.is_some() && base.version == sealed.version;
                     // After a crash in the middle of a seal some are already of the version that was to be sealed.
-                    there && !header.whole && inner.marks_are_sealed
+                    let is_based = there && !header.whole && header.marks_are_sealed();
+                    // The base is what it was when it was opened, however long its object is by now: in the chunk in which
+                    // it ends there are bytes that are not to be had from it.
+                    is_based.then_some(base.bytes)
                 }
-                _ => false,
+                _ => None,
             }
         };
-        if !is_based {
+        let Some(based_bytes) = based_bytes else {
             return Ok(());
-        }
-        let count = chunks_of(self.length()?);
+        };
+        let count = based_bytes / CHUNK_BYTES;
         let mut ours: Vec<(u64, u32)> = Vec::new();
         self.sidecar.for_each(count, |chunk, mark| {
             if let Mark::Local(crc) = mark {
                 ours.push((chunk, crc));
             }
         })?;
+        {
+            // Changed since, whatever its mark says.
+            let inner = self.inner.lock();
+            ours.retain(|(chunk, _)| !inner.dirty.get(*chunk));
+        }
         if ours.is_empty() {
             return Ok(());
         }
@@ -376,7 +220,7 @@ impl Entry {
         let _content = self.content.lock();
         let base_bytes = {
             let inner = self.inner.lock();
-            let header = &inner.header;
+            let header = &inner.label;
             let Some(base) = header.base.as_ref().filter(|_| !(header.open && header.whole)) else {
                 return Ok(None);
             };
@@ -392,7 +236,8 @@ impl Entry {
             }
         };
         self.sidecar.for_each(count, |chunk, mark| {
-            if !matches!(mark, Mark::Clean(_)) {
+            // What is about to go is the base's.
+            if !matches!(mark, Mark::Clean(_) | Mark::Going(_)) {
                 add(at, chunk);
                 at = chunk + 1;
             }
@@ -407,7 +252,7 @@ impl Entry {
         let start = first * CHUNK_BYTES;
         let end = ((last + 1) * CHUNK_BYTES).min(length);
         let marks = self.sidecar.marks(first, last - first + 1)?;
-        let holes = self.inner.lock().header.holes;
+        let holes = self.inner.lock().label.holes;
         let Some(mut bytes) = io::read_at(&self.data, start, (end - start) as usize, false)? else {
             return Ok(None);
         };
@@ -434,67 +279,9 @@ impl Entry {
     }
 }
 
-/// Makes a version between the base and what is here the base. Versions between the two were all made here, one out of the
-/// other, so what never changed since the base is the same in each of them.
-fn rebase(header: &mut Header, version: u64, ufs: UfsSource) -> bool {
-    let until = header.version;
-    match &mut header.base {
-        Some(base) if base.version != 0 && base.version < version && version < until => {
-            base.ufs = Some(ufs);
-            base.version = version;
-            true
-        }
-        _ => false,
-    }
-}
-
-fn is_fresh(stat: &FileStat) -> bool {
+fn is_recent(stat: &FileStat) -> bool {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_nanos() as i64);
     now.saturating_sub(stat.ctime_ns) < COARSE_TIME.as_nanos() as i64
-}
-
-fn zero_marks(range: Range<u64>) -> Vec<Mark> {
-    let mut marks = vec![Mark::Local(*ZERO_CHUNK_CRC); chunks_of(range.end - range.start) as usize];
-    let rest = (range.end % CHUNK_BYTES) as usize;
-    if rest != 0
-        && let Some(last) = marks.last_mut()
-    {
-        *last = Mark::Local(crc32c(&vec![0; rest]));
-    }
-    marks
-}
-
-fn runs(chunks: impl Iterator<Item = u64>) -> Vec<Range<u64>> {
-    let mut runs: Vec<Range<u64>> = Vec::new();
-    for chunk in chunks {
-        match runs.last_mut() {
-            Some(run) if run.end == chunk => run.end += 1,
-            _ => runs.push(chunk..chunk + 1),
-        }
-    }
-    runs
-}
-
-/// Cuts runs into parts of about `share` chunks.
-fn split(runs: &[Range<u64>], share: u64) -> Vec<Vec<Range<u64>>> {
-    let mut parts = vec![Vec::new()];
-    let mut room = share;
-    for run in runs {
-        let mut at = run.start;
-        while at < run.end {
-            if room == 0 {
-                parts.push(Vec::new());
-                room = share;
-            }
-            let end = run.end.min(at + room);
-            if let Some(part) = parts.last_mut() {
-                part.push(at..end);
-            }
-            room -= end - at;
-            at = end;
-        }
-    }
-    parts
 }

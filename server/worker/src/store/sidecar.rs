@@ -90,6 +90,12 @@ pub(crate) struct Header {
     /// Of a new file, open and never sealed: it was closed while it was empty.
     #[prost(bool, tag = "15")]
     pub closed_empty: bool,
+    /// It was open when the operating system crashed, and nobody has looked since at what of it reached the disk.
+    #[prost(bool, tag = "16")]
+    pub doubtful: bool,
+    /// Open over a base, and descriptors are out on which the kernel writes past the worker.
+    #[prost(bool, tag = "17")]
+    pub passed: bool,
 }
 
 /// An earlier version in the under-storage.
@@ -147,18 +153,24 @@ pub(crate) enum Mark {
     DirtyUnsynced,
     /// Written, not yet checksummed; was synced once, so it never goes back to the base.
     Dirty,
-    /// The entry itself is damaged.
+    /// Not here, but bytes with this checksum, which are the base's, may lie in its place still: they are about to go, while
+    /// descriptors are out on which others can put theirs there.
+    Going(u32),
+    /// The entry itself is damaged, or nobody knows whose bytes these are.
     Damaged,
 }
 
 impl Mark {
     fn code(self) -> (u32, u32) {
         match self {
-            Mark::Absent | Mark::Damaged => (0, 0),
+            Mark::Absent => (0, 0),
             Mark::Clean(crc) => (1, crc),
             Mark::Local(crc) => (2, crc),
             Mark::DirtyUnsynced => (3, 0),
             Mark::Dirty => (4, 0),
+            // What no software knows is damaged to all of it.
+            Mark::Damaged => (5, 0),
+            Mark::Going(crc) => (6, crc),
         }
     }
     fn to_bytes(self, chunk: u64) -> [u8; 8] {
@@ -186,6 +198,7 @@ impl Mark {
             2 => Mark::Local(crc),
             3 => Mark::DirtyUnsynced,
             4 => Mark::Dirty,
+            6 => Mark::Going(crc),
             _ => Mark::Damaged,
         }
     }
@@ -208,21 +221,47 @@ pub(crate) enum LoadError {
     /// Neither slot is valid.
     #[error("both header slots are damaged")]
     Damaged,
+    /// No header was ever written, or none reached the disk.
+    #[error("there is no header yet")]
+    Empty,
     /// Written by newer software.
     #[error("format {0} is newer than {FORMAT}")]
     Newer(u16),
+}
+
+impl LoadError {
+    /// Whether it is only that there are no descriptors left.
+    pub fn is_for_descriptors(&self) -> bool {
+        matches!(self, LoadError::Io(error) if alluxio_common::descriptors::are_used_up(error))
+    }
 }
 
 /// An open sidecar.
 #[derive(Debug)]
 pub(crate) struct Sidecar {
     file: File,
+    /// What a cut of the power would leave.
+    #[cfg(test)]
+    pub cuts: std::sync::Mutex<Cuts>,
+}
+
+/// Bytes of a sidecar at moments that matter.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Cuts {
+    synced: Vec<u8>,
+    /// What was synced each time when bytes of the data file went.
+    pub at_punches: Vec<Vec<u8>>,
 }
 
 impl Sidecar {
     /// Of an open file, whatever is in it.
     pub fn new(file: File) -> Self {
-        Self { file }
+        Self {
+            file,
+            #[cfg(test)]
+            cuts: std::sync::Mutex::default(),
+        }
     }
 
     /// The header that counts, and its sequence.
@@ -234,6 +273,9 @@ impl Sidecar {
                 0 => break,
                 n => filled += n,
             }
+        }
+        if slots.iter().all(|byte| *byte == 0) {
+            return Err(LoadError::Empty);
         }
         let (a, b) = slots.split_at(SLOT_BYTES);
         let (a, b) = (decode_slot(a), decode_slot(b));
@@ -267,6 +309,13 @@ impl Sidecar {
             push_marks(&buffer[..want], &mut at, &mut marks);
         }
         Ok(marks)
+    }
+
+    /// Whether a chunk was marked as damaged, which a mark is as well that cannot be read.
+    pub fn says_damaged(&self, chunk: u64) -> io::Result<bool> {
+        let mut bytes = [0; ENTRY_BYTES as usize];
+        let n = read_full(&self.file, &mut bytes, TABLE_OFFSET + chunk * ENTRY_BYTES)?;
+        Ok(n == bytes.len() && bytes == Mark::Damaged.to_bytes(chunk))
     }
 
     /// Calls `each` for every chunk below `count` that is not absent.
@@ -318,9 +367,33 @@ impl Sidecar {
         Ok(())
     }
 
+    /// What it takes of the disk; 0 if the file system cannot say.
+    pub fn disk_bytes(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        self.file.metadata().map_or(0, |meta| meta.blocks() * 512)
+    }
+
     /// Makes what was written durable.
     pub fn sync(&self) -> io::Result<()> {
+        #[cfg(test)]
+        self.note_sync();
         self.file.sync_data()
+    }
+
+    #[cfg(test)]
+    fn note_sync(&self) {
+        let length = self.file.metadata().map_or(0, |meta| meta.len());
+        let mut bytes = vec![0; length as usize];
+        let _ = read_full(&self.file, &mut bytes, 0);
+        self.cuts.lock().unwrap_or_else(|error| error.into_inner()).synced = bytes;
+    }
+
+    /// Bytes of the data file go now.
+    #[cfg(test)]
+    pub fn note_punch(&self) {
+        let mut cuts = self.cuts.lock().unwrap_or_else(|error| error.into_inner());
+        let synced = cuts.synced.clone();
+        cuts.at_punches.push(synced);
     }
 }
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 use alluxio_common::config::Configuration;
+use alluxio_common::secret::SecretFile;
+use alluxio_common::sync::Mutex;
 use alluxio_proto::master::*;
 use alluxio_proto::types::{UfsSource, WorkerAddress};
 use alluxio_proto::worker::{
@@ -10,14 +12,14 @@ use alluxio_proto::worker::{
 };
 use alluxio_proto::{ErrorKind, FsError, FsResult, MasterApi, WatchStream, WorkerApi, WorkerResponse};
 use alluxio_ufs::fault::FaultyUfs;
-use alluxio_ufs::{BytesSource, Expect, Semantics, UfsAttributes, UnderFileSystem, memory};
+use alluxio_ufs::{BytesSource, Expect, UfsAttributes, UnderFileSystem, memory};
 use alluxio_worker::{Worker, WorkerOptions};
 use bytes::Bytes;
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -49,9 +51,16 @@ pub struct TestMaster {
     work: Notify,
     pub done: Mutex<Vec<PersistDone>>,
     pub recovered: Mutex<Vec<Recovered>>,
+    /// What was spilled; `None`: nothing may be.
+    pub spills: Mutex<Option<Vec<Spill>>>,
+    /// How often it was asked for that; no answer comes for so long.
+    pub spills_asked: AtomicUsize,
+    pub spill_pause: Mutex<Duration>,
     /// What it says of any inode.
     pub opened: Mutex<Option<ReadSource>>,
     pub held: Mutex<BTreeMap<u64, (u64, u64)>>,
+    /// What it was told last of damaged bytes.
+    pub damaged: Mutex<Vec<DamagedRange>>,
     /// Long polls by how many uploads they asked for.
     pub asked_for: Mutex<Vec<u32>>,
 }
@@ -86,6 +95,7 @@ impl TestMaster {
                 ..WorkerTasks::default()
             };
         }
+        *self.damaged.lock() = beat.damaged;
         for file in beat.cached {
             self.held.lock().insert(file.inode, (file.version, file.bytes));
         }
@@ -120,6 +130,7 @@ impl MasterApi for TestMaster {
                 })
             }
             Op::WorkerHeartbeat(beat) => Reply::WorkerTasks(self.heartbeat(beat).await),
+            Op::Challenge(_) => Reply::Challenged(Challenged::default()),
             Op::GetMounts(_) => Reply::MountTable(MountTable {
                 mounts: vec![MountInfo {
                     mount_id: 1,
@@ -137,6 +148,19 @@ impl MasterApi for TestMaster {
             }),
             Op::Recovered(recovered) => {
                 self.recovered.lock().push(recovered);
+                Reply::Empty(Empty {})
+            }
+            Op::Spill(spill) => {
+                self.spills_asked.fetch_add(1, Ordering::Relaxed);
+                let pause = *self.spill_pause.lock();
+                tokio::time::sleep(pause).await;
+                let mut spills = self.spills.lock();
+                let Some(spills) = spills.as_mut() else {
+                    return Err(FsError::new(ErrorKind::NotSupported, "it is not to be stored"));
+                };
+                if !spill.ask_only {
+                    spills.push(spill);
+                }
                 Reply::Empty(Empty {})
             }
             other => panic!("unexpected {other:?}"),
@@ -177,12 +201,18 @@ impl Node {
             dir,
             _own: own,
             master,
-            ufs: Arc::new(memory(Semantics::Object)),
+            ufs: Arc::new(memory()),
             conf,
             worker: None,
         };
         node.start().await.unwrap();
         node
+    }
+    /// The cluster's secret, which the master would have made.
+    pub fn secret(&self) -> Arc<SecretFile> {
+        let file = SecretFile::new(self.dir.join("cluster.secret"));
+        file.get_or_create().unwrap();
+        file
     }
     pub fn options(&self) -> WorkerOptions {
         let address = WorkerAddress {
@@ -193,6 +223,7 @@ impl Node {
         let mut options = WorkerOptions::new(&self.conf, &self.dir, master, address);
         let ufs = Arc::clone(&self.ufs);
         options.ufs_opener = Arc::new(move |_| Ok(ufs.clone()));
+        options.secret = self.secret();
         options
     }
     pub async fn start(&mut self) -> FsResult<()> {
@@ -341,14 +372,35 @@ impl Node {
             base,
             ..WriteLease::default()
         };
+        self.open_write_as(inode, lease, truncate, (want_fd, needs_fd)).await
+    }
+    /// A lease needs neither home nor signature.
+    pub async fn open_write_as(
+        &self,
+        inode: u64,
+        lease: WriteLease,
+        truncate: bool,
+        (want_fd, needs_fd): (bool, bool),
+    ) -> FsResult<(OpenedFile, Option<std::fs::File>)> {
+        let mut lease = WriteLease {
+            home: Some(WorkerAddress {
+                worker_id: 7,
+                ..WorkerAddress::default()
+            }),
+            ..lease
+        };
+        let secret = self.secret().get().unwrap();
+        lease.token = secret.sign_lease(alluxio_proto::InodeId(inode), &lease).into();
         let open = OpenWrite {
             inode,
             lease: Some(lease),
             truncate,
             want_fd,
             needs_fd,
+            write_only: false,
         };
-        opened(self.call(open, Bytes::new()).await?)
+        let (opened, fd) = opened(self.call(open, Bytes::new()).await?)?;
+        Ok((opened, fd.map(|fd| as_the_kernel(&fd))))
     }
     pub async fn write(&self, inode: u64, version: u64, offset: u64, data: impl Into<Bytes>) -> FsResult<Written> {
         let write = Write {
@@ -370,8 +422,19 @@ impl Node {
             next,
             release,
             closed_empty: false,
+            may_be_mapped: false,
         })
         .await
+    }
+    /// One of its writers lets go.
+    pub async fn release(&self, inode: u64, version: u64) -> FsResult<OpenStat> {
+        let release = Seal {
+            inode,
+            version,
+            release: true,
+            ..Seal::default()
+        };
+        self.stat_call(release).await
     }
     /// A new file is closed; `changed` in the answer says that it is not empty.
     pub async fn close_empty(&self, inode: u64, release: bool) -> FsResult<OpenStat> {
@@ -381,6 +444,7 @@ impl Node {
             next: 0,
             release,
             closed_empty: true,
+            may_be_mapped: false,
         })
         .await
     }
@@ -401,6 +465,12 @@ impl Node {
         })
         .await
     }
+}
+
+/// What the kernel makes of a read-only descriptor when a file is opened for writing by passthrough.
+fn as_the_kernel(fd: &std::fs::File) -> std::fs::File {
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd));
+    std::fs::File::options().read(true).write(true).open(path).unwrap()
 }
 
 fn opened(response: WorkerResponse) -> FsResult<(OpenedFile, Option<std::fs::File>)> {
@@ -464,4 +534,62 @@ pub fn files(dir: &Path, end: &str) -> Vec<PathBuf> {
         }
     }
     out
+}
+
+/// Replaces the boot id in both header slots and mends their checksums.
+pub fn rewrite_boot(sidecar: &std::path::Path, boot: &str) {
+    let mut bytes = std::fs::read(sidecar).unwrap();
+    let mut found = 0;
+    for slot in [0usize, 8192] {
+        let Some(head) = bytes.get(slot..slot + 24).filter(|head| head.starts_with(b"ALXS")) else {
+            continue;
+        };
+        let length = u32::from_le_bytes(head[16..20].try_into().unwrap()) as usize;
+        let payload = slot + 24..slot + 24 + length;
+        let at = bytes[payload.clone()]
+            .windows(boot.len())
+            .position(|w| w == boot.as_bytes())
+            .unwrap();
+        bytes[payload.start + at] ^= 1;
+        let crc = [&bytes[slot + 8..slot + 16], &bytes[payload]].concat();
+        bytes[slot + 20..slot + 24].copy_from_slice(&alluxio_common::checksum::crc32c(&crc).to_le_bytes());
+        found += 1;
+    }
+    assert!(found > 0);
+    std::fs::write(sidecar, bytes).unwrap();
+}
+
+/// A small file system of its own, unmounted at the end.
+pub struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    pub fn new(megabytes: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(dir.path())
+            .status();
+        assert!(mounted.unwrap().success(), "mounting a tmpfs needs root");
+        Self(dir)
+    }
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+    pub fn free_bytes(&self) -> u64 {
+        let stat = nix::sys::statvfs::statvfs(self.path()).unwrap();
+        stat.blocks_available() * stat.fragment_size()
+    }
+    /// Somebody else takes all but `left` bytes of it.
+    pub fn fill(&self, left: u64) {
+        let others = vec![7; (self.free_bytes() - left) as usize];
+        std::fs::write(self.path().join("others"), others).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let done = Command::new("umount").arg("-l").arg(self.path()).status();
+        assert!(done.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
 }

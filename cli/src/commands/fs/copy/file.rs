@@ -1,6 +1,6 @@
 //! One file: its bytes, read ahead by one piece while the last is written.
 
-use super::place::Place;
+use super::location::Location;
 use alluxio_client::FileSystem;
 use alluxio_client::fs::{FileReader, FileWriter};
 use alluxio_proto::types::WriteType;
@@ -48,15 +48,15 @@ struct Partial {
 
 impl FileCopier {
     /// Copies one regular file with permission bits `mode`.
-    pub async fn copy(&self, source: &Place, target: &Place, mode: u32) -> FsResult<()> {
+    pub async fn copy(&self, source: &Location, target: &Location, mode: u32) -> FsResult<()> {
         let mut from = self.open(source).await?;
         let mode = mode & 0o777 & !self.umask;
         let mut to = match target {
-            Place::Alluxio(path) => {
+            Location::Alluxio(path) => {
                 let writer = self.fs.create(path, mode, false, self.write_type).await?;
                 Target::Alluxio(Box::new(writer))
             }
-            Place::Local(path) => Target::Local(Partial::create(path, mode, self.replace_local)?),
+            Location::Local(path) => Target::Local(Partial::create(path, mode, self.replace_local)?),
         };
         match self.pump(&mut from, &mut to).await {
             Ok(()) => to.finish().await?,
@@ -71,10 +71,10 @@ impl FileCopier {
         }
     }
 
-    async fn open(&self, source: &Place) -> FsResult<Source> {
+    async fn open(&self, source: &Location) -> FsResult<Source> {
         match source {
-            Place::Alluxio(path) => Ok(Source::Alluxio(Box::new(self.fs.open(path).await?))),
-            Place::Local(path) => {
+            Location::Alluxio(path) => Ok(Source::Alluxio(Box::new(self.fs.open(path).await?))),
+            Location::Local(path) => {
                 let file = tokio::fs::File::open(path).await;
                 let file = file.map_err(|error| FsError::from_io(format!("open {source}"), &error))?;
                 Ok(Source::Local(file, path.clone()))

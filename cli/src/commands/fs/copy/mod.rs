@@ -5,7 +5,7 @@
 //! tells.
 
 mod file;
-mod place;
+mod location;
 mod tree;
 
 use super::Shell;
@@ -16,7 +16,7 @@ use crate::commands::{CommandError, Done};
 use crate::output::Out;
 use alluxio_common::config::Configuration;
 use alluxio_proto::{ErrorKind, FsError};
-use place::Place;
+use location::Location;
 use tree::Copier;
 
 /// How a copy is done.
@@ -32,9 +32,9 @@ struct Manner {
 
 /// Copies within Alluxio, into it, or out of it.
 pub async fn cp(conf: &Configuration, args: &CopyArgs, out: &mut Out) -> Done {
-    let (source, target) = (Place::parse(&args.source)?, Place::parse(&args.target)?);
-    if matches!((&source, &target), (Place::Local(_), Place::Local(_))) {
-        let why = "copy: both places are on this host; one must be in Alluxio";
+    let (source, target) = (Location::parse(&args.source)?, Location::parse(&args.target)?);
+    if matches!((&source, &target), (Location::Local(_), Location::Local(_))) {
+        let why = "copy: both locations are on this host; one must be in Alluxio";
         return Err(CommandError::Usage(why.to_owned()));
     }
     let manner = Manner {
@@ -51,10 +51,10 @@ pub async fn from_local(conf: &Configuration, args: &CopyFromLocalArgs, out: &mu
     let sources = args
         .sources
         .iter()
-        .map(|path| Place::local(path))
+        .map(|path| Location::local(path))
         .collect::<Result<_, _>>()?;
-    let target = match Place::parse(&args.target)? {
-        Place::Local(_) => {
+    let target = match Location::parse(&args.target)? {
+        Location::Local(_) => {
             return Err(CommandError::Usage(format!(
                 "copy to {}: name a path in Alluxio",
                 args.target
@@ -73,8 +73,8 @@ pub async fn from_local(conf: &Configuration, args: &CopyFromLocalArgs, out: &mu
 
 /// Copies out of Alluxio to this host.
 pub async fn to_local(conf: &Configuration, args: &CopyToLocalArgs, out: &mut Out) -> Done {
-    let source = match Place::parse(&args.source)? {
-        Place::Local(_) => {
+    let source = match Location::parse(&args.source)? {
+        Location::Local(_) => {
             return Err(CommandError::Usage(format!(
                 "copy {}: name a path in Alluxio",
                 args.source
@@ -89,35 +89,35 @@ pub async fn to_local(conf: &Configuration, args: &CopyToLocalArgs, out: &mut Ou
         replace_local: true,
         threads: threads(args.parallel),
     };
-    copy(conf, vec![source], Place::local(&args.target)?, into, manner, out).await
+    copy(conf, vec![source], Location::local(&args.target)?, into, manner, out).await
 }
 
 /// `folder`: the target was written as a folder.
 async fn copy(
     conf: &Configuration,
-    sources: Vec<Place>,
-    target: Place,
+    sources: Vec<Location>,
+    target: Location,
     folder: bool,
     manner: Manner,
     out: &mut Out,
 ) -> Done {
-    let typed: Vec<String> = sources.iter().chain([&target]).filter_map(Place::typed).collect();
+    let typed: Vec<String> = sources.iter().chain([&target]).filter_map(Location::typed).collect();
     let mut shell = Shell::open(conf, &typed, out).await?;
     // The shell has the paths without their masters, in the same order.
     let mut paths = std::mem::take(&mut shell.paths).into_iter();
     let mut expanded = Vec::new();
     for source in sources {
         match source {
-            Place::Alluxio(_) => {
+            Location::Alluxio(_) => {
                 shell.paths.extend(paths.next());
-                expanded.extend(shell.expanded("copy").await?.into_iter().map(Place::Alluxio));
+                expanded.extend(shell.expanded("copy").await?.into_iter().map(Location::Alluxio));
             }
-            local @ Place::Local(_) => expanded.push(local),
+            local @ Location::Local(_) => expanded.push(local),
         }
     }
     let target = match target {
-        Place::Alluxio(_) => Place::Alluxio(paths.next().unwrap_or_default()),
-        local @ Place::Local(_) => local,
+        Location::Alluxio(_) => Location::Alluxio(paths.next().unwrap_or_default()),
+        local @ Location::Local(_) => local,
     };
     let into = into_folder(&shell, &target, folder || expanded.len() > 1).await?;
     let mut copier = Copier::new(&shell, manner);
@@ -130,7 +130,7 @@ async fn copy(
 }
 
 /// Whether the target is a folder to copy into. It is made if `wanted` and absent.
-async fn into_folder(shell: &Shell<'_>, target: &Place, wanted: bool) -> Result<bool, CommandError> {
+async fn into_folder(shell: &Shell<'_>, target: &Location, wanted: bool) -> Result<bool, CommandError> {
     match target.is_folder(&shell.fs).await? {
         Some(false) if wanted => {
             let why = format!("copy to {target}: it is no folder");
@@ -144,7 +144,7 @@ async fn into_folder(shell: &Shell<'_>, target: &Place, wanted: bool) -> Result<
     }
 }
 
-async fn one(shell: &mut Shell<'_>, copier: &mut Copier, source: &Place, target: &Place, into: bool) -> Done {
+async fn one(shell: &mut Shell<'_>, copier: &mut Copier, source: &Location, target: &Location, into: bool) -> Done {
     let target = if into {
         let name = source.name().ok_or_else(|| {
             let why = format!("copy {source} into {target}: it has no name; name the target in full");
@@ -153,7 +153,7 @@ async fn one(shell: &mut Shell<'_>, copier: &mut Copier, source: &Place, target:
         target.join(&name)
     } else {
         // Alluxio makes the folders above a new file; on this host that would hide a typing error.
-        if let (Place::Alluxio(_), Some(parent)) = (target, target.parent()) {
+        if let (Location::Alluxio(_), Some(parent)) = (target, target.parent()) {
             parent.make_folders(shell).await?;
         }
         target.clone()

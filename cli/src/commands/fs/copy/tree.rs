@@ -2,14 +2,14 @@
 
 use super::Manner;
 use super::file::FileCopier;
-use super::place::Place;
+use super::location::Location;
 use crate::commands::fs::Shell;
 use crate::commands::fs::cache::utf8_path;
 use crate::commands::fs::walk::{Item, Walk};
 use crate::commands::{CommandError, Done};
 use crate::output::text;
 use alluxio_client::fs::split;
-use alluxio_proto::master::{LinkTarget, Op, ReadLink, SetAttr, Symlink};
+use alluxio_proto::master::{LinkTarget, ReadLink, SetAttr, Symlink};
 use alluxio_proto::types::{Attr, FileKind, WriteType};
 use alluxio_proto::{ErrorKind, FsError, FsResult};
 use bytes::Bytes;
@@ -35,7 +35,7 @@ pub struct Copier {
     write_type: WriteType,
     running: FuturesUnordered<BoxFuture<'static, FsResult<()>>>,
     /// With `preserve`, in the order they were met.
-    folders: Vec<(Place, Meta)>,
+    folders: Vec<(Location, Meta)>,
     copied: u64,
 }
 
@@ -84,7 +84,12 @@ impl Copier {
     }
 
     /// Copies what is at `source` to `target`, and says how many files that were.
-    pub async fn copy(&mut self, shell: &mut Shell<'_>, source: &Place, target: &Place) -> Result<u64, CommandError> {
+    pub async fn copy(
+        &mut self,
+        shell: &mut Shell<'_>,
+        source: &Location,
+        target: &Location,
+    ) -> Result<u64, CommandError> {
         self.copied = 0;
         let meta = self.meta(source).await?;
         if meta.kind == FileKind::Directory && !self.manner.recursive {
@@ -94,8 +99,8 @@ impl Copier {
         self.step(shell, source, target, meta.clone()).await?;
         if meta.kind == FileKind::Directory {
             match source {
-                Place::Alluxio(path) => self.alluxio_tree(shell, path, meta.inode, target).await?,
-                Place::Local(path) => self.local_tree(shell, path, target).await?,
+                Location::Alluxio(path) => self.alluxio_tree(shell, path, meta.inode, target).await?,
+                Location::Local(path) => self.local_tree(shell, path, target).await?,
             }
         }
         self.drain(shell, 0).await?;
@@ -106,18 +111,18 @@ impl Copier {
         Ok(self.copied)
     }
 
-    async fn alluxio_tree(&mut self, shell: &mut Shell<'_>, path: &str, inode: u64, target: &Place) -> Done {
+    async fn alluxio_tree(&mut self, shell: &mut Shell<'_>, path: &str, inode: u64, target: &Location) -> Done {
         let mut walk = Walk::new(shell.fs.clone(), path, inode, true, false);
         while let Some(item) = walk.next().await {
-            let placed = item.and_then(|item| {
+            let located = item.and_then(|item| {
                 let below = item
                     .path
                     .get(path.trim_end_matches('/').len() + 1..)
                     .unwrap_or_default();
                 let target = beneath(target, below)?;
-                Ok((Place::Alluxio(utf8_path(&item)?), target, Meta::of(&item)))
+                Ok((Location::Alluxio(utf8_path(&item)?), target, Meta::of(&item)))
             });
-            match placed {
+            match located {
                 Ok((source, target, meta)) => self.step(shell, &source, &target, meta).await?,
                 Err(error) => self.note(shell, Err(error))?,
             }
@@ -125,7 +130,7 @@ impl Copier {
         Ok(())
     }
 
-    async fn local_tree(&mut self, shell: &mut Shell<'_>, root: &Path, target: &Place) -> Done {
+    async fn local_tree(&mut self, shell: &mut Shell<'_>, root: &Path, target: &Location) -> Done {
         let mut levels = Vec::new();
         self.enter(shell, &mut levels, root)?;
         while let Some(level) = levels.last_mut() {
@@ -143,10 +148,10 @@ impl Copier {
                 }
             };
             let below = path.strip_prefix(root).unwrap_or(Path::new(""));
-            let source = Place::Local(path.clone());
-            let placed = beneath(target, below.as_os_str().as_bytes())
+            let source = Location::Local(path.clone());
+            let located = beneath(target, below.as_os_str().as_bytes())
                 .and_then(|target| Ok((target, local_meta(&path, false)?)));
-            match placed {
+            match located {
                 Ok((target, meta)) => {
                     let folder = meta.kind == FileKind::Directory;
                     self.step(shell, &source, &target, meta).await?;
@@ -175,7 +180,7 @@ impl Copier {
     }
 
     /// One file, folder or link. Files go on in the background, as many as are allowed.
-    async fn step(&mut self, shell: &mut Shell<'_>, source: &Place, target: &Place, meta: Meta) -> Done {
+    async fn step(&mut self, shell: &mut Shell<'_>, source: &Location, target: &Location, meta: Meta) -> Done {
         match meta.kind {
             FileKind::Directory => {
                 let done = self.folder(target, meta).await;
@@ -228,15 +233,15 @@ impl Copier {
         }
     }
 
-    async fn folder(&mut self, target: &Place, meta: Meta) -> FsResult<()> {
+    async fn folder(&mut self, target: &Location, meta: Meta) -> FsResult<()> {
         // The owner keeps the right to put files in.
         let mode = (meta.mode & 0o777 | 0o700) & !self.files.umask;
         match target {
-            Place::Alluxio(path) if path == "/" => {}
-            Place::Alluxio(path) => {
+            Location::Alluxio(path) if path == "/" => {}
+            Location::Alluxio(path) => {
                 self.files.fs.mkdir(path, mode, true, self.write_type).await?;
             }
-            Place::Local(path) => match std::fs::DirBuilder::new().mode(mode).create(path) {
+            Location::Local(path) => match std::fs::DirBuilder::new().mode(mode).create(path) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
                 made => made.map_err(|error| FsError::from_io(format!("make folder {target}"), &error))?,
             },
@@ -252,21 +257,21 @@ impl Copier {
         Ok(())
     }
 
-    async fn link(&self, source: &Place, target: &Place, meta: &Meta) -> FsResult<()> {
+    async fn link(&self, source: &Location, target: &Location, meta: &Meta) -> FsResult<()> {
         let fs = &self.files.fs;
         let to = match source {
-            Place::Alluxio(_) => {
-                let link: LinkTarget = fs.ask(Op::ReadLink(ReadLink { inode: meta.inode })).await?;
+            Location::Alluxio(_) => {
+                let link: LinkTarget = fs.ask(ReadLink { inode: meta.inode }).await?;
                 link.target
             }
-            Place::Local(path) => {
+            Location::Local(path) => {
                 let to = std::fs::read_link(path)
                     .map_err(|error| FsError::from_io(format!("read link {source}"), &error))?;
                 Bytes::from(to.into_os_string().into_vec())
             }
         };
         match target {
-            Place::Alluxio(path) => {
+            Location::Alluxio(path) => {
                 let (parent, name) = split(path)?;
                 let parent = fs.stat(parent).await?.inode;
                 let link = Symlink {
@@ -274,10 +279,10 @@ impl Copier {
                     name: name.to_owned().into(),
                     target: to,
                 };
-                let _: Attr = fs.change(Op::Symlink(link)).await?;
+                let _: Attr = fs.change(link).await?;
                 Ok(())
             }
-            Place::Local(path) => {
+            Location::Local(path) => {
                 let to = PathBuf::from(std::ffi::OsString::from_vec(to.to_vec()));
                 std::os::unix::fs::symlink(to, path)
                     .map_err(|error| FsError::from_io(format!("make link {target}"), &error))
@@ -286,33 +291,33 @@ impl Copier {
     }
 
     /// What was typed is followed if it is a link.
-    async fn meta(&self, place: &Place) -> FsResult<Meta> {
-        match place {
-            Place::Alluxio(path) => {
+    async fn meta(&self, location: &Location) -> FsResult<Meta> {
+        match location {
+            Location::Alluxio(path) => {
                 let attr = self.files.fs.stat(path).await?;
                 let path = path.clone().into_bytes();
                 Ok(Meta::of(&Item { path, attr }))
             }
-            Place::Local(path) => local_meta(path, true),
+            Location::Local(path) => local_meta(path, true),
         }
     }
 }
 
 /// Where what is `below` the source goes.
-fn beneath(target: &Place, below: &[u8]) -> FsResult<Place> {
+fn beneath(target: &Location, below: &[u8]) -> FsResult<Location> {
     match target {
-        Place::Alluxio(path) => {
+        Location::Alluxio(path) => {
             let below = std::str::from_utf8(below).map_err(|_| {
                 let why = format!("copy {}: a name that is no UTF-8; use the mount for it", text(below));
                 FsError::new(ErrorKind::InvalidArgument, why)
             })?;
-            Ok(Place::Alluxio(format!("{}/{below}", path.trim_end_matches('/'))))
+            Ok(Location::Alluxio(format!("{}/{below}", path.trim_end_matches('/'))))
         }
-        Place::Local(path) => Ok(Place::Local(path.join(std::ffi::OsStr::from_bytes(below)))),
+        Location::Local(path) => Ok(Location::Local(path.join(std::ffi::OsStr::from_bytes(below)))),
     }
 }
 
-fn copying(error: FsError, source: &Place) -> FsError {
+fn copying(error: FsError, source: &Location) -> FsError {
     error.context(format!("copy {source}"))
 }
 
@@ -362,10 +367,10 @@ fn local_meta(path: &Path, follow: bool) -> FsResult<Meta> {
 }
 
 /// Gives the copy owner, group, mode and times of the source.
-async fn preserve(files: &FileCopier, target: &Place, meta: &Meta) -> FsResult<()> {
+async fn preserve(files: &FileCopier, target: &Location, meta: &Meta) -> FsResult<()> {
     let doing = || format!("keep owner, mode and times of {target}");
     match target {
-        Place::Alluxio(path) => {
+        Location::Alluxio(path) => {
             let inode = files.fs.stat(path).await?.inode;
             let set = SetAttr {
                 inode,
@@ -376,10 +381,10 @@ async fn preserve(files: &FileCopier, target: &Place, meta: &Meta) -> FsResult<(
                 mtime_ns: Some(meta.mtime_ns),
                 ..Default::default()
             };
-            let set: FsResult<Attr> = files.fs.change(Op::SetAttr(set)).await;
+            let set: FsResult<Attr> = files.fs.change(set).await;
             set.map(drop).map_err(|error| error.context(doing()))
         }
-        Place::Local(path) => preserve_local(path, meta).map_err(|error| FsError::from_io(doing(), &error)),
+        Location::Local(path) => preserve_local(path, meta).map_err(|error| FsError::from_io(doing(), &error)),
     }
 }
 
@@ -424,17 +429,17 @@ mod tests {
 
     #[test]
     fn what_is_below_keeps_its_place() {
-        let alluxio = Place::Alluxio("/t".into());
-        assert_eq!(beneath(&alluxio, b"a/b").unwrap(), Place::Alluxio("/t/a/b".into()));
+        let alluxio = Location::Alluxio("/t".into());
+        assert_eq!(beneath(&alluxio, b"a/b").unwrap(), Location::Alluxio("/t/a/b".into()));
         assert_eq!(
-            beneath(&Place::Alluxio("/".into()), b"a").unwrap(),
-            Place::Alluxio("/a".into())
+            beneath(&Location::Alluxio("/".into()), b"a").unwrap(),
+            Location::Alluxio("/a".into())
         );
         assert_eq!(beneath(&alluxio, b"\xff").unwrap_err().kind, ErrorKind::InvalidArgument);
-        let local = beneath(&Place::Local("/l".into()), b"\xff").unwrap();
+        let local = beneath(&Location::Local("/l".into()), b"\xff").unwrap();
         assert_eq!(
             local,
-            Place::Local(PathBuf::from(std::ffi::OsString::from_vec(b"/l/\xff".to_vec())))
+            Location::Local(PathBuf::from(std::ffi::OsString::from_vec(b"/l/\xff".to_vec())))
         );
     }
 

@@ -4,7 +4,7 @@ use super::harness::*;
 use alluxio_proto::ErrorKind;
 use alluxio_proto::master::*;
 use alluxio_ufs::fault::Call;
-use alluxio_ufs::{Semantics, UfsErrorKind, memory};
+use alluxio_ufs::{UfsErrorKind, memory};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ struct World {
 
 impl World {
     async fn start() -> World {
-        let harness = Harness::over(conf(), Arc::new(memory(Semantics::Object)), true).await;
+        let harness = Harness::over(conf(), Arc::new(memory()), true).await;
         let client = harness.client().await;
         let folder = tempfile::tempdir().unwrap();
         let mount = Mount {

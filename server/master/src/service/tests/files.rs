@@ -5,7 +5,6 @@ use alluxio_common::config::keys;
 use alluxio_proto::ErrorKind;
 use alluxio_proto::master::*;
 use alluxio_proto::types::{Attr, WriteType};
-use alluxio_ufs::Semantics;
 
 #[tokio::test]
 async fn everybody_reads_where_it_is_being_written() {
@@ -81,7 +80,7 @@ async fn cache_times_follow_the_sync_interval() {
     for (interval, backed_ms) in [("-1", 3_600_000), ("0", 0), ("10ms", 1000), ("30s", 30_000)] {
         let mut conf = conf();
         conf.set(keys::user::SYNC_INTERVAL.name, interval);
-        let harness = Harness::with(conf, Semantics::Object).await;
+        let harness = Harness::with(conf).await;
         let (client, worker) = (harness.client().await, harness.worker().await);
         harness.put("theirs", "x").await;
         assert_eq!(
@@ -222,4 +221,26 @@ async fn names_that_the_store_cannot_hold_are_refused_at_once() {
     assert!(client.ask::<Opened>(Op::Create(cached)).await.is_ok());
     let long = client.mkdir(ROOT, &"x".repeat(256)).await.unwrap_err();
     assert_eq!(long.kind, ErrorKind::NameTooLong);
+}
+
+#[tokio::test]
+async fn a_folder_is_not_moved_to_where_what_is_in_it_would_be_too_long() {
+    let harness = Harness::start().await;
+    let (client, worker) = (harness.client().await, harness.worker().await);
+    let mut at = client.mkdir(ROOT, "d").await.unwrap().inode;
+    for _ in 0..4 {
+        at = client.mkdir(at, &"n".repeat(200)).await.unwrap().inode;
+    }
+    // 1 + 4 * 201 + 1 + 200 bytes of the 1,024 that a key may have.
+    client.write(&worker, at, &"f".repeat(200), "x").await;
+    let too_long = client
+        .create(at, &"g".repeat(255), WriteType::AsyncThrough)
+        .await
+        .unwrap_err();
+    assert_eq!(too_long.kind, ErrorKind::NameTooLong, "{too_long}");
+    let error = client.rename(ROOT, "d", ROOT, &"e".repeat(40)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NameTooLong, "{error}");
+    client.rename(ROOT, "d", ROOT, &"e".repeat(5)).await.unwrap();
+    client.rename(ROOT, &"e".repeat(5), ROOT, "f").await.unwrap();
+    client.wait_persisted("/", LONG).await.unwrap();
 }

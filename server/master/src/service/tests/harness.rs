@@ -1,12 +1,13 @@
 //! A master with a client and a worker.
 
 use alluxio_common::config::{Configuration, keys};
+use alluxio_common::secret::SecretFile;
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::*;
 use alluxio_proto::types::{Attr, Caller, WorkerAddress, WriteType};
 use alluxio_proto::{FsResult, MasterApi, SessionId, WatchStream};
 use alluxio_ufs::fault::{Call, FaultyUfs};
-use alluxio_ufs::{BytesSource, Expect, Semantics, UfsAttributes, UfsErrorKind, UnderFileSystem, memory};
+use alluxio_ufs::{BytesSource, Expect, UfsAttributes, UfsErrorKind, UnderFileSystem, memory};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use std::collections::{BTreeMap, HashMap};
@@ -31,6 +32,22 @@ pub struct Harness {
     pub on_disk: bool,
 }
 
+/// What is beneath the root of a namespace. Names of it are shown as `memory://objects`, whichever it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Store {
+    /// Keys and prefixes, in memory.
+    Objects,
+    /// A folder beside those of the master.
+    Folder,
+}
+
+/// The under-storage of a new folder, with faults on demand.
+pub fn folder(path: &std::path::Path) -> FaultyUfs {
+    std::fs::create_dir(path).unwrap();
+    let opened = alluxio_ufs::open(path.to_str().unwrap(), &BTreeMap::new(), &Configuration::default());
+    FaultyUfs::new(opened.unwrap())
+}
+
 /// Settings of most tests: nothing ripens, nothing is looked at again unless asked.
 pub fn conf() -> Configuration {
     let mut conf = Configuration::default();
@@ -39,20 +56,33 @@ pub fn conf() -> Configuration {
     conf.set(keys::user::SYNC_INTERVAL.name, "-1");
     conf.set(keys::master::PERSIST_INITIAL_INTERVAL.name, "20ms");
     conf.set(keys::master::PERSIST_MAX_INTERVAL.name, "100ms");
+    conf.set(keys::master::REFUSED_TIMEOUT.name, "0ms");
     conf
 }
 
 impl Harness {
     pub async fn start() -> Harness {
-        Self::with(conf(), Semantics::Object).await
+        Self::with(conf()).await
     }
 
-    pub async fn with(conf: Configuration, semantics: Semantics) -> Harness {
-        Self::over(conf, Arc::new(memory(semantics)), false).await
+    pub async fn with(conf: Configuration) -> Harness {
+        Self::on(conf, Store::Objects).await
+    }
+
+    pub async fn on(conf: Configuration, store: Store) -> Harness {
+        let dir = tempfile::tempdir().unwrap();
+        let ufs = Arc::new(match store {
+            Store::Objects => memory(),
+            Store::Folder => folder(&dir.path().join("store")),
+        });
+        Self::within(dir, conf, ufs, false).await
     }
 
     pub async fn over(conf: Configuration, ufs: Arc<FaultyUfs>, on_disk: bool) -> Harness {
-        let dir = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap(), conf, ufs, on_disk).await
+    }
+
+    async fn within(dir: TempDir, conf: Configuration, ufs: Arc<FaultyUfs>, on_disk: bool) -> Harness {
         let master = Self::open(&dir, &conf, &ufs, on_disk).await.unwrap();
         Harness {
             dir,
@@ -77,6 +107,7 @@ impl Harness {
         let ufs: Arc<dyn UnderFileSystem> = ufs.clone();
         let conf = conf.clone();
         options.journal_dir = dir.path().join("journal");
+        options.secret = SecretFile::new(dir.path().join("cluster.secret"));
         options.metastore = match on_disk {
             true => MetastoreKind::Disk(dir.path().join("metastore")),
             false => MetastoreKind::Heap,
@@ -91,6 +122,11 @@ impl Harness {
 
     /// Stops the master and starts another one on the same folders.
     pub async fn restart(self) -> Harness {
+        self.restart_with(|_| {}).await
+    }
+
+    /// As [`Self::restart`], with other options.
+    pub async fn restart_with(self, change: impl FnOnce(&mut MasterOptions)) -> Harness {
         self.master.shutdown().await;
         // The folders are free when nobody holds the old one any more: its aborted worker ends at its next await.
         let Harness {
@@ -103,7 +139,9 @@ impl Harness {
         let old = Arc::downgrade(&master);
         drop(master);
         eventually("the end of the old master", || async { old.strong_count() == 0 }).await;
-        let master = Self::open(&dir, &conf, &ufs, on_disk).await.unwrap();
+        let mut options = Self::options(&dir, &conf, &ufs, on_disk);
+        change(&mut options);
+        let master = Master::start(&conf, options).await.unwrap();
         Harness {
             dir,
             conf,
@@ -121,6 +159,8 @@ impl Harness {
     pub fn client_of(&self, session: u64) -> Client {
         Client {
             session,
+            // Not with ids of its past life.
+            op: Arc::new(AtomicU64::new(1_000_000)),
             ..Client::new(self.master.clone())
         }
     }
@@ -198,6 +238,8 @@ pub struct Client {
     pub api: Arc<MasterService>,
     pub session: u64,
     pub caller: Caller,
+    /// What it says of what it waits for; 0: nothing, as clients of before.
+    pub lowest_op: u64,
     op: Arc<AtomicU64>,
 }
 
@@ -210,6 +252,7 @@ impl Client {
                 user: "root".into(),
                 groups: vec!["root".into()],
             },
+            lowest_op: 0,
             op: Arc::new(AtomicU64::new(1)),
         }
     }
@@ -235,6 +278,7 @@ impl Client {
         MasterRequest {
             session: self.session,
             op_id: self.op.fetch_add(1, Ordering::Relaxed),
+            lowest_op: self.lowest_op,
             caller: Some(self.caller.clone()),
             op: Some(op),
         }
@@ -339,6 +383,7 @@ impl Client {
             write,
             truncate: false,
             write_type: 0,
+            ..Default::default()
         }))
         .await
     }
@@ -348,6 +393,7 @@ impl Client {
             inode,
             write,
             abandon: false,
+            ..Default::default()
         }))
         .await
     }
@@ -377,6 +423,7 @@ impl Client {
             keep_open: false,
             ctime_ns: 0,
             hole_bytes: 0,
+            mapped: false,
         }))
         .await
     }
@@ -402,6 +449,17 @@ pub struct FakeWorker {
     pub hold: Arc<tokio::sync::RwLock<()>>,
     pub dropped: Arc<Mutex<Vec<CachedFile>>>,
     task: JoinHandle<()>,
+}
+
+/// A worker's proof that it has the secret.
+pub async fn prove(api: &Arc<MasterService>, worker_id: u64) -> MemberProof {
+    let challenged: Challenged = ask(api, Op::Challenge(Challenge {})).await.unwrap();
+    api.core
+        .ufs
+        .secret()
+        .get()
+        .unwrap()
+        .prove(worker_id, &challenged.challenge)
 }
 
 impl FakeWorker {
@@ -430,6 +488,7 @@ impl FakeWorker {
             version: "test".into(),
             cluster_id: String::new(),
             boot: 0,
+            proof: Some(prove(&api, id).await),
         };
         let registered: Registered = ask(&api, Op::RegisterWorker(register)).await.unwrap();
         let (hold, dropped) = (Arc::new(tokio::sync::RwLock::new(())), Arc::new(Mutex::new(Vec::new())));
@@ -491,10 +550,9 @@ impl Working {
         loop {
             let beat = WorkerHeartbeat {
                 worker_id: self.id,
-                tiers: Vec::new(),
-                cached: Vec::new(),
                 wait_ms: 1000,
                 capacity_tasks: 16,
+                ..WorkerHeartbeat::default()
             };
             let Ok(tasks) = ask::<WorkerTasks>(&self.api, Op::WorkerHeartbeat(beat)).await else {
                 return;
@@ -517,7 +575,7 @@ impl Working {
             worker_id: self.id,
             inode: task.inode,
             version: task.version,
-            found: content.is_some() && !task.fresh,
+            found: content.is_some() && !task.never_committed,
             length: content.map_or(0, |content| content.len() as u64),
             mtime_ns: 2_000_000_000,
             ..Default::default()

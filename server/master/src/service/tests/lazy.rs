@@ -4,8 +4,8 @@ use super::harness::*;
 use alluxio_common::config::keys;
 use alluxio_proto::ErrorKind;
 use alluxio_proto::master::*;
+use alluxio_ufs::UfsErrorKind;
 use alluxio_ufs::fault::Call;
-use alluxio_ufs::{Semantics, UfsErrorKind};
 use futures::future::join_all;
 use std::time::Duration;
 
@@ -123,7 +123,7 @@ async fn many_unknown_names_in_a_small_directory_cost_one_listing() {
 
 #[tokio::test]
 async fn trouble_hides_nothing_that_is_known() {
-    let harness = Harness::with(always_look(), Semantics::Object).await;
+    let harness = Harness::with(always_look()).await;
     harness.put("d/a", "x").await;
     let client = harness.client().await;
     let dir = client.lookup(ROOT, "d").await.unwrap().inode;
@@ -150,7 +150,7 @@ async fn trouble_hides_nothing_that_is_known() {
 
 #[tokio::test]
 async fn a_store_that_hangs_holds_up_nothing_known_for_long() {
-    let harness = Harness::with(always_look(), Semantics::Object).await;
+    let harness = Harness::with(always_look()).await;
     harness.put("d/a", "x").await;
     let client = harness.client().await;
     let dir = client.lookup(ROOT, "d").await.unwrap().inode;
@@ -165,9 +165,72 @@ async fn a_store_that_hangs_holds_up_nothing_known_for_long() {
 }
 
 #[tokio::test]
+async fn a_store_that_does_not_answer_is_reported() {
+    let harness = Harness::with(always_look()).await;
+    harness.put("d/a", "x").await;
+    let (client, worker) = (harness.client().await, harness.worker().await);
+    let dir = client.lookup(ROOT, "d").await.unwrap().inode;
+    client.names(dir).await.unwrap();
+    let report = || async { client.ask::<Report>(Op::GetReport(GetReport {})).await.unwrap().away };
+    assert_eq!(report().await, []);
+    // The master's own calls.
+    let faults = harness.ufs.faults();
+    for call in [Call::List, Call::Status] {
+        faults.fail_next(call, u32::MAX, UfsErrorKind::Unreachable);
+    }
+    eventually("a failed look", || async {
+        client.names(dir).await.unwrap();
+        !report().await.is_empty()
+    })
+    .await;
+    let first = report().await.remove(0);
+    assert_eq!((&first.path[..], first.uri.as_str()), (&b"/"[..], "memory://objects"));
+    assert!(first.error.contains("fault on demand"), "{first:?}");
+    client.names(dir).await.unwrap();
+    assert_eq!(report().await[0].since_ms, first.since_ms, "since the first failure");
+    assert_eq!(harness.master.stores_away().len(), 1);
+    let table: MountTable = client.ask(Op::GetMounts(GetMounts::default())).await.unwrap();
+    assert_eq!(table.mounts[0].away.as_ref().unwrap().uri, first.uri);
+    assert!(table.mounts[0].answered_ms > 0);
+    // A refusal is an answer.
+    for call in [Call::List, Call::Status] {
+        faults.fail_next(call, u32::MAX, UfsErrorKind::Denied);
+    }
+    eventually("an answer", || async {
+        client.names(dir).await.unwrap();
+        report().await.is_empty()
+    })
+    .await;
+    // The uploads of workers.
+    faults.heal();
+    faults.fail_next(Call::Write, u32::MAX, UfsErrorKind::Unreachable);
+    client.write(&worker, dir, "f", "y").await;
+    eventually("a failed upload", || async { !report().await.is_empty() }).await;
+    faults.heal();
+    client.wait_persisted("/", LONG).await.unwrap();
+    assert_eq!(report().await, []);
+}
+
+#[tokio::test]
+async fn what_is_pending_is_counted() {
+    let harness = Harness::start().await;
+    let (client, worker) = (harness.client().await, harness.worker().await);
+    let hold = worker.hold.write().await;
+    client.mkdir(ROOT, "d").await.unwrap();
+    client.wait_persisted("/d", LONG).await.unwrap();
+    client.write(&worker, ROOT, "f", "1234").await;
+    client.write(&worker, ROOT, "g", "12").await;
+    let pending = harness.master.pending();
+    assert_eq!((pending.changes, pending.files, pending.bytes), (2, 2, 6));
+    drop(hold);
+    client.wait_persisted("/", LONG).await.unwrap();
+    assert_eq!(harness.master.pending(), Default::default());
+}
+
+#[tokio::test]
 async fn others_additions_changes_and_removals_are_seen() {
-    for semantics in [Semantics::Object, Semantics::Posix] {
-        let harness = Harness::with(always_look(), semantics).await;
+    for store in [Store::Objects, Store::Folder] {
+        let harness = Harness::on(always_look(), store).await;
         harness.put("d/keep", "1").await;
         harness.put("d/change", "1").await;
         harness.put("d/remove", "1").await;
@@ -197,7 +260,7 @@ async fn others_additions_changes_and_removals_are_seen() {
 
 #[tokio::test]
 async fn a_file_that_became_a_folder_is_one() {
-    let harness = Harness::with(always_look(), Semantics::Object).await;
+    let harness = Harness::with(always_look()).await;
     harness.put("d/x", "1").await;
     let client = harness.client().await;
     let dir = client.lookup(ROOT, "d").await.unwrap().inode;
@@ -211,7 +274,7 @@ async fn a_file_that_became_a_folder_is_one() {
 
 #[tokio::test]
 async fn what_is_ours_is_not_taken_for_removed() {
-    let harness = Harness::with(always_look(), Semantics::Object).await;
+    let harness = Harness::with(always_look()).await;
     let (client, worker) = (harness.client().await, harness.worker().await);
     harness.put("d/a", "1").await;
     let dir = client.lookup(ROOT, "d").await.unwrap().inode;
@@ -260,7 +323,7 @@ async fn a_reader_that_met_another_object_gets_the_new_one() {
             version: read.version,
         }))
         .await;
-    assert_eq!(gone.unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(gone.unwrap_err().kind, ErrorKind::Gone);
     assert_eq!(client.lookup(ROOT, "f").await.unwrap_err().kind, ErrorKind::NotFound);
 }
 

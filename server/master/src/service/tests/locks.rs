@@ -81,7 +81,7 @@ async fn who_waits_is_told_when_it_is_granted() {
     assert!(!cancel().await.unwrap().queued);
 
     // The end of a session is the end of its locks.
-    let _: Empty = b.ask(Op::CloseSession(Empty {})).await.unwrap();
+    let _: Empty = b.ask(Op::CloseSession(CloseSession {})).await.unwrap();
     assert!(a.set(lock(1, LockMode::Write, 5, 5), 0).await.unwrap());
     assert_eq!(kind(b.set(lock(1, LockMode::Read, 50, 50), 0).await), ErrorKind::Stale);
 }
@@ -146,7 +146,7 @@ async fn who_is_in_the_way_and_where_it_would_never_end() {
 async fn locks_outlive_a_restart_of_the_master() {
     let mut conf = conf();
     conf.set(keys::user::SESSION_TIMEOUT.name, "60s");
-    let ufs = std::sync::Arc::new(alluxio_ufs::memory(alluxio_ufs::Semantics::Object));
+    let ufs = std::sync::Arc::new(alluxio_ufs::memory());
     let harness = Harness::over(conf, ufs, true).await;
     let (a, b) = (harness.client().await, harness.client().await);
     let bystander = harness.client().await;
@@ -201,7 +201,7 @@ async fn locks_outlive_a_restart_of_the_master() {
 async fn a_session_that_does_not_come_back_holds_nobody_up_for_long() {
     let mut conf = conf();
     conf.set(keys::user::SESSION_TIMEOUT.name, "1s");
-    let ufs = std::sync::Arc::new(alluxio_ufs::memory(alluxio_ufs::Semantics::Object));
+    let ufs = std::sync::Arc::new(alluxio_ufs::memory());
     let harness = Harness::over(conf, ufs, true).await;
     let (dead, mute) = (harness.client().await, harness.client().await);
     for client in [&dead, &mute] {
@@ -223,7 +223,7 @@ async fn a_session_that_does_not_come_back_holds_nobody_up_for_long() {
     assert_eq!(kind(client.set(wanted, 0).await), ErrorKind::Unavailable);
     eventually("the lock of the dead is free", || async {
         // It lives, but does not name its locks: its session is ended, too.
-        let alive: FsResult<Empty> = mute.ask(Op::KeepAlive(Empty {})).await;
+        let alive: FsResult<Empty> = mute.ask(Op::KeepAlive(KeepAlive {})).await;
         let got = client.set(wanted, 0).await;
         assert!(got.is_err() || alive.is_err(), "granted before all are accounted for");
         got.is_ok()
@@ -240,7 +240,7 @@ async fn a_session_that_does_not_come_back_holds_nobody_up_for_long() {
 async fn an_expired_session_lets_go() {
     let mut conf = conf();
     conf.set(keys::user::SESSION_TIMEOUT.name, "300ms");
-    let harness = Harness::with(conf, alluxio_ufs::Semantics::Object).await;
+    let harness = Harness::with(conf).await;
     let (dead, client) = (harness.client().await, harness.client().await);
     assert!(dead.set(lock(1, LockMode::Write, 0, 9), 0).await.unwrap());
     let mut stream = client.watch().await;
@@ -256,7 +256,7 @@ async fn an_expired_session_lets_go() {
     };
     let alive = async {
         loop {
-            let _: Empty = client.ask(Op::KeepAlive(Empty {})).await.unwrap();
+            let _: Empty = client.ask(Op::KeepAlive(KeepAlive {})).await.unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

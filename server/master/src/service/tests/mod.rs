@@ -3,9 +3,11 @@
 
 mod across;
 mod files;
+mod gone;
 mod harness;
 mod lazy;
 mod lifecycle;
 mod locks;
 mod persist;
 mod sessions;
+mod upgrade;

@@ -1,11 +1,12 @@
 //! Intents become changes of the store, whatever happens meanwhile.
 
 use super::harness::*;
+use crate::state::Command;
 use alluxio_proto::ErrorKind;
 use alluxio_proto::master::*;
 use alluxio_proto::types::{PersistState, WriteType};
+use alluxio_ufs::UfsErrorKind;
 use alluxio_ufs::fault::Call;
-use alluxio_ufs::{Semantics, UfsErrorKind};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -51,8 +52,8 @@ async fn empty_files_need_no_worker() {
 
 #[tokio::test]
 async fn renames_and_removals_race_with_uploads() {
-    for semantics in [Semantics::Object, Semantics::Posix] {
-        let harness = Harness::with(conf(), semantics).await;
+    for store in [Store::Objects, Store::Folder] {
+        let harness = Harness::on(conf(), store).await;
         let (client, worker) = (harness.client().await, harness.worker().await);
         let dir = client.mkdir(ROOT, "d").await.unwrap().inode;
         let mut expected = BTreeMap::new();
@@ -97,7 +98,7 @@ async fn renames_and_removals_race_with_uploads() {
             .into_iter()
             .map(|(name, content)| (format!("d/{name}"), content))
             .collect();
-        assert_eq!(harness.objects().await, expected, "{semantics:?}");
+        assert_eq!(harness.objects().await, expected, "{store:?}");
         assert_eq!(harness.master.state().pending_intents(), 0);
     }
 }
@@ -106,7 +107,7 @@ async fn renames_and_removals_race_with_uploads() {
 async fn create_write_rename_costs_one_upload() {
     let mut conf = conf();
     conf.set(alluxio_common::config::keys::user::PERSIST_WAIT.name, "300ms");
-    let harness = Harness::with(conf, Semantics::Object).await;
+    let harness = Harness::with(conf).await;
     let (client, worker) = (harness.client().await, harness.worker().await);
     client.write(&worker, ROOT, "tmp", "x").await;
     client.rename(ROOT, "tmp", ROOT, "final").await.unwrap();
@@ -167,11 +168,10 @@ async fn failures_are_tried_again_and_told() {
     client.write(&worker, ROOT, "f", "x").await;
     client.wait_persisted("/", LONG).await.unwrap();
     assert_eq!(harness.objects().await.len(), 1);
-    // Without hope, who waits is told at once.
-    harness
-        .ufs
-        .faults()
-        .fail_next(Call::Write, u32::MAX, UfsErrorKind::Denied);
+    // Without hope, who waits is told at once. Credentials that ran out are as good for nothing else.
+    for call in [Call::Write, Call::Probe] {
+        harness.ufs.faults().fail_next(call, u32::MAX, UfsErrorKind::Denied);
+    }
     client.write(&worker, ROOT, "g", "y").await;
     for path in ["/", "/g"] {
         let started = Instant::now();
@@ -330,4 +330,327 @@ async fn an_upload_whose_order_was_lost_is_ordered_again() {
         orders.extend(beat().await.unwrap().persist);
     }
     assert_eq!(orders[0], orders[1]);
+}
+
+async fn report(client: &Client) -> Report {
+    client.ask(Op::GetReport(GetReport {})).await.unwrap()
+}
+
+/// Waits until something was refused for good.
+async fn refused(client: &Client) -> StuckChange {
+    eventually("the refusal", || async {
+        report(client).await.stuck.iter().any(|stuck| stuck.refused)
+    })
+    .await;
+    let report = report(client).await;
+    assert_eq!(report.stuck_count, 1);
+    report.stuck[0].clone()
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_for_good_waits_for_a_person_alone() {
+    let harness = Harness::start().await;
+    let (client, worker) = (harness.client().await, harness.worker().await);
+    let dir = client.mkdir(ROOT, "d").await.unwrap().inode;
+    client.write(&worker, dir, "before", "x").await;
+    client.wait_persisted("/", LONG).await.unwrap();
+    let faults = harness.ufs.faults();
+    faults.fail_next(Call::Write, u32::MAX, UfsErrorKind::Denied);
+    let file = client.write(&worker, dir, "f", "refused").await;
+    let stuck = refused(&client).await;
+    assert_eq!(
+        (stuck.what.as_str(), stuck.path.as_str(), stuck.given_up),
+        ("upload", "/d/f", false)
+    );
+    assert!(stuck.error.contains("fault on demand"), "{stuck:?}");
+    let attr = || client.ask::<alluxio_proto::types::Attr>(Op::GetAttr(GetAttr { inode: file }));
+    assert!(attr().await.unwrap().persist_refused);
+    assert_eq!(harness.master.metrics().value("Master.UfsChangesRefused"), Some(1));
+    // What does not depend on it goes on, in its own folder, too; it is not asked for again meanwhile.
+    let tried = faults.calls(Call::Write);
+    client.rename(ROOT, "d", ROOT, "e").await.unwrap();
+    eventually("the rename of the folder", || async {
+        harness.objects().await.keys().eq(["e/before"])
+    })
+    .await;
+    assert_eq!(faults.calls(Call::Write), tried);
+    // The right was given.
+    faults.heal();
+    client.wait_persisted("/e/f", LONG).await.unwrap();
+    assert_eq!(harness.objects().await["e/f"], "refused");
+    assert_eq!(report(&client).await.stuck_count, 0);
+    assert!(!attr().await.unwrap().persist_refused);
+}
+
+#[tokio::test]
+async fn what_cannot_be_deleted_holds_up_nothing() {
+    let harness = Harness::start().await;
+    let (client, worker) = (harness.client().await, harness.worker().await);
+    client.write(&worker, ROOT, "f", "old").await;
+    client.wait_persisted("/", LONG).await.unwrap();
+    let faults = harness.ufs.faults();
+    faults.fail_next(Call::Delete, u32::MAX, UfsErrorKind::Denied);
+    client.unlink(ROOT, "f").await.unwrap();
+    client.write(&worker, ROOT, "f", "new").await;
+    let stuck = refused(&client).await;
+    assert_eq!((stuck.what.as_str(), stuck.given_up), ("delete", true));
+    assert_eq!(stuck.path, "memory://objects/f");
+    client.wait_persisted("/f", LONG).await.unwrap();
+    assert_eq!(harness.objects().await, BTreeMap::from([("f".into(), "new".into())]));
+}
+
+#[tokio::test]
+async fn a_rename_that_is_refused_for_good_is_seen_and_tried_on_demand() {
+    let harness = Harness::start().await;
+    let (client, worker) = (harness.client().await, harness.worker().await);
+    client.write(&worker, ROOT, "a", "moves").await;
+    client.wait_persisted("/", LONG).await.unwrap();
+    let faults = harness.ufs.faults();
+    faults.fail_next(Call::Rename, u32::MAX, UfsErrorKind::Denied);
+    client.rename(ROOT, "a", ROOT, "b").await.unwrap();
+    let stuck = refused(&client).await;
+    assert_eq!(stuck.path, "memory://objects/a to memory://objects/b");
+    client.write(&worker, ROOT, "c", "other").await;
+    client.wait_persisted("/c", LONG).await.unwrap();
+    let session = client.session;
+    drop((client, worker));
+    // It is known after a restart, too.
+    let harness = harness.restart().await;
+    let client = harness.client_of(session);
+    assert!(refused(&client).await.path.contains("/a to "));
+    let tried = faults.calls(Call::Rename);
+    faults.heal();
+    client.wait_persisted("/b", LONG).await.unwrap();
+    assert_eq!(faults.calls(Call::Rename), tried + 1);
+    let expected = BTreeMap::from([("b".into(), "moves".into()), ("c".into(), "other".into())]);
+    assert_eq!(harness.objects().await, expected);
+}
+
+/// Settings with which what is refused is tried on.
+fn patient() -> alluxio_common::config::Configuration {
+    let mut conf = conf();
+    conf.set(alluxio_common::config::keys::master::REFUSED_TIMEOUT.name, "1hour");
+    conf
+}
+
+#[tokio::test]
+async fn a_refusal_that_passes_costs_nothing_but_time() {
+    let harness = Harness::with(patient()).await;
+    let (client, worker) = (harness.client().await, harness.worker().await);
+    client.write(&worker, ROOT, "f", "x").await;
+    client.wait_persisted("/", LONG).await.unwrap();
+    let faults = harness.ufs.faults();
+    // The store is listed all the while, as one that was mounted read-only is.
+    for call in [Call::Delete, Call::Write] {
+        faults.fail_next(call, u32::MAX, UfsErrorKind::Denied);
+    }
+    client.unlink(ROOT, "f").await.unwrap();
+    client.write(&worker, ROOT, "g", "y").await;
+    eventually("both are seen, with reasons", || async {
+        let report = report(&client).await;
+        let told = |what: &str| {
+            let mut found = report.stuck.iter().filter(|stuck| stuck.what == what);
+            found.any(|stuck| !stuck.given_up && stuck.attempts >= 5 && stuck.error.contains("fault on demand"))
+        };
+        report.stuck_count == 2 && told("delete") && told("upload")
+    })
+    .await;
+    let refused_now = || harness.master.metrics().value("Master.UfsChangesRefusedNow");
+    assert_eq!(refused_now(), Some(2));
+    assert_eq!(harness.master.metrics().value("Master.UfsChangesRefused"), Some(2));
+    faults.heal();
+    // Nobody asks for it.
+    eventually("both are made", || async {
+        harness.objects().await == BTreeMap::from([("g".into(), "y".into())])
+            && harness.master.state().pending_intents() == 0
+    })
+    .await;
+    assert_eq!((refused_now(), report(&client).await.stuck_count), (Some(0), 0));
+}
+
+#[tokio::test]
+async fn attributes_that_are_refused_do_not_hold_up_the_upload_that_brings_them() {
+    let harness = Harness::on(patient(), Store::Folder).await;
+    let (client, worker) = (harness.client().await, harness.worker().await);
+    let file = client.write(&worker, ROOT, "f", "one").await;
+    client.wait_persisted("/", LONG).await.unwrap();
+    let faults = harness.ufs.faults();
+    faults.fail_next(Call::SetAttributes, u32::MAX, UfsErrorKind::Denied);
+    let set = SetAttr {
+        inode: file,
+        mode: Some(0o600),
+        ..Default::default()
+    };
+    let _: alluxio_proto::types::Attr = client.ask(Op::SetAttr(set)).await.unwrap();
+    let opened = client.open_file(file, true).await.unwrap();
+    client.finish(&worker, &opened, "two").await;
+    eventually("the upload", || async {
+        harness.objects().await == BTreeMap::from([("f".into(), "two".into())])
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_refused_does_not_starve_what_is_not() {
+    let harness = Harness::start().await;
+    let (client, worker) = (harness.client().await, harness.worker().await);
+    let faults = harness.ufs.faults();
+    faults.fail_next(Call::Write, u32::MAX, UfsErrorKind::Denied);
+    let count = super::super::executor::QUEUE_MAX as u64 + 50;
+    for file in 0..count {
+        client.write(&worker, ROOT, &format!("f{file}"), "refused").await;
+    }
+    let refused_now = || harness.master.metrics().value("Master.UfsChangesRefusedNow").unwrap() as u64;
+    eventually("all refusals", || async { refused_now() == count }).await;
+    client.mkdir(ROOT, "d").await.unwrap();
+    client.wait_persisted("/d", LONG).await.unwrap();
+    // What is removed is refused no more.
+    for file in 0..count {
+        client.unlink(ROOT, &format!("f{file}")).await.unwrap();
+    }
+    assert_eq!((refused_now(), report(&client).await.stuck_count), (0, 0));
+    assert_eq!(
+        harness.master.metrics().value("Master.PersistFailuresPermanent"),
+        Some(0)
+    );
+}
+
+#[tokio::test]
+async fn a_person_decides_on_what_is_refused() {
+    let harness = Harness::start().await;
+    let (client, worker) = (harness.client().await, harness.worker().await);
+    for name in ["gone", "old"] {
+        client.write(&worker, ROOT, name, "x").await;
+    }
+    client.wait_persisted("/", LONG).await.unwrap();
+    let faults = harness.ufs.faults();
+    for call in [Call::Write, Call::Delete, Call::Rename] {
+        faults.fail_next(call, u32::MAX, UfsErrorKind::Denied);
+    }
+    client.unlink(ROOT, "gone").await.unwrap();
+    client.rename(ROOT, "old", ROOT, "new").await.unwrap();
+    let file = client.write(&worker, ROOT, "f", "y").await;
+    eventually("all refusals", || async { report(&client).await.stuck_count == 3 }).await;
+    let stuck = report(&client).await.stuck;
+    let id = |what: &str| stuck.iter().find(|stuck| stuck.what == what).unwrap().intent;
+    let (upload, delete, rename) = (id("upload"), id("delete"), id("rename"));
+    let settle = |intents: &[u64], all, forget| SettleIntents {
+        intents: intents.to_vec(),
+        all,
+        forget,
+    };
+    let ask = |op| client.ask::<Counted>(Op::SettleIntents(op));
+    // Nobody but the superuser, and no names.
+    let mut ann = client.clone();
+    (ann.caller.user, ann.caller.groups) = ("ann".into(), Vec::new());
+    let refused = ann
+        .ask::<Counted>(Op::SettleIntents(settle(&[upload], false, true)))
+        .await;
+    assert_eq!(refused.unwrap_err().kind, ErrorKind::NotPermitted);
+    let refused = ask(settle(&[rename], false, true)).await.unwrap_err();
+    assert!(refused.message.contains("one of names"), "{refused}");
+    let refused = ask(settle(&[delete], false, false)).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::NotFound);
+    let tried = faults.calls(Call::Write);
+    assert_eq!(ask(settle(&[upload], false, false)).await.unwrap().files, 1);
+    eventually("another try", || async { faults.calls(Call::Write) > tried }).await;
+    eventually("its refusal", || async {
+        let state = harness.master.state();
+        state
+            .intent(alluxio_proto::IntentId(upload))
+            .unwrap()
+            .unwrap()
+            .is_parked()
+    })
+    .await;
+    // The rename stays.
+    assert_eq!(ask(settle(&[], true, true)).await.unwrap().files, 2);
+    let left: Vec<_> = report(&client).await.stuck.iter().map(|stuck| stuck.intent).collect();
+    assert_eq!(left, [rename]);
+    let attr: alluxio_proto::types::Attr = client.ask(Op::GetAttr(GetAttr { inode: file })).await.unwrap();
+    assert_eq!(
+        (attr.persist_state, attr.persist_refused),
+        (PersistState::NotPersisted as i32, false)
+    );
+    faults.heal();
+    assert_eq!(ask(settle(&[], true, false)).await.unwrap().files, 1);
+    let wait = WaitPersisted {
+        path: "/".into(),
+        schedule: true,
+        expedite: true,
+        ..Default::default()
+    };
+    let _: Counted = client.ask(Op::WaitPersisted(wait)).await.unwrap();
+    let names: Vec<_> = harness.objects().await.into_keys().collect();
+    assert_eq!(names, ["f", "gone", "new"]);
+}
+
+/// Empty files are uploaded by the master itself. Between its look at such an upload and its start the file may be written and
+/// committed again: the upload is that of the newer version then, and an empty object would be taken for its content.
+#[tokio::test]
+async fn an_empty_upload_that_got_content_is_a_workers() {
+    let mut conf = conf();
+    conf.set("alluxio.user.file.persistence.initial.wait.time", "1h");
+    let harness = Harness::with(conf).await;
+    let (client, worker) = (harness.client().await, harness.worker().await);
+    let create = Create {
+        parent: ROOT,
+        name: "f".into(),
+        mode: 0o644,
+        ..Default::default()
+    };
+    let made: Opened = client.ask(Op::Create(create)).await.unwrap();
+    let inode = made.attr.unwrap().inode;
+    let core = &harness.master.core;
+    let looked_at = core.state.intents_of(inode.into()).unwrap().remove(0);
+    assert_eq!(looked_at.length, 0);
+    let opened = client.open_file(inode, true).await.unwrap();
+    client.finish(&worker, &opened, "content").await;
+    core.execute(alluxio_proto::IntentId(looked_at.id), &looked_at).await;
+    client.wait_persisted("/", LONG).await.unwrap();
+    assert_eq!(
+        harness.objects().await,
+        BTreeMap::from([("f".into(), "content".into())])
+    );
+}
+
+/// Who has a spilled file open needs its object when the name is gone, but not for ever if others want the path.
+#[tokio::test]
+async fn who_reads_a_removed_file_holds_up_its_path_for_a_while() {
+    let harness = Harness::start().await;
+    let (client, worker) = (harness.client().await, harness.worker().await);
+    let now_ns = || crate::service::now_ns();
+    for (name, age) in [("young", Duration::ZERO), ("old", Duration::from_secs(301))] {
+        let opened = client.create(ROOT, name, WriteType::AsyncThrough).await.unwrap();
+        let (inode, version) = (opened.attr.unwrap().inode, opened.write.unwrap().version);
+        worker.keep(inode, version, "part");
+        let spill = Spill {
+            worker_id: worker.id,
+            inode,
+            version,
+            length: 4,
+            proof: Some(prove(&harness.master, worker.id).await),
+            ..Default::default()
+        };
+        let _: Empty = client.ask(Op::Spill(spill)).await.unwrap();
+        client.wait_persisted(&format!("/{name}"), LONG).await.unwrap();
+        let unlink = crate::state::command::Unlink {
+            parent: ROOT,
+            name: Bytes::copy_from_slice(name.as_bytes()),
+            ..Default::default()
+        };
+        let removed = Command::system(now_ns() - age.as_nanos() as i64, unlink);
+        harness.master.core.commit(removed).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert_eq!(harness.objects().await[name], "part", "nobody wants its path");
+        client.write(&worker, ROOT, name, "new").await;
+        let wait = Duration::from_secs(if age.is_zero() { 3 } else { 30 });
+        let stored = client.wait_persisted(&format!("/{name}"), wait).await;
+        let expected = if age.is_zero() { "part" } else { "new" };
+        assert_eq!(harness.objects().await[name], expected, "{name}: {stored:?}");
+    }
+    // With the last close there is no need to wait.
+    let _: Empty = client.ask(Op::CloseSession(CloseSession {})).await.unwrap();
+    let is_stored = || async { harness.objects().await.get("young").is_some_and(|found| found == "new") };
+    eventually("the new one is stored", is_stored).await;
 }

@@ -117,12 +117,12 @@ impl Who {
 
     /// Mode bits after a file was given to another user or group, or written to by somebody who may not keep them: no program
     /// keeps acting as somebody else. Linux does so for the superuser's chown too.
-    pub fn without_privileges(&self, inode: &Inode) -> u32 {
+    pub fn without_privileges(&self, inode: &Inode, setgid: bool) -> u32 {
         if inode.is_dir() {
             return inode.mode;
         }
         // Setgid without execute for the group is no privilege but a mark for locks, which a member may keep.
-        let marks = inode.mode & GROUP_EXECUTE == 0 && (self.superuser || self.is_in(&inode.group));
+        let marks = inode.mode & GROUP_EXECUTE == 0 && !setgid && (self.superuser || self.is_in(&inode.group));
         inode.mode & !if marks { SETUID } else { SETUID | SETGID }
     }
 

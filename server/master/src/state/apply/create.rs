@@ -114,12 +114,24 @@ impl Work<'_, '_> {
         if matches!(kind, FileKind::File | FileKind::Directory | FileKind::Symlink) {
             return refuse(ErrorKind::InvalidArgument, format!("mknod does not make a {kind:?}"));
         }
-        if matches!(kind, FileKind::CharDevice | FileKind::BlockDevice) && !self.who.superuser {
+        // A whiteout is no device, and anybody's to make.
+        let is_whiteout = kind == FileKind::CharDevice && c.rdev == 0 && self.follows(1);
+        if matches!(kind, FileKind::CharDevice | FileKind::BlockDevice) && !is_whiteout && !self.who.superuser {
             return refuse(ErrorKind::NotPermitted, "only the superuser makes device nodes");
         }
         let (parent, mut inode) = self.new_child(c.parent, &c.name, c.inode, (c.mode, c.umask), kind)?;
         inode.rdev = c.rdev;
         self.add_child(parent, inode)
+    }
+
+    /// Leaves a whiteout where a rename took a name away.
+    pub(super) fn leave_whiteout(&mut self, parent: u64, name: &Bytes) -> Outcomes<()> {
+        // The answer is about what was renamed.
+        let (attr, inode) = (self.applied.attr.take(), self.applied.inode.take());
+        let (parent, whiteout) = self.new_child(parent, name, 0, (0, 0), FileKind::CharDevice)?;
+        self.add_child(parent, whiteout)?;
+        (self.applied.attr, self.applied.inode) = (attr, inode);
+        Ok(())
     }
 
     /// Checks that `name` can be made in `parent`, and makes its inode, not yet stored.
@@ -181,8 +193,7 @@ impl Work<'_, '_> {
         self.put_edge(parent.inode_id(), name, inode);
         parent.entries += 1;
         parent.nlink += u32::from(inode.is_dir());
-        parent.mtime_ns = self.now_ns;
-        parent.ctime_ns = self.now_ns;
+        parent.note_entries_changed(self.now_ns);
         self.entry_changed(parent.inode_id(), name, None);
         self.inode_changed(parent.id, false);
     }

@@ -29,8 +29,7 @@ impl Work<'_, '_> {
         for (end, gained, lost) in [(&at_a, is_dir_b, is_dir_a), (&at_b, is_dir_a, is_dir_b)] {
             let mut dir = self.edit(end.dir)?;
             dir.nlink = (dir.nlink + u32::from(gained)).saturating_sub(u32::from(lost));
-            dir.mtime_ns = self.now_ns;
-            dir.ctime_ns = self.now_ns;
+            dir.note_entries_changed(self.now_ns);
             self.tx.put_inode(dir);
             self.inode_changed(end.dir.get(), false);
         }

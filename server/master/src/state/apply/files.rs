@@ -7,7 +7,7 @@ use alluxio_proto::{ErrorKind, InodeId, SessionId};
 use super::Work;
 use super::access::{WRITE, Who};
 use super::xattrs::CAPABILITY;
-use crate::state::command::{CloseWrite, Commit, MarkDurable, OpenWrite, Recovered, SetAttr, TouchAtimes};
+use crate::state::command::{CloseWrite, Commit, MarkDurable, OpenWrite, Recovered, SetAttr, Spill, TouchAtimes};
 use crate::state::fault::{Outcomes, refuse};
 use crate::state::inode::{CachedAt, Inode, OpenVersion, Writer};
 use crate::state::records::{Freed, RecoverItem};
@@ -32,13 +32,18 @@ impl Work<'_, '_> {
             );
         }
         match &mut inode.open {
-            Some(open) if open.recovering => {
+            Some(open) if open.recovering && !open.mapped => {
                 return refuse(
                     ErrorKind::Unavailable,
                     format!("file {} is being recovered; try again", inode.id),
                 );
             }
             Some(open) => {
+                if open.recovering {
+                    // Only mappings wrote it: its home hears of the writer by being asked to open it.
+                    self.tx.delete(tables::session_open(SessionId(0), InodeId(inode.id)));
+                }
+                (open.recovering, open.mapped) = (false, false);
                 join(open, self.session);
                 open.truncated |= c.truncate;
             }
@@ -60,6 +65,9 @@ impl Work<'_, '_> {
         }
         self.tx
             .put(tables::session_open(self.session, inode.inode_id()), tables::nothing());
+        if inode.nlink == 0 {
+            self.hold(inode.inode_id(), self.session, HELD_WRITE)?;
+        }
         // Readers on other hosts must come to the home from now on.
         self.inode_changed(inode.id, c.truncate);
         self.put_and_answer(inode);
@@ -78,21 +86,60 @@ impl Work<'_, '_> {
                 format!("version {} of file {} is not open", c.version, inode.id),
             );
         };
-        if !open.writers.iter().any(|writer| writer.session == self.session.get()) {
+        if !is_writer(open, self.session.get()) {
             return refuse(
                 ErrorKind::Stale,
                 format!("session {} does not have file {} open", self.session, inode.id),
             );
         }
         let stays = c.keep_open || open.writer_count() > 1;
-        let before_ns = inode.ctime_ns;
-        self.commit_version(&mut inode, c.length, c.mtime_ns, stays)?;
-        // What fstat said of the open file stays true after its close. A home whose clock is ahead does not reach the future.
-        if c.ctime_ns != 0 {
-            inode.ctime_ns = c.ctime_ns.min(self.now_ns).max(before_ns);
+        self.commit_written(&mut inode, (c.length, c.hole_bytes), c.mtime_ns, c.ctime_ns, stays)?;
+        if let Some(open) = &mut inode.open {
+            open.mapped = c.mapped;
         }
-        inode.hole_bytes = c.hole_bytes.min(c.length);
         self.put_and_answer(inode);
+        Ok(())
+    }
+
+    /// Whether the open version of a file may be committed by its home alone, which needs its room. What would not be uploaded
+    /// frees none.
+    pub(super) fn spill(&mut self, c: Spill) -> Outcomes<()> {
+        let mut inode = self.file(c.inode)?;
+        // Its writer has committed it, or it is told again: what is open is the version after that.
+        let goes_on_as = inode.open.as_ref().map(|open| open.version);
+        let committed = goes_on_as.filter(|version| inode.version == c.version && *version > c.version);
+        if let Some((kind, why)) = inode.keeps_its_room(committed.unwrap_or(c.version), c.home_worker) {
+            return refuse(kind, format!("version {} of file {}: {why}", c.version, inode.id));
+        }
+        inode.spilled = true;
+        if committed.is_none() {
+            self.commit_written(&mut inode, (c.length, c.hole_bytes), c.mtime_ns, c.ctime_ns, true)?;
+        }
+        self.put_and_answer(inode);
+        Ok(())
+    }
+
+    /// As [`Self::commit_version`], with what the home says of holes, and of the last change by its clock (0: nothing).
+    fn commit_written(
+        &mut self,
+        inode: &mut Inode,
+        (length, hole_bytes): (u64, u64),
+        mtime_ns: i64,
+        ctime_ns: i64,
+        stays_open: bool,
+    ) -> Outcomes<()> {
+        let before_ns = inode.ctime_ns;
+        self.commit_version(inode, length, mtime_ns, stays_open)?;
+        // What fstat said of the open file stays true after its close. A home whose clock is ahead does not reach the future.
+        if ctime_ns != 0 {
+            let told_ns = ctime_ns.min(self.now_ns.max(before_ns));
+            inode.ctime_ns = match told_ns < before_ns {
+                // Who wrote it has not heard of the change that was then, so others have seen that time without the data.
+                true => before_ns + 1,
+                false => told_ns,
+            };
+        }
+        inode.hole_bytes = hole_bytes.min(length);
         Ok(())
     }
 
@@ -109,6 +156,8 @@ impl Work<'_, '_> {
         // in the future; then the setting has changed ctime already.
         inode.ctime_ns = inode.ctime_ns.max(mtime_ns.min(self.now_ns));
         inode.write_type = open.write_type;
+        // What has no name any more is not uploaded again: what was is still needed.
+        inode.spilled &= stays_open || inode.nlink == 0;
         self.free_version(inode, old, Some(open.home_worker));
         // The home has just sealed it, whole; its next report says the same.
         inode.locations = vec![CachedAt {
@@ -144,10 +193,17 @@ impl Work<'_, '_> {
 
     pub(super) fn mark_durable(&mut self, c: MarkDurable) -> Outcomes<()> {
         let mut inode = self.file(c.inode)?;
+        let (session, of_writers) = (self.session.get(), self.follows(1));
         match &mut inode.open {
+            Some(open) if open.version == c.version && of_writers && !is_writer(open, session) => refuse(
+                ErrorKind::Stale,
+                format!("session {session} does not have file {} open", inode.id),
+            ),
             Some(open) if open.version == c.version => {
                 open.durable_length = Some(c.length);
                 open.durable_mtime_ns = c.mtime_ns;
+                // Others see it from now on.
+                self.inode_changed(inode.id, true);
                 self.put_and_answer(inode);
                 Ok(())
             }
@@ -165,7 +221,14 @@ impl Work<'_, '_> {
 
     pub(super) fn close_write(&mut self, c: CloseWrite) -> Outcomes<()> {
         let mut inode = self.file(c.inode)?;
-        let Some(open) = &mut inode.open else {
+        let (session, of_writers) = (self.session.get(), self.follows(1));
+        // A close that comes late: the session is no writer any more, or never was. What others have open, or is being
+        // recovered, is not its to end.
+        let Some(open) = inode
+            .open
+            .as_mut()
+            .filter(|open| !of_writers || is_writer(open, session))
+        else {
             self.answer(&inode);
             return Ok(());
         };
@@ -176,40 +239,55 @@ impl Work<'_, '_> {
             }
         }
         if inode.open.as_ref().is_some_and(|open| open.writers.is_empty()) {
-            return self.end_open(inode, c.abandon);
+            return self.end_open(inode, c.abandon, &c.keep_for);
         }
         self.put_and_answer(inode);
         Ok(())
     }
 
     /// The last writer closed without committing what is open.
-    fn end_open(&mut self, mut inode: Inode, abandon: bool) -> Outcomes<()> {
+    fn end_open(&mut self, mut inode: Inode, abandon: bool, keep_for: &[u64]) -> Outcomes<()> {
         let Some(open) = inode.open.clone() else { return Ok(()) };
-        let fresh = !open.is_committed();
+        let never_committed = !open.is_committed();
         if inode.nlink == 0 {
             inode.open = None;
             self.put_and_answer(inode);
             return Ok(());
         }
-        if open.durable_length.is_some() && !abandon {
+        if (open.durable_length.is_some() || open.mapped) && !abandon {
             return self.recover(inode);
         }
-        inode.open = None;
+        (inode.open, inode.spilled) = (None, false);
         if abandon {
             self.applied.freed.push(discarded(inode.id, &open));
         }
         // A name that was given to it since it was made stays.
-        if fresh && abandon && inode.nlink == 1 {
+        if never_committed && abandon && inode.nlink == 1 {
             let (parent, name) = (inode.parent_id(), inode.name.clone());
-            return self.unlink_inode(parent, &name, inode, &[]);
+            return self.unlink_inode(parent, &name, inode, keep_for);
         }
-        if fresh && self.must_upload(&inode)? {
+        if never_committed && self.must_upload(&inode)? {
             // Created and closed, nothing written: the empty file is what was meant.
             self.schedule_upload(&mut inode)?;
         }
+        self.vacate_without_upload(&mut inode)?;
         self.inode_changed(inode.id, abandon);
         self.put_and_answer(inode);
         Ok(())
+    }
+
+    /// The file took a name over while it was open, and its upload was to replace what is stored there. Now that nothing was
+    /// committed none comes: what is stored there goes, or the name would be another file in the under-storage.
+    fn vacate_without_upload(&mut self, inode: &mut Inode) -> Outcomes<()> {
+        let presence = self.presence(inode)?;
+        let is_left = presence.occupied && !presence.own && !self.will_upload(inode, &presence);
+        if !is_left || inode.nlink == 0 || !self.follows(1) {
+            return Ok(());
+        }
+        match self.tx.natural_path(inode)? {
+            Some(path) => self.vacate(inode, &presence, path, inode.parent_id()),
+            None => Ok(()),
+        }
     }
 
     /// A session is gone: its openings of a file end.
@@ -238,15 +316,8 @@ impl Work<'_, '_> {
     /// Leaves the open version to its home, which says what is left of it by `Recovered`.
     fn recover(&mut self, mut inode: Inode) -> Outcomes<()> {
         if let Some(open) = &mut inode.open {
-            open.recovering = true;
-            self.applied.recover.push(RecoverItem {
-                inode: inode.id,
-                version: open.version,
-                home_worker: open.home_worker,
-                keep_bytes: open.durable_length.unwrap_or(0),
-                fresh: open.is_fresh(),
-                home_boot: open.home_boot,
-            });
+            (open.recovering, open.mapped) = (true, false);
+            self.applied.recover.push(recover_item(inode.id, open));
             self.tx
                 .put(tables::session_open(SessionId(0), inode.inode_id()), tables::nothing());
         }
@@ -267,20 +338,32 @@ impl Work<'_, '_> {
             );
         };
         if c.found {
-            self.commit_version(&mut inode, c.length, c.mtime_ns, false)?;
+            // Nobody finds what has no name: it ends with its mappings.
+            let stays = c.mapped && inode.nlink > 0;
+            let before_ns = inode.ctime_ns;
+            self.commit_version(&mut inode, c.length, c.mtime_ns, stays)?;
+            // Whoever has seen the time that it had has not seen this data.
+            inode.ctime_ns = inode.ctime_ns.max(before_ns + 1);
+            if let Some(open) = &mut inode.open {
+                open.mapped = true;
+                self.applied.recover.push(recover_item(inode.id, open));
+            }
             self.put_and_answer(inode);
             return Ok(());
         }
         inode.open = None;
+        inode.spilled &= inode.nlink == 0;
         self.tx.delete(tables::session_open(SessionId(0), inode.inode_id()));
-        if open.is_fresh() {
-            return self.end_fresh(inode, c.closed_empty);
+        if open.is_unpromised() {
+            return self.end_unpromised(inode, c.closed_empty, &c.keep_for);
         }
         self.inode_changed(inode.id, true);
         // The home may have given the open version back, unchanged, just before its writers died.
         let given_back = c.kept_version != 0 && c.kept_version == inode.version;
         let elsewhere = inode.locations.iter().any(|at| at.worker != open.home_worker);
-        let kept = given_back || inode.is_persisted() || elsewhere;
+        // No byte of an empty version can be gone; its home does not sync it, so the operating system's crash takes it.
+        let is_empty = self.follows(1) && inode.size == 0 && open.durable_length.unwrap_or(0) == 0;
+        let kept = given_back || is_empty || inode.is_persisted() || elsewhere;
         if !kept {
             // The home held the only copy, of what was promised and of what was under it.
             inode.persist_state = PersistState::Lost as i32;
@@ -288,17 +371,19 @@ impl Work<'_, '_> {
             for intent in lost.iter().filter(|intent| intent.inode == inode.id && !intent.started) {
                 self.drop_intent(intent);
             }
+        } else {
+            self.vacate_without_upload(&mut inode)?;
         }
         self.put_and_answer(inode);
         Ok(())
     }
 
     /// The writers of a new file died before anything of it was committed.
-    fn end_fresh(&mut self, mut inode: Inode, closed_empty: bool) -> Outcomes<()> {
+    fn end_unpromised(&mut self, mut inode: Inode, closed_empty: bool, keep_for: &[u64]) -> Outcomes<()> {
         // A name that was given to it since it was made was promised; its content was not.
         if !closed_empty && inode.nlink == 1 {
             let (parent, name) = (inode.parent_id(), inode.name.clone());
-            return self.unlink_inode(parent, &name, inode, &[]);
+            return self.unlink_inode(parent, &name, inode, keep_for);
         }
         if inode.nlink > 0 && self.must_upload(&inode)? {
             self.schedule_upload(&mut inode)?;
@@ -321,7 +406,7 @@ impl Work<'_, '_> {
         }
         self.chown(&mut inode, c.owner, c.group)?;
         if c.kill_priv {
-            self.kill_privileges(&mut inode)?;
+            self.kill_privileges(&mut inode, c.kill_setgid)?;
         }
         if let Some(mode) = c.mode {
             inode.mode = self.who.chmod(&inode, mode);
@@ -337,7 +422,7 @@ impl Work<'_, '_> {
             inode.mtime_ns = c.mtime_ns.unwrap_or(inode.mtime_ns);
         }
         inode.pinned = c.pinned.unwrap_or(inode.pinned);
-        inode.ctime_ns = self.now_ns;
+        inode.note_change(self.now_ns);
         self.schedule_attributes(&inode)?;
         self.inode_changed(inode.id, false);
         self.put_and_answer(inode);
@@ -376,15 +461,15 @@ impl Work<'_, '_> {
             );
         }
         self.who.check_owner(inode)?;
-        self.kill_privileges(inode)?;
+        self.kill_privileges(inode, false)?;
         inode.owner = owner.unwrap_or_else(|| inode.owner.clone());
         inode.group = group.unwrap_or_else(|| inode.group.clone());
         Ok(())
     }
 
-    /// Takes away what lets a program act as somebody else.
-    fn kill_privileges(&mut self, inode: &mut Inode) -> Outcomes<()> {
-        inode.mode = self.who.without_privileges(inode);
+    /// Takes away what lets a program act as somebody else; `setgid`: whatever setgid means.
+    fn kill_privileges(&mut self, inode: &mut Inode, setgid: bool) -> Outcomes<()> {
+        inode.mode = self.who.without_privileges(inode, setgid);
         if !inode.is_dir() {
             self.drop_xattr(inode, CAPABILITY)?;
         }
@@ -435,12 +520,28 @@ impl Work<'_, '_> {
     }
 }
 
+fn recover_item(inode: u64, open: &OpenVersion) -> RecoverItem {
+    RecoverItem {
+        inode,
+        version: open.version,
+        home_worker: open.home_worker,
+        keep_bytes: open.durable_length.unwrap_or(0),
+        unpromised: open.is_unpromised(),
+        home_boot: open.home_boot,
+        mapped: open.mapped,
+    }
+}
+
 fn discarded(inode: u64, open: &OpenVersion) -> Freed {
     Freed {
         inode,
         version: open.version,
         workers: vec![open.home_worker],
     }
+}
+
+fn is_writer(open: &OpenVersion, session: u64) -> bool {
+    open.writers.iter().any(|writer| writer.session == session)
 }
 
 fn join(open: &mut OpenVersion, session: SessionId) {

@@ -10,7 +10,7 @@ use super::presence::{forget_others, occupy, occupy_uncertain};
 use crate::state::command::{IntentDone, IntentFailed, IntentStarted};
 use crate::state::fault::{Outcomes, refuse};
 use crate::state::inode::{Inode, UfsBinding};
-use crate::state::records::{Intent, IntentKind};
+use crate::state::records::{GIVEN_UP_MAX, GivenUp, Intent, IntentKind, STUCK_AFTER};
 use crate::state::tables::{self, PathRole};
 use crate::state::view::View;
 
@@ -87,19 +87,14 @@ impl Work<'_, '_> {
     }
 
     pub(super) fn drop_intent(&mut self, intent: &Intent) {
-        let (mount, id) = (MountId(intent.mount_id), IntentId(intent.id));
+        let id = IntentId(intent.id);
+        self.applied.ended.push(intent.id);
         self.tx.delete(tables::intent(id));
         self.tx.delete(tables::intent_by_inode(InodeId(intent.inode), id));
         if intent.heir != 0 {
             self.tx.delete(tables::intent_by_inode(InodeId(intent.heir), id));
         }
-        if intent.order != 0 {
-            self.tx.delete(tables::intent_by_path(mount, &intent.path, id));
-            if intent.kind() == IntentKind::Rename {
-                self.tx
-                    .delete(tables::intent_by_path(intent.to_mount(), &intent.to_path, id));
-            }
-        }
+        self.unindex_path(intent);
         let counters = self.tx.counters_mut();
         counters.intents = counters.intents.saturating_sub(1);
         counters.renames = counters
@@ -107,10 +102,25 @@ impl Work<'_, '_> {
             .saturating_sub(u64::from(intent.kind() == IntentKind::Rename));
     }
 
+    fn unindex_path(&mut self, intent: &Intent) {
+        let (mount, id) = (MountId(intent.mount_id), IntentId(intent.id));
+        if intent.order != 0 {
+            self.tx.delete(tables::intent_by_path(mount, &intent.path, id));
+            if intent.kind() == IntentKind::Rename {
+                self.tx
+                    .delete(tables::intent_by_path(intent.to_mount(), &intent.to_path, id));
+            }
+        }
+    }
+
     pub(super) fn intent_started(&mut self, c: IntentStarted) -> Outcomes<()> {
         let Some(mut intent) = self.tx.intent_opt(IntentId(c.intent))? else {
             return Ok(());
         };
+        if std::mem::take(&mut intent.refused) {
+            self.mark_refused(&intent, false)?;
+            self.put_intent(&intent);
+        }
         if intent.order != 0 {
             self.check_unblocked(&intent)?;
             if !intent.started {
@@ -131,6 +141,8 @@ impl Work<'_, '_> {
             self.drop_intent(&intent);
             return Ok(());
         };
+        // It may have moved to another mount since a try that was refused.
+        intent.mount_id = inode.mount_id;
         intent.path = path;
         self.check_unblocked(&intent)?;
         if let Some(foreign) = c.replace_foreign {
@@ -187,10 +199,18 @@ impl Work<'_, '_> {
         if intent.kind().leaves_an_object() && !intent.is_folder() {
             self.tell(&intent, &c.fingerprint)?;
         }
+        if intent.is_across() && !c.skipped && c.fingerprint.is_empty() {
+            self.expect_nothing_of(&intent)?;
+        }
         if intent.is_across() && !c.skipped {
             self.delete_copied(&intent, c.source_fingerprint);
         }
         let inode = self.tx.inode_opt(InodeId(intent.inode))?;
+        if c.skipped && intent.cancelled {
+            // It had started: a worker or a master that crashed since may have done it.
+            self.leave_uncertain(&intent, inode)?;
+            return Ok(());
+        }
         let Some(mut inode) = inode.map(|inode| (*inode).clone()).filter(|_| !intent.cancelled) else {
             return Ok(());
         };
@@ -243,6 +263,18 @@ impl Work<'_, '_> {
         self.applied.intents.push(delete.id);
     }
 
+    /// A copy to another mount was not made, because its inode has lost its name: who has the name now finds nothing there.
+    fn expect_nothing_of(&mut self, copy: &Intent) -> Outcomes<()> {
+        if let Some(heir) = self.tx.inode_opt(InodeId(copy.heir))? {
+            let mut heir = (*heir).clone();
+            if let Some(ufs) = &mut heir.ufs {
+                ufs.occupied.retain(|fingerprint| !copy.expect.contains(fingerprint));
+            }
+            self.tx.put_inode(heir);
+        }
+        Ok(())
+    }
+
     /// What a change left at its path is made known to those who come after it: a delete or rename behind it, or the inode
     /// that took the name.
     fn tell(&mut self, change: &Intent, fingerprint: &str) -> Outcomes<()> {
@@ -272,7 +304,7 @@ impl Work<'_, '_> {
         let newer = inode.as_ref().is_some_and(|inode| inode.version > intent.version);
         let is_persist = intent.kind() == IntentKind::Persist;
         let pointless = intent.cancelled || (!alive && intent.kind() == IntentKind::SetAttr);
-        if pointless || (is_persist && c.superseded && newer) || (is_persist && c.data_lost) {
+        if pointless || (is_persist && (c.superseded || c.refused) && newer) || (is_persist && c.data_lost) {
             self.drop_intent(&intent);
             self.bump_generation(InodeId(intent.dir))?;
             let inode = self.leave_uncertain(&intent, inode)?;
@@ -287,8 +319,117 @@ impl Work<'_, '_> {
         intent.attempts = intent.attempts.saturating_add(1);
         intent.last_error = c.error;
         intent.retry_at_ns = c.retry_at_ns;
+        (intent.refusals, intent.refused_since_ns) = match (c.refusal, intent.refusals) {
+            (false, _) => (0, 0),
+            (true, 0) => (1, self.now_ns),
+            (true, before) => (before.saturating_add(1), intent.refused_since_ns),
+        };
+        if c.refused {
+            return self.refuse_intent(intent, inode);
+        }
         self.put_intent(&intent);
         self.applied.intent = Some(intent);
+        Ok(())
+    }
+
+    /// The under-storage will not do it: what does not depend on it must not wait for it.
+    fn refuse_intent(&mut self, mut intent: Intent, inode: Option<Arc<Inode>>) -> Outcomes<()> {
+        match intent.kind() {
+            IntentKind::Delete | IntentKind::DeleteTree | IntentKind::Rmdir | IntentKind::SetAttr => {
+                self.drop_intent(&intent);
+                self.bump_epoch(&intent)?;
+                self.bump_generation(InodeId(intent.dir))?;
+                return self.give_up(intent);
+            }
+            IntentKind::Persist => {
+                // As if it had not begun: its mount and path are decided anew by the next try.
+                let mount_id = inode.as_ref().map_or(intent.mount_id, |inode| inode.mount_id);
+                self.leave_uncertain(&intent, inode)?;
+                self.unindex_path(&intent);
+                intent.mount_id = mount_id;
+                intent.path = Default::default();
+                (intent.order, intent.started) = (0, false);
+                intent.expect.clear();
+                intent.expect_lengths.clear();
+                intent.tell.clear();
+            }
+            IntentKind::Rename | IntentKind::Mkdir | IntentKind::Symlink => {}
+        }
+        intent.refused = true;
+        self.mark_refused(&intent, true)?;
+        self.put_intent(&intent);
+        self.applied.intent = Some(intent);
+        Ok(())
+    }
+
+    /// A person has decided.
+    pub(super) fn forget_refused(&mut self, id: IntentId) -> Outcomes<()> {
+        if !self.who.superuser {
+            return refuse(ErrorKind::NotPermitted, "only the superuser gives changes up");
+        }
+        let told = tables::given_up(id);
+        if self.tx.get(&told)?.is_some() {
+            self.tx.delete(told);
+            return Ok(());
+        }
+        let Some(intent) = self.tx.intent_opt(id)? else {
+            return refuse(ErrorKind::NotFound, format!("there is no change {id} any more"));
+        };
+        if !intent.refused && intent.refusals < STUCK_AFTER {
+            let why = format!("change {id} is not (or not often) refused by its under-storage, and is tried on");
+            return refuse(ErrorKind::InvalidArgument, why);
+        }
+        if matches!(
+            intent.kind(),
+            IntentKind::Rename | IntentKind::Mkdir | IntentKind::Symlink
+        ) {
+            let why = format!(
+                "change {id} is one of names, on which others depend: let the under-storage make it, and retry"
+            );
+            return refuse(ErrorKind::InvalidArgument, why);
+        }
+        self.drop_intent(&intent);
+        self.bump_epoch(&intent)?;
+        self.bump_generation(InodeId(intent.dir))?;
+        if intent.kind() == IntentKind::Persist {
+            let inode = self.tx.inode_opt(InodeId(intent.inode))?;
+            let inode = self.leave_uncertain(&intent, inode)?;
+            if let Some(mut inode) = inode.filter(|inode| inode.version == intent.version && !intent.cancelled) {
+                // The cache has it. `fs persist` schedules it again.
+                inode.persist_state = PersistState::NotPersisted as i32;
+                inode.persist_refused = false;
+                self.inode_changed(inode.id, false);
+                self.tx.put_inode(inode);
+            }
+        }
+        Ok(())
+    }
+
+    fn mark_refused(&mut self, intent: &Intent, refused: bool) -> Outcomes<()> {
+        let inode = self.tx.inode_opt(InodeId(intent.inode))?;
+        if let Some(inode) = inode.filter(|_| intent.kind() == IntentKind::Persist) {
+            let mut inode = (*inode).clone();
+            inode.persist_refused = refused;
+            self.inode_changed(inode.id, false);
+            self.tx.put_inode(inode);
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, intent: Intent) -> Outcomes<()> {
+        let rows = self.tx.scan(&[tables::GIVEN_UP], &[tables::GIVEN_UP + 1], usize::MAX)?;
+        for (key, _) in rows.iter().take((rows.len() + 1).saturating_sub(GIVEN_UP_MAX)) {
+            self.tx.delete(key.clone());
+        }
+        let record = GivenUp {
+            id: intent.id,
+            kind: intent.kind,
+            mount_id: intent.mount_id,
+            path: intent.path,
+            error: intent.last_error,
+            at_ns: self.now_ns,
+        };
+        self.tx.put_record(tables::given_up(IntentId(record.id)), &record);
         Ok(())
     }
 
@@ -427,6 +568,7 @@ fn uploaded(inode: &mut Inode, intent: &Intent, fingerprint: String) {
     ufs.fingerprint = fingerprint;
     ufs.length = intent.length;
     ufs.present = true;
+    inode.persist_refused = false;
     forget_others(inode);
     if inode.version == intent.version {
         inode.persist_state = PersistState::Persisted as i32;

@@ -64,7 +64,7 @@ impl Work<'_, '_> {
                 inode.nlink += 1;
             }
         }
-        inode.ctime_ns = self.now_ns;
+        inode.note_change(self.now_ns);
         self.name_it(&mut dir, &c.name, &inode);
         self.tx.put_inode(dir);
         self.inode_changed(inode.id, false);
@@ -123,7 +123,7 @@ impl Work<'_, '_> {
 
     fn one_name_less(&mut self, mut inode: Inode) {
         inode.nlink = inode.nlink.saturating_sub(1);
-        inode.ctime_ns = self.now_ns;
+        inode.note_change(self.now_ns);
         self.inode_changed(inode.id, false);
         self.tx.put_inode(inode);
     }
@@ -242,7 +242,7 @@ impl Work<'_, '_> {
             self.delete_link(inode, from.dir, &from.name);
             self.put_link(inode, to.dir, &to.name);
         }
-        inode.ctime_ns = self.now_ns;
+        inode.note_change(self.now_ns);
     }
 
     /// Before all beneath `top` goes: what the under-storage has there of inodes with a name elsewhere moves to that name.

@@ -111,7 +111,8 @@ impl Work<'_, '_> {
             group: entry.group.clone().unwrap_or_else(|| c.group.clone()),
             atime_ns: time,
             mtime_ns: time,
-            ctime_ns: time,
+            // The under-storage may say a time that is yet to come; the change is that we learn of it.
+            ctime_ns: time.min(self.now_ns),
             btime_ns: time,
             size: if is_dir { 0 } else { entry.length },
             version: u64::from(!is_dir),
@@ -143,6 +144,7 @@ impl Work<'_, '_> {
         }
         for removal in c.removed {
             let found = self.settled_child(&dir, &places, &removal.name)?;
+            let found = found.filter(|inode| removal.expected.is_none_or(|expected| expected == inode.id));
             let found = found.filter(|inode| inode.is_dir() || inode.fingerprint() == removal.expected_fingerprint);
             match found {
                 Some(inode) => self.sync_removal(&dir, inode, &removal.keep_for)?,
@@ -178,7 +180,7 @@ impl Work<'_, '_> {
         } else {
             entry.mtime_ns
         };
-        inode.ctime_ns = self.now_ns;
+        inode.note_change(self.now_ns);
         inode.mode = entry.mode.unwrap_or(inode.mode) & 0o7777;
         inode.owner = entry.owner.clone().unwrap_or_else(|| inode.owner.clone());
         inode.group = entry.group.clone().unwrap_or_else(|| inode.group.clone());

@@ -19,8 +19,8 @@ mod xattrs;
 
 use access::{SEARCH, WRITE, Who};
 use alluxio_journal::StateMachine;
-use alluxio_proto::master::{EntryChanged, InodeChanged, WatchEvent};
-use alluxio_proto::{ErrorKind, InodeId, MountId, NAME_BYTES_MAX, SessionId};
+use alluxio_proto::master::{EntryChanged, InodeChanged, OPS_OUTSTANDING_MAX, WatchEvent};
+use alluxio_proto::{ErrorKind, InodeId, IntentId, MountId, NAME_BYTES_MAX, SessionId};
 use bytes::{Bytes, BytesMut};
 use std::io::{self, Read};
 
@@ -49,6 +49,8 @@ impl StateMachine for State {
             outcomes.push(run(&mut tx, command)?);
         }
         let written = tx.finish(position)?;
+        // Readers go on while the store has to catch up.
+        self.store.admit()?;
         let mut globals = self.globals.write();
         self.store.write(written.batch)?;
         for (id, inode) in written.inodes {
@@ -107,7 +109,10 @@ impl StateMachine for State {
 fn run(tx: &mut Tx<'_>, command: Command) -> io::Result<Outcome> {
     tx.begin();
     let session = SessionId(command.session);
-    let retry = (command.op_id != 0 && command.session != 0).then(|| tables::retry(session, command.op_id));
+    let retry = (command.op_id != 0 && command.session != 0).then(|| match command.lowest_op {
+        0 => tables::retry(session, command.op_id),
+        _ => tables::answer(session, command.op_id),
+    });
     let mut outcome = Outcome {
         result: Ok(Applied::default()),
         events: Vec::new(),
@@ -122,14 +127,18 @@ fn run(tx: &mut Tx<'_>, command: Command) -> io::Result<Outcome> {
         outcome.repeated = true;
         return Ok(outcome);
     }
-    let op_id = command.op_id;
+    let (op_id, lowest_op) = (command.op_id, command.lowest_op);
+    let window = check_window(&command);
     let mut work = Work::new(tx, &command);
-    let result = work.dispatch(command.body).and_then(|()| work.run_releases());
+    let result = window
+        .and_then(|()| work.dispatch(command.body))
+        .and_then(|()| work.run_releases());
     let Work { applied, events, .. } = work;
     match result {
         Ok(()) => {
             // Refusals are not remembered: they had no effect, so deciding again is as right as the first time.
             if let Some(key) = retry.filter(|_| tx.has_session(session.get())) {
+                forget_answers(tx, session, lowest_op)?;
                 tx.put_record(
                     key,
                     &RetryRecord {
@@ -148,6 +157,66 @@ fn run(tx: &mut Tx<'_>, command: Command) -> io::Result<Outcome> {
         Err(Fault::Store(error)) => return Err(error),
     }
     Ok(outcome)
+}
+
+/// Drops answers that the client waits for no more, some at a time.
+fn forget_answers(tx: &mut Tx<'_>, session: SessionId, lowest: u64) -> io::Result<()> {
+    if lowest == 0 {
+        return Ok(());
+    }
+    let key = tables::answers_from(session);
+    let from = match tx.get(&key)? {
+        Some(row) => tables::number_of(&key, &row)?,
+        None => {
+            tx.put(key, tables::number_value(lowest));
+            return Ok(());
+        }
+    };
+    if lowest.saturating_sub(from) < ANSWERS_FORGOTTEN_TOGETHER {
+        // A client that begins its count anew comes from elsewhere: what is above is its predecessor's.
+        if from > lowest && from - lowest > OPS_OUTSTANDING_MAX {
+            let (start, end) = (tables::answer(session, lowest), tables::answer(session, u64::MAX));
+            remove_answers(tx, &start, &end, session, lowest)?;
+        }
+        return Ok(());
+    }
+    if lowest - from <= 2 * OPS_OUTSTANDING_MAX {
+        // Removed by their names: a scan would pass all that were removed before.
+        for op_id in from..lowest {
+            tx.delete(tables::answer(session, op_id));
+        }
+        tx.put(key, tables::number_value(lowest));
+        return Ok(());
+    }
+    let (start, end) = (tables::answer(session, from), tables::answer(session, lowest));
+    remove_answers(tx, &start, &end, session, lowest)
+}
+
+fn remove_answers(tx: &mut Tx<'_>, start: &[u8], end: &[u8], session: SessionId, lowest: u64) -> io::Result<()> {
+    for (key, _) in tx.scan(start, end, usize::MAX)? {
+        tx.delete(key);
+    }
+    tx.put(tables::answers_from(session), tables::number_value(lowest));
+    Ok(())
+}
+
+/// Answers are removed when so many are due.
+const ANSWERS_FORGOTTEN_TOGETHER: u64 = 64;
+
+/// Refuses a change whose answer could not be kept beside those that its client still waits for. Ids below the lowest are fine.
+fn check_window(command: &Command) -> Outcomes<()> {
+    let (op, lowest) = (command.op_id, command.lowest_op);
+    if lowest != 0 && op >= lowest && op - lowest >= OPS_OUTSTANDING_MAX {
+        return refuse(
+            ErrorKind::InvalidArgument,
+            format!(
+                "change {op} of session {} is {OPS_OUTSTANDING_MAX} or more above {lowest}, which is not answered yet; a client \
+                 waits for that before it asks for more",
+                command.session
+            ),
+        );
+    }
+    Ok(())
 }
 
 /// A command at work.
@@ -194,6 +263,8 @@ impl<'w, 'a> Work<'w, 'a> {
         }
         match body {
             Body::Format(c) => self.format(c),
+            Body::ForgetIntent(c) => self.forget_refused(IntentId(c.intent)),
+            Body::AdoptRules(c) => self.adopt_rules(c.rules),
             Body::OpenSession(c) => self.open_session(c),
             Body::EndSession(c) => self.end_session(SessionId(c.id)),
             Body::CreateFile(c) => self.create_file(c),
@@ -211,7 +282,9 @@ impl<'w, 'a> Work<'w, 'a> {
             Body::MarkDurable(c) => self.mark_durable(c),
             Body::CloseWrite(c) => self.close_write(c),
             Body::ReleaseOrphan(c) => self.release_orphan(InodeId(c.inode)),
+            Body::HoldOrphan(c) => self.hold_orphan(InodeId(c.inode)),
             Body::Recovered(c) => self.recovered(c),
+            Body::Spill(c) => self.spill(c),
             Body::LoadEntries(c) => self.load_entries(c),
             Body::ApplySync(c) => self.apply_sync(c),
             Body::UfsChanged(c) => self.ufs_changed(c),
@@ -230,6 +303,7 @@ impl<'w, 'a> Work<'w, 'a> {
             Body::SetAcl(c) => self.set_acl(c),
             Body::UseLocks(c) => self.use_locks(SessionId(c.id)),
             Body::TouchAtimes(c) => self.touch_atimes(c),
+            Body::SealMount(c) => self.seal_mount(c),
         }
     }
 

@@ -4,7 +4,7 @@ use alluxio_proto::types::{FileKind, PersistState};
 use alluxio_proto::{ErrorKind, InodeId, MountId};
 
 use super::{Work, check_name, take_id};
-use crate::state::command::MountUfs;
+use crate::state::command::{MountUfs, SealMount};
 use crate::state::fault::{Outcomes, refuse, show};
 use crate::state::records::{Intent, MountRecord};
 use crate::state::tables;
@@ -49,6 +49,18 @@ impl Work<'_, '_> {
         self.applied.id = id;
         self.inode_changed(root.id, false);
         self.put_and_answer(root);
+        Ok(())
+    }
+
+    pub(super) fn seal_mount(&mut self, c: SealMount) -> Outcomes<()> {
+        let mut record = (*self.tx.mount(MountId(c.mount_id))?).clone();
+        self.who.check_owner(&self.edit(InodeId(record.root_inode))?)?;
+        if let Some(spec) = &mut record.spec {
+            spec.options = c.options;
+            spec.sealed = c.sealed;
+            spec.wants_credentials = c.wants_credentials;
+        }
+        self.tx.put_mount(record);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use crate::state::view::View;
 impl Work<'_, '_> {
     pub(super) fn unlink(&mut self, c: Unlink) -> Outcomes<()> {
         let (parent, inode) = self.removable(c.parent, &c.name)?;
+        check_expected(c.expected, Some(&inode), &c.name)?;
         if inode.is_dir() {
             return refuse(ErrorKind::IsADirectory, format!("{:?} is a directory", show(&c.name)));
         }
@@ -127,8 +128,7 @@ impl Work<'_, '_> {
         let mut dir = self.edit(parent)?;
         dir.entries = dir.entries.saturating_sub(1);
         dir.nlink = dir.nlink.saturating_sub(u32::from(child.is_dir()));
-        dir.mtime_ns = self.now_ns;
-        dir.ctime_ns = self.now_ns;
+        dir.note_entries_changed(self.now_ns);
         self.tx.put_inode(dir);
         self.entry_changed(parent, name, gone.then_some(child));
         self.inode_changed(parent.get(), false);
@@ -166,7 +166,7 @@ impl Work<'_, '_> {
         inode.parent = 0;
         inode.name = Bytes::new();
         inode.nlink = 0;
-        inode.ctime_ns = self.now_ns;
+        inode.note_change(self.now_ns);
         if let Some(physical) = physical {
             let ufs = inode.ufs.get_or_insert_with(UfsBinding::default);
             ufs.hold_at(physical);
@@ -232,5 +232,17 @@ impl Work<'_, '_> {
         let counters = self.tx.counters_mut();
         counters.inodes = counters.inodes.saturating_sub(1);
         Ok(())
+    }
+}
+
+/// Refuses to take a name from another inode than the one whose readers the proposer has looked for.
+pub(super) fn check_expected(expected: Option<u64>, found: Option<&Inode>, name: &[u8]) -> Outcomes<()> {
+    let found = found.map_or(0, |inode| inode.id);
+    match expected {
+        Some(expected) if expected != found => refuse(
+            ErrorKind::VersionMismatch,
+            format!("{:?} names inode {found} now, not {expected}; look again", show(name)),
+        ),
+        _ => Ok(()),
     }
 }

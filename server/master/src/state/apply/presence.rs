@@ -268,6 +268,7 @@ impl Work<'_, '_> {
     /// The upload of the committed version of a file (again): one that has not started yet is re-used.
     pub(super) fn schedule_upload(&mut self, inode: &mut Inode) -> Outcomes<()> {
         inode.persist_state = PersistState::ToBePersisted as i32;
+        inode.persist_refused = false;
         let waiting = self.tx.intents_of(inode.inode_id())?.into_iter();
         let mut waiting = waiting
             .filter(|intent| intent.inode == inode.id && intent.kind() == IntentKind::Persist && !intent.started);
@@ -278,6 +279,8 @@ impl Work<'_, '_> {
         intent.length = inode.size;
         intent.write_type = inode.write_type;
         intent.created_ns = self.now_ns;
+        // What was refused was another content; this one may pass.
+        (intent.refused, intent.attempts, intent.refusals) = (false, 0, 0);
         self.put_intent(&intent);
         self.applied.intents.push(intent.id);
         Ok(())

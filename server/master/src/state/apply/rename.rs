@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use super::access::WRITE;
 use super::across::check_across;
+use super::names::check_expected;
 use super::{Work, check_name, child_path};
 use crate::state::UfsLocation;
-use crate::state::command::{RENAME_EXCHANGE, RENAME_NOREPLACE, Rename};
+use crate::state::command::{RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, Rename};
 use crate::state::fault::{Outcomes, refuse, show};
 use crate::state::inode::Inode;
 use crate::state::view::View;
@@ -25,7 +26,12 @@ pub(super) struct End {
 
 impl Work<'_, '_> {
     pub(super) fn rename(&mut self, c: Rename) -> Outcomes<()> {
-        if c.flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE) != 0 || c.flags == RENAME_NOREPLACE | RENAME_EXCHANGE {
+        let mut known = RENAME_NOREPLACE | RENAME_EXCHANGE;
+        if self.follows(1) {
+            known |= RENAME_WHITEOUT;
+        }
+        let exchanges = c.flags & RENAME_EXCHANGE != 0;
+        if c.flags & !known != 0 || (exchanges && c.flags != RENAME_EXCHANGE) {
             return refuse(
                 ErrorKind::InvalidArgument,
                 format!("rename does not know flags {:#x}", c.flags),
@@ -38,6 +44,9 @@ impl Work<'_, '_> {
             Some(edge) => Some(self.edit(edge.child)?),
             None => None,
         };
+        if c.flags & RENAME_EXCHANGE == 0 {
+            check_expected(c.expected_target, target.as_ref(), &c.new_name)?;
+        }
         if from_dir.mount_id != to_dir.mount_id {
             check_across(&c, &source)?;
         }
@@ -56,6 +65,7 @@ impl Work<'_, '_> {
         else {
             return refuse(ErrorKind::NotFound, "the directory was removed");
         };
+        let whiteout = (c.flags & RENAME_WHITEOUT != 0).then(|| c.name.clone());
         let from = End {
             mount: from_dir.mount(),
             dir: from_dir.inode_id(),
@@ -69,7 +79,7 @@ impl Work<'_, '_> {
             name: c.new_name,
         };
         match target {
-            Some(_) if c.flags == RENAME_NOREPLACE => {
+            Some(_) if c.flags & RENAME_NOREPLACE != 0 => {
                 refuse(ErrorKind::AlreadyExists, format!("{:?} exists", show(&to.name)))
             }
             // Also where they are two names of one inode: both stay.
@@ -77,14 +87,15 @@ impl Work<'_, '_> {
                 self.answer(&source);
                 Ok(())
             }
-            None if c.flags == RENAME_EXCHANGE => {
-                refuse(ErrorKind::NotFound, format!("{:?} does not exist", show(&to.name)))
-            }
-            Some(target) if c.flags == RENAME_EXCHANGE => {
+            None if exchanges => refuse(ErrorKind::NotFound, format!("{:?} does not exist", show(&to.name))),
+            Some(target) if exchanges => {
                 self.check_move(&to_dir, &target, &from_dir)?;
                 self.exchange(source, from, target, to)
             }
-            target => self.replace(source, from, target, to, &c.keep_for),
+            target => {
+                self.replace(source, from, target, to, &c.keep_for)?;
+                whiteout.map_or(Ok(()), |name| self.leave_whiteout(c.parent, &name))
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use super::{Work, take_id};
 use crate::state::command::{Format, OpenSession};
 use crate::state::fault::{Outcomes, refuse};
 use crate::state::inode::Inode;
-use crate::state::records::{MountRecord, SessionRecord};
+use crate::state::records::{MountRecord, RULES, SessionRecord};
 use crate::state::tables::{self, HELD_READ, HELD_WRITE};
 use crate::state::view::View;
 
@@ -26,6 +26,7 @@ impl Work<'_, '_> {
         }
         let counters = self.tx.counters_mut();
         counters.cluster_id = c.cluster_id;
+        counters.rules = c.rules;
         counters.inode_high = InodeId::ROOT.get();
         counters.mount_high = MountId::ROOT.get();
         counters.inodes = 1;
@@ -71,6 +72,21 @@ impl Work<'_, '_> {
         Ok(())
     }
 
+    pub(super) fn adopt_rules(&mut self, rules: u32) -> Outcomes<()> {
+        if rules > RULES {
+            let why = format!("the log follows rules {rules}, this software knows {RULES}: start a newer one");
+            return refuse(ErrorKind::NotSupported, why);
+        }
+        let counters = self.tx.counters_mut();
+        counters.rules = counters.rules.max(rules);
+        Ok(())
+    }
+
+    /// Whether commands are applied by these rules, or later ones.
+    pub(super) fn follows(&self, rules: u32) -> bool {
+        self.tx.counters().rules >= rules
+    }
+
     pub(super) fn end_session(&mut self, id: SessionId) -> Outcomes<()> {
         if !self.tx.has_session(id.get()) {
             return refuse(ErrorKind::NotFound, format!("there is no session {id}"));
@@ -83,6 +99,9 @@ impl Work<'_, '_> {
         }
         for slot in self.tx.numbers(&tables::of(tables::RETRIES, id.get()))? {
             self.tx.delete(tables::retry(id, slot));
+        }
+        for slot in self.tx.numbers(&tables::of(tables::ANSWERS, id.get()))? {
+            self.tx.delete(tables::answer(id, slot));
         }
         self.tx.delete_session(id);
         let counters = self.tx.counters_mut();
@@ -104,6 +123,15 @@ impl Work<'_, '_> {
             ..record
         });
         Ok(())
+    }
+
+    pub(super) fn hold_orphan(&mut self, id: InodeId) -> Outcomes<()> {
+        let inode = self.tx.inode(id)?;
+        // With a name, it needs nobody.
+        match inode.nlink {
+            0 => self.hold(id, self.session, HELD_READ),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn release_orphan(&mut self, inode: InodeId) -> Outcomes<()> {

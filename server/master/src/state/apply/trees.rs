@@ -13,6 +13,9 @@ use crate::state::records::{Edge, Intent, IntentKind};
 use crate::state::tables;
 use crate::state::view::View;
 
+/// Who has an inode open for reading.
+type Readers = HashMap<u64, Vec<u64>>;
+
 impl Work<'_, '_> {
     pub(super) fn delete_tree(&mut self, c: DeleteTree) -> Outcomes<()> {
         check_name(&c.name)?;
@@ -84,23 +87,23 @@ impl Work<'_, '_> {
     }
 
     pub(super) fn reclaim_slice(&mut self, c: ReclaimSlice) -> Outcomes<()> {
-        let keep: HashMap<u64, Vec<u64>> = c.keep.into_iter().map(|keep| (keep.inode, keep.sessions)).collect();
+        let keep: Readers = c.keep.into_iter().map(|keep| (keep.inode, keep.sessions)).collect();
+        if c.dir != 0 {
+            self.reclaim_from(InodeId(c.dir), (&c.after, &c.upto), &keep)?;
+            self.applied.more = self.tx.counters().detached > 0;
+            return Ok(());
+        }
         let mut left = c.limit.clamp(1, RECLAIM_INODES_MAX) as usize;
         while left > 0 {
             let rows = self.tx.scan(&[tables::DETACHED], &[tables::DETACHED + 1], 1)?;
             let Some((key, _)) = rows.first() else { break };
             let dir = InodeId(tables::last_number(key)?);
-            let done = self.reclaim_children(dir, left, &keep)?;
+            let prefix = tables::edge(dir, b"");
+            let done = self.reclaim_children(dir, (&prefix, &prefix_end(&prefix)), left, &keep)?;
             self.applied.count += done as u64;
             left -= done;
             if left > 0 {
-                self.tx.delete(tables::detached(dir));
-                let counters = self.tx.counters_mut();
-                counters.detached = counters.detached.saturating_sub(1);
-                if let Some(inode) = self.tx.inode_opt(dir)? {
-                    self.delete_inode(&inode)?;
-                }
-                self.applied.count += 1;
+                self.reclaim_dir(dir)?;
                 left -= 1;
             }
         }
@@ -108,10 +111,51 @@ impl Work<'_, '_> {
         Ok(())
     }
 
+    /// Reclaims names after the one up to the other, and the directory after the last.
+    fn reclaim_from(&mut self, dir: InodeId, (after, upto): (&[u8], &[u8]), keep: &Readers) -> Outcomes<()> {
+        if self.tx.get(&tables::detached(dir))?.is_none() {
+            return Ok(());
+        }
+        if upto.is_empty() {
+            // Nothing is left after `after`. Once per directory it is made sure that nothing was left before.
+            if !self.tx.has_any(&tables::edge(dir, b""))? {
+                self.reclaim_dir(dir)?;
+            }
+            return Ok(());
+        }
+        // The name itself is the first key that is not after it; a zero byte is in no name.
+        let beyond = |name: &[u8]| [&tables::edge(dir, name)[..], &[0]].concat();
+        let start = match after {
+            b"" => tables::edge(dir, b"").to_vec(),
+            after => beyond(after),
+        };
+        let limit = RECLAIM_INODES_MAX as usize;
+        let done = self.reclaim_children(dir, (&start, &beyond(upto)), limit, keep)?;
+        self.applied.count += done as u64;
+        Ok(())
+    }
+
+    /// Reclaims a detached directory without children.
+    fn reclaim_dir(&mut self, dir: InodeId) -> Outcomes<()> {
+        self.tx.delete(tables::detached(dir));
+        let counters = self.tx.counters_mut();
+        counters.detached = counters.detached.saturating_sub(1);
+        if let Some(inode) = self.tx.inode_opt(dir)? {
+            self.delete_inode(&inode)?;
+        }
+        self.applied.count += 1;
+        Ok(())
+    }
+
     /// Reclaims up to `limit` children of a detached directory; directories among them become detached themselves.
-    fn reclaim_children(&mut self, dir: InodeId, limit: usize, keep: &HashMap<u64, Vec<u64>>) -> Outcomes<usize> {
-        let prefix = tables::edge(dir, b"");
-        let rows = self.tx.scan(&prefix, &prefix_end(&prefix), limit)?;
+    fn reclaim_children(
+        &mut self,
+        dir: InodeId,
+        (start, end): (&[u8], &[u8]),
+        limit: usize,
+        keep: &Readers,
+    ) -> Outcomes<usize> {
+        let rows = self.tx.scan(start, end, limit)?;
         for (key, value) in &rows {
             let child = Edge::decode(key, value)?.child;
             self.tx.delete(key.clone());

@@ -143,7 +143,7 @@ impl Work<'_, '_> {
     }
 
     fn attributes_changed(&mut self, mut inode: Inode) -> Outcomes<()> {
-        inode.ctime_ns = self.now_ns;
+        inode.note_change(self.now_ns);
         self.inode_changed(inode.id, false);
         self.put_and_answer(inode);
         Ok(())

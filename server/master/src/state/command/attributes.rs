@@ -34,6 +34,9 @@ pub struct SetAttr {
     /// Take setuid, setgid and `security.capability` away; write permission is enough.
     #[prost(bool, tag = "9")]
     pub kill_priv: bool,
+    /// With `kill_priv`: setgid goes even if the group may not execute the file.
+    #[prost(bool, tag = "10")]
+    pub kill_setgid: bool,
 }
 
 /// Sets an extended attribute.

@@ -43,6 +43,9 @@ pub struct Commit {
     /// How much of the length is holes, as far as known.
     #[prost(uint64, tag = "7")]
     pub hole_bytes: u64,
+    /// Stays open because it is still mapped for writing, by nobody who has it open.
+    #[prost(bool, tag = "8")]
+    pub mapped: bool,
 }
 
 /// The home has synced the open version: so much of it is kept after a crash.
@@ -71,11 +74,22 @@ pub struct CloseWrite {
     /// Drop the uncommitted content; a file that has never been committed goes with its name.
     #[prost(bool, tag = "2")]
     pub abandon: bool,
+    /// Sessions that have it open for reading, should it go.
+    #[prost(uint64, repeated, tag = "3")]
+    pub keep_for: Vec<u64>,
 }
 
 /// The command's session has closed an unlinked inode for the last time.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ReleaseOrphan {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+}
+
+/// The command's session has opened an unlinked inode for reading, which others hold: it stays for this one, too.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HoldOrphan {
     /// Which.
     #[prost(uint64, tag = "1")]
     pub inode: u64,
@@ -102,7 +116,40 @@ pub struct Recovered {
     /// If not found: the version that the home has instead, sealed; 0 if none.
     #[prost(uint64, tag = "6")]
     pub kept_version: u64,
-    /// If not found, of a fresh file: it was closed while it was empty, and stays so.
+    /// If not found, of a file of which nothing was promised: it was closed while it was empty, and stays so.
     #[prost(bool, tag = "7")]
     pub closed_empty: bool,
+    /// It is still mapped for writing: committed as it is now, it stays open as version + 1, and with its home.
+    #[prost(bool, tag = "8")]
+    pub mapped: bool,
+    /// Sessions that have it open for reading, should it go.
+    #[prost(uint64, repeated, tag = "9")]
+    pub keep_for: Vec<u64>,
+}
+
+/// The home of an open version sealed it, because it needs the room: it becomes the committed version, is uploaded, and stays open
+/// for its writers as version + 1.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Spill {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// The open version that was sealed.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// Its home.
+    #[prost(uint64, tag = "3")]
+    pub home_worker: u64,
+    /// In bytes.
+    #[prost(uint64, tag = "4")]
+    pub length: u64,
+    /// Last change of data.
+    #[prost(int64, tag = "5")]
+    pub mtime_ns: i64,
+    /// As in [`Commit`].
+    #[prost(int64, tag = "6")]
+    pub ctime_ns: i64,
+    /// As in [`Commit`].
+    #[prost(uint64, tag = "7")]
+    pub hole_bytes: u64,
 }

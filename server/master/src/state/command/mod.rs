@@ -136,6 +136,21 @@ pub enum Body {
     /// See [`TouchAtimes`].
     #[prost(message, tag = "75")]
     TouchAtimes(TouchAtimes),
+    /// See [`SealMount`].
+    #[prost(message, tag = "90")]
+    SealMount(SealMount),
+    /// See [`HoldOrphan`].
+    #[prost(message, tag = "95")]
+    HoldOrphan(HoldOrphan),
+    /// See [`AdoptRules`].
+    #[prost(message, tag = "96")]
+    AdoptRules(AdoptRules),
+    /// See [`ForgetIntent`].
+    #[prost(message, tag = "97")]
+    ForgetIntent(ForgetIntent),
+    /// See [`Spill`].
+    #[prost(message, tag = "98")]
+    Spill(Spill),
 }
 
 /// One entry of the journal.
@@ -156,10 +171,13 @@ pub struct Command {
     /// Permission bits do not bind the caller.
     #[prost(bool, tag = "5")]
     pub superuser: bool,
+    /// Lowest op id of the session whose answer may still be asked for; 0 in commands of clients that do not say it.
+    #[prost(uint64, tag = "6")]
+    pub lowest_op: u64,
     /// What to do.
     #[prost(
         oneof = "Body",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 60, 70, 71, 72, 73, 74, 75"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 60, 70, 71, 72, 73, 74, 75, 90, 95, 96, 97, 98"
     )]
     pub body: Option<Body>,
 }
@@ -173,6 +191,7 @@ impl Command {
             op_id: 0,
             caller: None,
             superuser: true,
+            lowest_op: 0,
             body: Some(body.into()),
         }
     }
@@ -192,5 +211,5 @@ bodies! {
     Format OpenSession EndSession CreateFile Mkdir Symlink Mknod Unlink Rmdir Rename DeleteTree ReclaimSlice SetAttr
     OpenWrite Commit MarkDurable CloseWrite ReleaseOrphan Recovered LoadEntries ApplySync UfsChanged MountUfs UnmountUfs
     IntentStarted IntentDone IntentFailed SchedulePersist RegisterWorker ReportCached
-    Tmpfile Link SetXattr RemoveXattr SetAcl UseLocks TouchAtimes
+    Tmpfile Link SetXattr RemoveXattr SetAcl UseLocks TouchAtimes SealMount HoldOrphan AdoptRules ForgetIntent Spill
 }

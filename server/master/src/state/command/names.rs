@@ -160,6 +160,10 @@ pub struct Unlink {
     /// open for writing need not be named.
     #[prost(uint64, repeated, tag = "3")]
     pub keep_for: Vec<u64>,
+    /// The inode that `keep_for` is about. Should the name be another one's by now, the command is refused with
+    /// `VersionMismatch`: nobody knows who reads that. Absent in commands of before.
+    #[prost(uint64, optional, tag = "4")]
+    pub expected: Option<u64>,
 }
 
 /// Removes an empty directory, whose names must be loaded.
@@ -197,6 +201,10 @@ pub struct Rename {
     /// The target may lie on another mount of the namespace; without it that is `CrossesMounts`.
     #[prost(bool, tag = "7")]
     pub across_mounts: bool,
+    /// The inode at the new name that `keep_for` is about, 0: none. Should it be another one, the command is refused with
+    /// `VersionMismatch`. Absent in commands of before.
+    #[prost(uint64, optional, tag = "20")]
+    pub expected_target: Option<u64>,
 }
 
 /// Most inodes that one [`Rename`] moves to another mount, the top included: each of them is changed by that one command,
@@ -207,6 +215,8 @@ pub const ACROSS_INODES_MAX: usize = if cfg!(test) { 20 } else { 10_000 };
 pub const RENAME_NOREPLACE: u32 = 1;
 /// Swap source and target.
 pub const RENAME_EXCHANGE: u32 = 2;
+/// Leave a device node 0:0 where the source was: overlayfs takes it for "not here, whatever lies beneath".
+pub const RENAME_WHITEOUT: u32 = 4;
 
 /// Takes a directory with all beneath it off the tree. Its inodes are reclaimed by [`ReclaimSlice`].
 #[derive(Clone, PartialEq, prost::Message)]
@@ -233,15 +243,26 @@ pub struct Keep {
     pub sessions: Vec<u64>,
 }
 
-/// Reclaims up to `limit` inodes of detached trees.
+/// Reclaims inodes of detached trees: children of `dir`, and `dir` itself once it has none. Commands of before name no `dir`:
+/// they reclaim up to `limit` inodes of whatever is detached.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ReclaimSlice {
     /// Inodes at most; bounded by [`RECLAIM_INODES_MAX`].
     #[prost(uint32, tag = "1")]
     pub limit: u32,
-    /// What is open for reading.
+    /// Which of these inodes are open for reading.
     #[prost(message, repeated, tag = "2")]
     pub keep: Vec<Keep>,
+    /// The detached directory; 0: the first.
+    #[prost(uint64, tag = "3")]
+    pub dir: u64,
+    /// Names up to this one are reclaimed already. A scan that begins at the first name passes what each slice before has
+    /// left behind in the store.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub after: Bytes,
+    /// The last name that `keep` speaks of; empty: there is none left.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub upto: Bytes,
 }
 
 /// Most inodes that one [`ReclaimSlice`] reclaims: it holds the apply lock for so long.

@@ -20,6 +20,18 @@ pub struct Format {
     /// What is mounted at `/`.
     #[prost(message, optional, tag = "5")]
     pub root: Option<MountSpec>,
+    /// As [`AdoptRules::rules`]; 0 in commands of before there were any.
+    #[prost(uint32, tag = "20")]
+    pub rules: u32,
+}
+
+/// From here on commands are applied by these rules ([`super::super::RULES`]). What is before in the log gives what it gave when it
+/// was written, whatever software replays it: ids are counted, and later commands name them.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AdoptRules {
+    /// Which.
+    #[prost(uint32, tag = "1")]
+    pub rules: u32,
 }
 
 /// What a mount is made of.
@@ -34,7 +46,7 @@ pub struct MountSpec {
     /// Every user may use it.
     #[prost(bool, tag = "3")]
     pub shared: bool,
-    /// Credentials and settings.
+    /// Settings.
     #[prost(message, repeated, tag = "4")]
     pub options: Vec<Property>,
     /// posix, object, memory.
@@ -46,6 +58,31 @@ pub struct MountSpec {
     /// The store holds mode, owner and times, so changes of them are worth a call.
     #[prost(bool, tag = "7")]
     pub stores_attributes: bool,
+    /// Those of the options that are credentials, as [`alluxio_proto::master::Properties`] sealed by the cluster's secret; then they
+    /// are not among `options`. Empty: there are none, or the journal is from before there was a secret.
+    #[prost(bytes = "bytes", tag = "20")]
+    pub sealed: bytes::Bytes,
+    /// Its credentials were forgotten: it is not used before they are given again.
+    #[prost(bool, tag = "21")]
+    pub wants_credentials: bool,
+}
+
+/// Other options and credentials for a mount: sealed in the place of those that older software journaled in clear, given anew, or
+/// forgotten because nobody can open them any more. Only the owner of the mount point may.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SealMount {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub mount_id: u64,
+    /// What is left of [`MountSpec::options`].
+    #[prost(message, repeated, tag = "2")]
+    pub options: Vec<Property>,
+    /// [`MountSpec::sealed`].
+    #[prost(bytes = "bytes", tag = "3")]
+    pub sealed: bytes::Bytes,
+    /// [`MountSpec::wants_credentials`].
+    #[prost(bool, tag = "4")]
+    pub wants_credentials: bool,
 }
 
 /// Opens a session. Renewing one is volatile and not journaled.

@@ -96,6 +96,9 @@ pub struct SyncRemoval {
     /// Sessions that have the inode open for reading.
     #[prost(uint64, repeated, tag = "3")]
     pub keep_for: Vec<u64>,
+    /// The inode that was compared and that `keep_for` is about; another one stays. Absent in commands of before.
+    #[prost(uint64, optional, tag = "4")]
+    pub expected: Option<u64>,
 }
 
 /// What a look at the under-storage showed to be different. Refused per entry (named in [`super::super::Applied::refused`]) when the

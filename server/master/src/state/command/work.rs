@@ -55,6 +55,21 @@ pub struct IntentFailed {
     /// For a persist: the version to upload is no longer the committed one. Dropped if a newer commit has an intent.
     #[prost(bool, tag = "5")]
     pub superseded: bool,
+    /// The under-storage will not do it, however often it is asked. An upload waits, without holding up others; deletes and
+    /// attributes are given up, and remembered as [`super::super::GivenUp`]; a rename waits in its place.
+    #[prost(bool, tag = "40")]
+    pub refused: bool,
+    /// The under-storage said that it will not do it, which may pass: [`super::super::Intent::refusals`] counts it.
+    #[prost(bool, tag = "41")]
+    pub refusal: bool,
+}
+
+/// A superuser gives up a change that its under-storage refuses, or no longer wants to be told of one that was given up.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ForgetIntent {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub intent: u64,
 }
 
 /// Schedules the persist of a file that was not going to be persisted (MUST_CACHE).

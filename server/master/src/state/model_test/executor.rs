@@ -207,6 +207,29 @@ impl World {
         }
     }
 
+    /// The store will not do it. What it has been given up for stays in the store, so deletes are not refused here.
+    pub(super) fn refuse(&mut self, nth: usize) {
+        let id = self.running.get(nth).map_or(0, |running| running.id);
+        let intent = self.state.intent(IntentId(id)).unwrap();
+        let Some(intent) = intent.filter(|intent| intent.kind().is_creating() || intent.kind() == IntentKind::Rename)
+        else {
+            return;
+        };
+        self.running.remove(nth);
+        self.must(IntentFailed {
+            intent: id,
+            refused: true,
+            ..Default::default()
+        });
+        let after = self.state.intent(IntentId(id)).unwrap();
+        if let Some(after) = after {
+            assert!(
+                after.refused && (after.order == 0) == (intent.kind() == IntentKind::Persist),
+                "{after:?}"
+            );
+        }
+    }
+
     /// Executes everything. A cycle of intents that wait for each other, or one that never ends, fails here.
     pub(super) fn quiesce(&mut self) {
         self.running.clear();

@@ -83,6 +83,7 @@ impl World {
             .must(ReclaimSlice {
                 limit: 3,
                 keep: Vec::new(),
+                ..Default::default()
             })
             .more
         {}

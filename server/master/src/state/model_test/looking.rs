@@ -71,6 +71,7 @@ impl World {
                 name: name.clone(),
                 expected_fingerprint: inode.fingerprint().into(),
                 keep_for: Vec::new(),
+                expected: None,
             })
             .collect();
         let count = removed.len();

@@ -324,6 +324,7 @@ impl World {
             ..Default::default()
         };
         let format = Format {
+            rules: RULES,
             cluster_id: "model".into(),
             mode: 0o755,
             root: Some(root),
@@ -462,13 +463,12 @@ impl World {
             }
             Op::CloseOpen { nth, abandon } => self.close(nth, abandon),
             Op::KillSession { tag } => self.kill_session(tag),
-            Op::Reclaim => drop(self.must(ReclaimSlice {
-                limit: 2,
-                keep: Vec::new(),
-            })),
+            Op::Reclaim => self.reclaim(),
             Op::Start { nth } => self.start(nth),
             Op::Effect { nth } => self.effect(nth),
             Op::Confirm { nth } => self.confirm(nth),
+            // More than three are rarely under way.
+            Op::Fail { nth, superseded: false } if nth >= 3 => self.refuse(nth - 3),
             Op::Fail { nth, superseded } => self.fail(nth, superseded),
             Op::ExecutorCrash => self.running.clear(),
             Op::Look { at } => self.look(split(PATHS[at]).0),
@@ -522,6 +522,7 @@ impl World {
             // Each third by the home's clock, which may be behind or ahead.
             ctime_ns: if inode.is_multiple_of(3) { mtime_ns * 2 } else { 0 },
             hole_bytes: 0,
+            mapped: false,
         });
         if !keep_open && writers == 1 {
             self.opens.retain(|(other, _)| *other != inode);
@@ -549,19 +550,26 @@ impl World {
             home_worker: 1,
             ..Default::default()
         });
-        let fresh = self.opens.iter().any(|(other, fresh)| *other == inode && *fresh);
-        self.opens.push((inode, fresh));
+        let unpromised = self
+            .opens
+            .iter()
+            .any(|(other, unpromised)| *other == inode && *unpromised);
+        self.opens.push((inode, unpromised));
         self.finish(inode, tag, keep);
     }
 
     fn close(&mut self, nth: usize, abandon: bool) {
-        let Some((inode, fresh)) = self.opens.get(nth).copied() else {
+        let Some((inode, unpromised)) = self.opens.get(nth).copied() else {
             return;
         };
         self.opens.remove(nth);
         let last = !self.opens.iter().any(|(other, _)| *other == inode);
-        self.must(CloseWrite { inode, abandon });
-        if last && fresh && abandon && self.names_of(inode).len() == 1 {
+        self.must(CloseWrite {
+            inode,
+            abandon,
+            ..Default::default()
+        });
+        if last && unpromised && abandon && self.names_of(inode).len() == 1 {
             self.model
                 .retain(|_, node| !matches!(node, Node::File(id, _) if *id == inode));
         }
@@ -573,22 +581,22 @@ impl World {
         let record = self.state.session(SessionId(id)).unwrap().unwrap();
         assert!(record.uses_locks && record.id == id);
         let ended = self.must(EndSession { id });
-        let mut fresh: Vec<u64> = self.opens.drain(..).filter(|open| open.1).map(|open| open.0).collect();
-        fresh.sort_unstable();
-        fresh.dedup();
-        fresh.retain(|inode| !self.names_of(*inode).is_empty());
+        let mut unpromised: Vec<u64> = self.opens.drain(..).filter(|open| open.1).map(|open| open.0).collect();
+        unpromised.sort_unstable();
+        unpromised.dedup();
+        unpromised.retain(|inode| !self.names_of(*inode).is_empty());
         let mut said: Vec<u64> = ended
             .recover
             .iter()
-            .filter(|item| item.fresh)
+            .filter(|item| item.unpromised)
             .map(|item| item.inode)
             .collect();
         said.sort_unstable();
-        assert_eq!(said, fresh, "new files of which nothing was promised");
+        assert_eq!(said, unpromised, "new files of which nothing was promised");
         self.session = 0;
         for item in &ended.recover {
             let (inode, version) = (item.inode, item.version);
-            if item.fresh {
+            if item.unpromised {
                 // Every other one was closed while it was empty.
                 let closed_empty = tag.is_multiple_of(2);
                 self.must(Recovered {
@@ -664,12 +672,36 @@ impl World {
         }
     }
 
+    /// What a proposer that looks first says of a name.
+    fn expected(&self, path: &str) -> Option<u64> {
+        match self.model.get(path) {
+            None => Some(0),
+            Some(node) => node.id(),
+        }
+    }
+
+    /// Two names, or the directory that has none left.
+    fn reclaim(&mut self) {
+        let Some(dir) = self.state.detached_from(InodeId(0)).unwrap() else {
+            return;
+        };
+        let children = self.state.children_after(dir, b"", 2).unwrap();
+        let slice = ReclaimSlice {
+            dir: dir.get(),
+            upto: children.last().map(|(name, _)| name.clone()).unwrap_or_default(),
+            ..Default::default()
+        };
+        let count = self.must(slice).count;
+        assert_eq!(count, children.len().max(1) as u64);
+    }
+
     fn unlink(&mut self, path: &str) {
         let Some((parent, name)) = self.place(path) else { return };
         let result = self.apply(Unlink {
             parent,
             name,
             keep_for: Vec::new(),
+            expected: self.expected(path),
         });
         let expected = match self.model.get(path) {
             None => Err(ErrorKind::NotFound),
@@ -724,6 +756,7 @@ impl World {
                     self.must(CloseWrite {
                         inode: *id,
                         abandon: false,
+                        ..Default::default()
                     });
                 }
             }
@@ -742,6 +775,7 @@ impl World {
             flags,
             keep_for: Vec::new(),
             across_mounts: true,
+            expected_target: self.expected(to),
         }));
         if flags == RENAME_EXCHANGE && result == Err(ErrorKind::Busy) {
             return;

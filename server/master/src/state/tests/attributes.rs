@@ -3,6 +3,7 @@
 use super::*;
 use alluxio_proto::master::{XATTR_CREATE, XATTR_REPLACE};
 use alluxio_proto::types::{ACL_ACCESS, ACL_DEFAULT, Acl, AclEntry, FileKind, XATTRS};
+use std::collections::HashMap;
 
 /// A file of `ann` in the root with that mode.
 fn file(state: &State, name: &str, mode: u32) -> u64 {
@@ -165,10 +166,96 @@ fn times_are_set_by_the_owner_and_touched_by_writers() {
     );
     run(&state, as_user("ann", 0, 0, times(false))).unwrap();
     let attr = state.attr(inode.into()).unwrap();
+    // Three changes since it was made, all proposed at 5.
     assert_eq!(
         (attr.atime_ns, attr.mtime_ns, attr.ctime_ns, attr.btime_ns),
-        (1, 2, 5, 5)
+        (1, 2, 8, 5)
     );
+}
+
+/// Whatever the clocks of those say who propose, and in whatever order it is applied: what changes has a new ctime.
+#[test]
+fn every_change_moves_ctime_forward() {
+    let state = formatted(false);
+    let id = session(&state);
+    let (f, d) = (file(&state, "f", 0o644), dir(&state, "d", 0o755));
+    let mut before: HashMap<u64, i64> = HashMap::new();
+    let mut moved = |what: &str, inodes: &[u64]| {
+        for inode in inodes {
+            let attr = state.attr((*inode).into()).unwrap();
+            let seen = before.insert(*inode, attr.ctime_ns);
+            assert!(
+                seen.is_none_or(|seen| seen < attr.ctime_ns),
+                "{what}: {seen:?}, {}",
+                attr.ctime_ns
+            );
+        }
+    };
+    moved("at first", &[f, d, 1]);
+    let mut op_id = 0;
+    let mut at = |now_ns, body: Body| {
+        op_id += 1;
+        run(
+            &state,
+            Command {
+                now_ns,
+                ..as_user("ann", id, op_id, body)
+            },
+        )
+        .unwrap();
+    };
+    // Proposed at 90, 80, 70, ... and applied in this order.
+    at(90, chmod(f, 0o600).into());
+    moved("chmod", &[f]);
+    at(80, set(f, "user.a", b"1", 0).into());
+    moved("setxattr", &[f]);
+    let link = Link {
+        inode: f,
+        parent: d,
+        name: "g".into(),
+    };
+    at(70, link.into());
+    moved("link", &[f, d]);
+    let rename = |from: u64, name: &str, to: u64, new_name: &str| Rename {
+        parent: from,
+        name: name.to_owned().into(),
+        new_parent: to,
+        new_name: new_name.to_owned().into(),
+        ..Default::default()
+    };
+    at(60, rename(d, "g", 1, "h").into());
+    moved("rename", &[f, d, 1]);
+    let mtime_ns = state.attr(1.into()).unwrap().mtime_ns;
+    at(50, unlink(1, "h", &[]).into());
+    moved("unlink", &[f, 1]);
+    assert!(state.attr(1.into()).unwrap().mtime_ns > mtime_ns);
+    let open = OpenWrite {
+        inode: f,
+        home_worker: 1,
+        ..Default::default()
+    };
+    at(50, open.into());
+    // Whoever commits may have seen more than the master has, as much, or less: then it wrote without knowing.
+    let last_ns = state.attr(f.into()).unwrap().ctime_ns;
+    for (version, told_ns, shown_ns) in [
+        (1, last_ns + 2, last_ns + 2),
+        (2, last_ns + 2, last_ns + 2),
+        (3, last_ns, last_ns + 3),
+        (4, last_ns + 900, last_ns + 500),
+    ] {
+        let commit = Commit {
+            inode: f,
+            version,
+            length: version,
+            mtime_ns: 30,
+            keep_open: true,
+            ctime_ns: told_ns,
+            hole_bytes: 0,
+            mapped: false,
+        };
+        at(last_ns + 500, commit.into());
+        assert_eq!(state.attr(f.into()).unwrap().ctime_ns, shown_ns, "{version}");
+    }
 }
 
 #[test]

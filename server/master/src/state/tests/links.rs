@@ -200,6 +200,7 @@ fn an_object_removed_behind_our_back_takes_one_name_only() {
             name: Bytes::copy_from_slice(name.as_bytes()),
             expected_fingerprint: "1".into(),
             keep_for: Vec::new(),
+            expected: None,
         };
         let sync = ApplySync {
             dir: 1,
@@ -280,6 +281,7 @@ fn a_file_without_a_name_lives_while_it_is_open_or_gets_one() {
         keep_open: true,
         ctime_ns: 0,
         hole_bytes: 0,
+        mapped: false,
     };
     let make = |op, never| id_of(run(&state, as_user("ann", id, op, tmpfile(never))).unwrap());
     assert_eq!(

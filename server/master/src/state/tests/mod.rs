@@ -1,9 +1,11 @@
 //! Rules that the model does not speak of: permission, retries, orphans, formats, mounts.
 
 mod across;
+mod admit;
 mod attributes;
 mod links;
 mod reports;
+mod trust;
 
 use super::command::*;
 use super::*;
@@ -17,13 +19,18 @@ fn store() -> Arc<HeapStore> {
 }
 
 fn formatted(read_only: bool) -> State {
-    let state = State::open(store(), StateOptions::default()).unwrap();
+    formatted_in(store(), read_only)
+}
+
+fn formatted_in(store: Arc<dyn MetaStore>, read_only: bool) -> State {
+    let state = State::open(store, StateOptions::default()).unwrap();
     let root = MountSpec {
         uri: "memory://".into(),
         read_only,
         ..Default::default()
     };
     let format = Format {
+        rules: RULES,
         cluster_id: "c".into(),
         owner: "root".into(),
         group: "root".into(),
@@ -50,6 +57,7 @@ fn as_user(user: &str, session: u64, op_id: u64, body: impl Into<Body>) -> Comma
         caller: Some(caller),
         superuser: false,
         body: Some(body.into()),
+        lowest_op: 0,
     }
 }
 
@@ -87,6 +95,7 @@ fn unlink(parent: u64, name: &str, keep_for: &[u64]) -> Unlink {
         parent,
         name: Bytes::copy_from_slice(name.as_bytes()),
         keep_for: keep_for.to_vec(),
+        expected: None,
     }
 }
 
@@ -214,7 +223,20 @@ fn an_orphan_lives_until_reader_and_writer_let_go() {
         state.orphan_holders(inode.into()).unwrap(),
         [SessionId(writer), SessionId(reader)]
     );
-    run(&state, as_user("ann", writer, 3, CloseWrite { inode, abandon: false })).unwrap();
+    run(
+        &state,
+        as_user(
+            "ann",
+            writer,
+            3,
+            CloseWrite {
+                inode,
+                abandon: false,
+                ..Default::default()
+            },
+        ),
+    )
+    .unwrap();
     assert_eq!(state.attr(inode.into()).unwrap().nlink, 0);
     run(&state, Command::system(4, EndSession { id: reader })).unwrap();
     assert_eq!(state.attr(inode.into()).unwrap_err().kind, ErrorKind::NotFound);
@@ -253,11 +275,12 @@ fn a_dead_session_leaves_what_was_promised() {
     let kept: Vec<_> = ended
         .recover
         .iter()
-        .map(|item| (item.inode, item.fresh, item.keep_bytes))
+        .map(|item| (item.inode, item.unpromised, item.keep_bytes))
         .collect();
     assert_eq!(kept, [(promised, false, 3), (lost, true, 0), (empty, true, 0)]);
     assert_eq!(state.recovering().unwrap().len(), 3);
-    assert_eq!(state.fresh_files().unwrap(), [InodeId(lost), InodeId(empty)]);
+    let written = [promised, lost, empty].map(InodeId);
+    assert_eq!(state.written_files().unwrap(), written);
     for (inode, closed_empty) in [(lost, false), (empty, true)] {
         let recovered = Recovered {
             inode,
@@ -302,6 +325,7 @@ fn must_cache_is_persisted_on_request_only() {
         keep_open: false,
         ctime_ns: 0,
         hole_bytes: 0,
+        mapped: false,
     };
     run(&state, as_user("ann", id, 2, commit)).unwrap();
     assert_eq!(
@@ -388,6 +412,7 @@ fn a_sync_adopts_changes_and_removes_only_what_is_settled() {
         name: Bytes::copy_from_slice(name.as_bytes()),
         expected_fingerprint: expected.into(),
         keep_for: Vec::new(),
+        expected: None,
     };
     let sync = ApplySync {
         dir: 1,
@@ -431,6 +456,7 @@ fn sample() -> State {
         keep_open: true,
         ctime_ns: 0,
         hole_bytes: 0,
+        mapped: false,
     };
     run(&state, as_user("ann", id, 3, commit)).unwrap();
     run(

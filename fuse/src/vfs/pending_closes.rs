@@ -1,0 +1,161 @@
+//! Closes that the master has not heard of yet.
+//!
+//! A soft mount gives up on a master that is away, and the file that was being closed, or opened, is done with here. The
+//! master would go on sending everybody who reads it to the version that is being written, for as long as the session
+//! lives, which is as long as this mount. So it is told when it is back, and before the file is opened for writing again:
+//! what is pending for an inode means that this mount has no opening of it for writing.
+
+use super::Vfs;
+use alluxio_common::sync::Mutex;
+use alluxio_proto::master::{Close, Empty};
+use alluxio_proto::{FsError, FsResult, SessionId};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Inodes with a pending close. Past it the master hears of a close when the session ends.
+const PENDING_MAX: usize = 65_536;
+/// Pause before the master is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the master is to hear when it is back.
+#[derive(Default)]
+pub(super) struct PendingCloses {
+    closes: Mutex<HashMap<u64, PendingClose>>,
+    /// Whether `closes` has any, for those who open files.
+    any: AtomicBool,
+    /// There is something to tell.
+    more: Notify,
+    /// Who tells the master, one at a time: a close must not arrive after the next open.
+    telling: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone, Copy)]
+struct PendingClose {
+    /// The end of this session closes everything anyway.
+    session: SessionId,
+    /// The same at each try, so that it is done once.
+    op_id: u64,
+    abandon: bool,
+}
+
+impl Vfs {
+    /// Lets go of an opening for writing at the master, now or when it is back.
+    pub(super) async fn close_write_at_master(&self, inode: u64, abandon: bool) {
+        let close = PendingClose {
+            session: self.master.session(),
+            op_id: self.master.new_op_id(),
+            abandon,
+        };
+        match self.tell_close(inode, close).await {
+            Ok(()) => {}
+            Err(error) if error.is_retryable() => {
+                tracing::info!(%error, inode, "close at the master; it will be told when it can be reached");
+                self.keep_close(inode, close);
+            }
+            Err(error) => tracing::info!(%error, inode, "close at the master; it will be closed with the session"),
+        }
+    }
+
+    /// After an open for writing failed: if the master may have done it all the same, it is to be undone.
+    pub(super) fn doubt_open(&self, inode: u64, error: &FsError) {
+        if error.is_retryable() {
+            let close = PendingClose {
+                session: self.master.session(),
+                op_id: self.master.new_op_id(),
+                abandon: false,
+            };
+            self.keep_close(inode, close);
+        }
+    }
+
+    /// Tells the master what is pending for an inode that is to be opened for writing.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    pub(super) async fn settle(&self, inode: u64) -> FsResult<()> {
+        if !self.pending_closes.any.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _one = self.pending_closes.telling.lock().await;
+        let close = self.pending_closes.closes.lock().get(&inode).copied();
+        match close {
+            Some(close) => self.settle_one(inode, close).await,
+            None => Ok(()),
+        }
+    }
+
+    fn keep_close(&self, inode: u64, close: PendingClose) {
+        let mut closes = self.pending_closes.closes.lock();
+        if closes.len() >= PENDING_MAX && !closes.contains_key(&inode) {
+            tracing::warn!(
+                inode,
+                "a close is not kept: {PENDING_MAX} are pending already; the session's end will do"
+            );
+            return;
+        }
+        closes.entry(inode).or_insert(close);
+        self.pending_closes.any.store(true, Ordering::Release);
+        self.pending_closes.more.notify_one();
+    }
+
+    /// Tells the master what is pending, until the mount ends and its session with it.
+    pub(super) async fn settle_pending(self: Arc<Self>) {
+        let settle = async {
+            loop {
+                self.pending_closes.more.notified().await;
+                while self.pending_closes.any.load(Ordering::Acquire) {
+                    tokio::time::sleep(PAUSE).await;
+                    self.settle_all().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = settle => {}
+            () = self.shutdown.cancelled() => {}
+        }
+    }
+
+    async fn settle_all(&self) {
+        let inodes: Vec<u64> = self.pending_closes.closes.lock().keys().copied().collect();
+        for inode in inodes {
+            // For one of them only: who opens a file may wait behind it.
+            let _one = self.pending_closes.telling.lock().await;
+            let close = self.pending_closes.closes.lock().get(&inode).copied();
+            let Some(close) = close else { continue };
+            if let Err(error) = self.settle_one(inode, close).await {
+                tracing::debug!(%error, inode, "the master cannot be told of a close yet");
+                return;
+            }
+        }
+        let closes = self.pending_closes.closes.lock();
+        if closes.is_empty() {
+            self.pending_closes.any.store(false, Ordering::Release);
+        }
+    }
+
+    async fn settle_one(&self, inode: u64, close: PendingClose) -> FsResult<()> {
+        if close.session == self.master.session() {
+            match self.tell_close(inode, close).await {
+                Err(error) if error.is_retryable() => return Err(error),
+                Err(error) => tracing::info!(%error, inode, "close at the master; it will be closed with the session"),
+                Ok(()) => {}
+            }
+        }
+        self.pending_closes.closes.lock().remove(&inode);
+        Ok(())
+    }
+
+    async fn tell_close(&self, inode: u64, close: PendingClose) -> FsResult<()> {
+        let op = Close {
+            inode,
+            write: true,
+            abandon: close.abandon,
+            ..Default::default()
+        };
+        let Empty {} = self.master.change_as(close.op_id, &self.own_caller(), op).await?;
+        Ok(())
+    }
+}
