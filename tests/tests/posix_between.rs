@@ -41,6 +41,36 @@ fn open_reads_what_was_closed_on_another_mount() {
     }
 }
 
+/// A file that was made and closed empty on one mount is opened for writing on another before the first has let go of it. When
+/// both have closed it nobody writes it any more: it is read at once everywhere.
+#[test]
+fn an_empty_file_that_another_mount_takes_up_ends_with_its_last_close() {
+    for mode in [Mode::Passthrough, Mode::Daemon] {
+        let dir = tools::scratch("taken-up-");
+        let local = mode.apply(LocalBuilder::at(dir.path()), "").start();
+        let second = Mount::start(&local, &dir.path().join("second"), mode);
+        for turn in 0..10 {
+            let name = format!("f{turn}");
+            let (a, b) = (local.mount().join(&name), second.path().join(&name));
+            drop(File::create(&a).unwrap());
+            let file = File::options().write(true).open(&b).unwrap();
+            file.write_all_at(b"written", 0).unwrap();
+            // The first mount has let go of it by then.
+            std::thread::sleep(Duration::from_millis(60));
+            file.write_all_at(b", both", 7).unwrap();
+            drop(file);
+            std::thread::sleep(Duration::from_millis(60));
+            let start = Instant::now();
+            for path in [&a, &b] {
+                let found = std::fs::read(path).unwrap();
+                assert_eq!(found, b"written, both", "{}: {}", mode.name(), path.display());
+            }
+            let took = start.elapsed();
+            assert!(took < Duration::from_secs(3), "{}, turn {turn}: read in {took:?}", mode.name());
+        }
+    }
+}
+
 /// A program that writes by the client library, as the command line does, leaves a mount alone that writes the same file.
 #[test]
 fn a_client_that_completes_a_file_leaves_a_mounts_writer_alone() {

@@ -160,7 +160,8 @@ impl Vfs {
                 state.write = Some(write);
                 return self.commit_mapped(open, state).await;
             }
-            Ok(stat) if stat.changed || write.committed.is_none() => {
+            // Unchanged: given back, or others write on, and what was written here is in what they commit.
+            Ok(stat) if stat.changed => {
                 // Others, and the home itself to make room, may have committed it meanwhile: then this is of the version after that.
                 let version = stat.version.max(write.version);
                 let stat = write.committed_as(stat);

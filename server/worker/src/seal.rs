@@ -97,15 +97,14 @@ impl Core {
     async fn sealed_before(&self, entry: &Arc<Entry>, view: &View, request: &Seal) -> FsResult<Option<OpenStat>> {
         let header = &view.header;
         if !header.open {
-            let is_sealed = header.version == request.version;
-            let is_given_back = request.release && header.version < request.version;
             let mut stat = sealed_stat(entry);
-            if request.release && header.version > request.version {
+            if request.release && header.version >= request.version {
                 // It was sealed as what it was by then, and the answer got lost.
                 (stat.changed, stat.version) = (true, header.version);
                 return Ok(Some(stat));
             }
-            return Ok((is_sealed || is_given_back).then_some(stat));
+            // Asked to let go again: it was given back.
+            return Ok((request.release || header.version == request.version).then_some(stat));
         }
         if request.release {
             // Whatever was sealed meanwhile, who asked lets go of what is open.

@@ -216,6 +216,9 @@ pub struct OpenVersion {
     /// Nobody has it open; it is not closed because it is still mapped for writing. What was committed is uploaded.
     #[prost(bool, tag = "12")]
     pub mapped: bool,
+    /// One of several writers has closed it: if nothing is ever committed, an empty file is what was promised.
+    #[prost(bool, tag = "13")]
+    pub closed_by_one: bool,
 }
 
 impl Inode {

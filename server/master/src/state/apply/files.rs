@@ -94,6 +94,10 @@ impl Work<'_, '_> {
         }
         let stays = c.keep_open || open.writer_count() > 1;
         self.commit_written(&mut inode, (c.length, c.hole_bytes), c.mtime_ns, c.ctime_ns, stays)?;
+        if !c.keep_open && self.follows(1) {
+            // Others write on; its own opening ends with this.
+            self.end_opening(&mut inode);
+        }
         if let Some(open) = &mut inode.open {
             open.mapped = c.mapped;
         }
@@ -224,25 +228,29 @@ impl Work<'_, '_> {
         let (session, of_writers) = (self.session.get(), self.follows(1));
         // A close that comes late: the session is no writer any more, or never was. What others have open, or is being
         // recovered, is not its to end.
-        let Some(open) = inode
-            .open
-            .as_mut()
-            .filter(|open| !of_writers || is_writer(open, session))
-        else {
+        let open = inode.open.as_mut();
+        let Some(open) = open.filter(|open| !of_writers || is_writer(open, session)) else {
             self.answer(&inode);
             return Ok(());
         };
+        open.closed_by_one |= of_writers && !c.abandon;
+        self.end_opening(&mut inode);
+        if inode.open.as_ref().is_some_and(|open| open.writers.is_empty()) {
+            return self.end_open(inode, c.abandon, &c.keep_for);
+        }
+        self.put_and_answer(inode);
+        Ok(())
+    }
+
+    /// One opening of the session ends.
+    fn end_opening(&mut self, inode: &mut Inode) {
+        let Some(open) = &mut inode.open else { return };
         if !leave(open, self.session, 1) {
             self.tx.delete(tables::session_open(self.session, inode.inode_id()));
             if inode.nlink == 0 {
                 self.release_after(inode.inode_id(), self.session.get());
             }
         }
-        if inode.open.as_ref().is_some_and(|open| open.writers.is_empty()) {
-            return self.end_open(inode, c.abandon, &c.keep_for);
-        }
-        self.put_and_answer(inode);
-        Ok(())
     }
 
     /// The last writer closed without committing what is open.
@@ -262,7 +270,7 @@ impl Work<'_, '_> {
             self.applied.freed.push(discarded(inode.id, &open));
         }
         // A name that was given to it since it was made stays.
-        if never_committed && abandon && inode.nlink == 1 {
+        if never_committed && abandon && inode.nlink == 1 && !open.closed_by_one {
             let (parent, name) = (inode.parent_id(), inode.name.clone());
             return self.unlink_inode(parent, &name, inode, keep_for);
         }
@@ -355,7 +363,7 @@ impl Work<'_, '_> {
         inode.spilled &= inode.nlink == 0;
         self.tx.delete(tables::session_open(SessionId(0), inode.inode_id()));
         if open.is_unpromised() {
-            return self.end_unpromised(inode, c.closed_empty, &c.keep_for);
+            return self.end_unpromised(inode, c.closed_empty || open.closed_by_one, &c.keep_for);
         }
         self.inode_changed(inode.id, true);
         // The home may have given the open version back, unchanged, just before its writers died.

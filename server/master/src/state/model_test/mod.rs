@@ -524,8 +524,10 @@ impl World {
             hole_bytes: 0,
             mapped: false,
         });
-        if !keep_open && writers == 1 {
-            self.opens.retain(|(other, _)| *other != inode);
+        if !keep_open {
+            // The others stay; all are alike.
+            let at = self.opens.iter().position(|(other, _)| *other == inode);
+            self.opens.remove(at.unwrap());
         }
         for open in self.opens.iter_mut().filter(|(other, _)| *other == inode) {
             open.1 = false;

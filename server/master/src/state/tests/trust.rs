@@ -362,3 +362,66 @@ fn a_home_that_needs_its_room_commits_what_will_be_uploaded_and_nothing_else() {
     let closed = run(&state, as_user("ann", writer, 0, close)).unwrap().inode.unwrap();
     assert_eq!((closed.open.is_some(), closed.spilled), (false, false));
 }
+
+/// A file that `maker` made and `other` has opened too.
+fn made_and_joined(state: &State, name: &str, (maker, other): (u64, u64)) -> (u64, u64) {
+    let made = run(state, as_user("ann", maker, 0, create(1, name, true))).unwrap();
+    let inode = made.inode.unwrap();
+    let open = OpenWrite {
+        inode: inode.id,
+        home_worker: 1,
+        ..Default::default()
+    };
+    run(state, as_user("ann", other, 0, open)).unwrap();
+    (inode.id, inode.open.unwrap().version)
+}
+
+#[test]
+fn a_commit_that_closes_ends_its_own_opening_while_others_write_on() {
+    let state = formatted(false);
+    let (maker, other) = (session(&state), session(&state));
+    let (inode, version) = made_and_joined(&state, "f", (maker, other));
+    let closing = |version| Commit {
+        inode,
+        version,
+        length: 3,
+        mtime_ns: 6,
+        ..Default::default()
+    };
+    run(&state, as_user("ann", maker, 0, closing(version))).unwrap();
+    let open = state.inode(InodeId(inode)).unwrap().open.clone().unwrap();
+    let writers: Vec<u64> = open.writers.iter().map(|writer| writer.session).collect();
+    assert_eq!((open.version, writers), (version + 1, vec![other]));
+    run(&state, as_user("ann", other, 0, closing(version + 1))).unwrap();
+    assert!(state.inode(InodeId(inode)).unwrap().open.is_none(), "nobody writes it");
+}
+
+#[test]
+fn a_file_that_one_has_closed_stays_if_the_other_gives_up_or_dies() {
+    let state = formatted(false);
+    for (name, dies) in [("given up", false), ("dead", true)] {
+        let (maker, other) = (session(&state), session(&state));
+        let (inode, version) = made_and_joined(&state, name, (maker, other));
+        let close = |abandon| CloseWrite {
+            inode,
+            abandon,
+            ..Default::default()
+        };
+        run(&state, as_user("ann", maker, 0, close(false))).unwrap();
+        if dies {
+            run(&state, Command::system(6, EndSession { id: other })).unwrap();
+            // A cut of the power took what its home knew.
+            let nothing = Recovered {
+                inode,
+                version,
+                found: false,
+                ..Default::default()
+            };
+            run(&state, Command::system(7, nothing)).unwrap();
+        } else {
+            run(&state, as_user("ann", other, 0, close(true))).unwrap();
+        }
+        let left = state.inode(InodeId(inode)).expect("it was closed once");
+        assert_eq!((left.size, left.open.is_some()), (0, false), "{name}");
+    }
+}
