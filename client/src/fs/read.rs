@@ -245,6 +245,7 @@ impl FileReader {
             source: Some(self.source.clone()),
             want_fd: false,
             verify: true,
+            check_source: false,
         };
         Ok(self.ask(open).await?.reply.complete)
     }

@@ -10,7 +10,7 @@ use alluxio_common::sync::Mutex;
 use alluxio_proto::master::{Open, Opened};
 use alluxio_proto::types::{Caller, WriteType};
 use alluxio_proto::worker::OpenWrite;
-use alluxio_proto::{ErrorKind, FsResult};
+use alluxio_proto::{ErrorKind, FsError, FsResult};
 use bytes::Bytes;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -71,6 +71,7 @@ impl Vfs {
             self.settle(open.id).await?;
             let opened = self.change(caller, request.clone()).await;
             let opened: Opened = opened.inspect_err(|error| self.doubt_open(open.id, error))?;
+            let base = opened.attr.as_ref().map_or(0, |attr| attr.version);
             match self.adopt_lease(open, state, opened, wanted).await {
                 Ok(data @ DataPath::Local(_)) => {
                     state.publish();
@@ -78,9 +79,18 @@ impl Vfs {
                     self.forget_soon(open.node);
                     return Ok(data);
                 }
-                // Persisted and evicted since the master was asked: now it says where it is in the under-storage.
-                Err(error) if error.kind == ErrorKind::DataLost && round < LEASE_ROUNDS_MAX => {
-                    tracing::debug!(%error, inode = open.id, "the home has the file no more; asking again");
+                Err(error) if matches!(error.kind, ErrorKind::DataLost | ErrorKind::VersionMismatch) => {
+                    let now: Opened = self.report_change(open.id, base).await?;
+                    if now.attr.is_some_and(|attr| attr.version != base) {
+                        // The kernel looks the name up anew when it hears this, and writes what is there now.
+                        let why = format!("open inode {} for writing: its object is another one now", open.id);
+                        return Err(FsError::new(ErrorKind::Stale, why));
+                    }
+                    // Persisted and evicted since the master was asked: now it says where it is in the under-storage.
+                    tracing::debug!(%error, inode = open.id, round, "the home has the file no more; asking again");
+                    if round == LEASE_ROUNDS_MAX {
+                        return Err(error);
+                    }
                 }
                 other => return other,
             }

@@ -404,16 +404,23 @@ impl Vfs {
         None
     }
 
-    /// A descriptor of the committed version, if a worker on this host has all of it.
+    /// A descriptor of the committed version, if a worker on this host has all of it. Whoever is to fetch it looks at its object
+    /// first, so that an opening, and not the first read, meets another one.
+    ///
+    /// # Errors
+    /// `Stale`: the object is another one, and the master knows that now.
     async fn complete_local_file(&self, inode: u64, source: &ReadSource) -> FsResult<Option<Arc<LocalFile>>> {
-        let Some(address) = self.worker_here(source).await else {
+        let here = self.worker_here(source).await;
+        let is_stored = source.ufs.is_some();
+        let Some(address) = here.or_else(|| source.workers.first().filter(|_| is_stored)) else {
             return Ok(None);
         };
         let request = OpenRead {
             inode,
             source: Some(without_workers(source)),
-            want_fd: true,
+            want_fd: here.is_some(),
             verify: false,
+            check_source: is_stored,
         };
         let answer = match self.workers.worker(address).await {
             Ok(worker) => worker.transfer(request, Bytes::new()).await,

@@ -15,6 +15,9 @@ pub struct OpenRead {
     /// The caller wants every byte through the checksum: no descriptor.
     #[prost(bool, tag = "4")]
     pub verify: bool,
+    /// If something of it is missing, its object is looked at, or fetched: `VersionMismatch` if it is another one.
+    #[prost(bool, tag = "5")]
+    pub check_source: bool,
 }
 
 /// An opened version. The descriptor comes beside it, if any.

@@ -66,7 +66,10 @@ impl Core {
         let Some(entry) = self.entry_for_read(InodeId(request.inode), &source).await? else {
             return Ok(WorkerResponse::message(WorkerReplyBody::OpenedFile(opened)));
         };
-        if source.length <= self.settings.whole_fetch_bytes && request.want_fd {
+        let whole_bytes = self.settings.whole_fetch_bytes;
+        if request.check_source {
+            self.filler.ensure_current(&entry, source.length, whole_bytes).await?;
+        } else if source.length <= whole_bytes && request.want_fd {
             let all = 0..chunks_of(source.length);
             match self.filler.ensure(&entry, all, Purpose::Read).await {
                 Ok(()) | Err(FillError::NotKept(_)) => {}

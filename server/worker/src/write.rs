@@ -41,20 +41,17 @@ impl Core {
             return Ok(opened);
         }
         let entry = self.make_open(inode, &lease, &request).await?;
-        if request.want_fd {
-            let length = io::stat(&entry.data).map_or(u64::MAX, |stat| stat.size);
-            if length <= self.settings.whole_fetch_bytes {
-                // Who has it open already on its descriptor cannot be joined without one.
-                let purpose = match request.needs_fd {
-                    true => Purpose::Write,
-                    false => Purpose::Read,
-                };
-                match self.filler.ensure(&entry, 0..chunks_of(length), purpose).await {
-                    // Without all of it there is no descriptor, and the caller comes to us for every byte.
-                    Ok(()) | Err(FillError::NotKept(_)) => {}
-                    Err(FillError::Source(error)) => return Err(error),
-                }
+        let length = io::stat(&entry.data).map_or(u64::MAX, |stat| stat.size);
+        let whole_bytes = self.settings.whole_fetch_bytes;
+        if request.needs_fd && length <= whole_bytes {
+            // Who has it open already on its descriptor cannot be joined without one.
+            match self.filler.ensure(&entry, 0..chunks_of(length), Purpose::Write).await {
+                // Without all of it there is no descriptor, and the caller comes to us for every byte.
+                Ok(()) | Err(FillError::NotKept(_)) => {}
+                Err(FillError::Source(error)) => return Err(error),
             }
+        } else {
+            self.filler.ensure_current(&entry, length, whole_bytes).await?;
         }
         let wants = self.wants_of(&request);
         let _turn = entry.turn.lock().await;

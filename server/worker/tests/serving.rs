@@ -63,6 +63,7 @@ async fn unix_socket_hands_out_descriptors() {
         source: Some(file),
         want_fd: true,
         verify: false,
+        check_source: false,
     };
     let header: Bytes = WorkerRequest::from(open.clone()).encode_to_vec().into();
     let (reply, _, fd) = client.call(header, Bytes::new()).await.unwrap();

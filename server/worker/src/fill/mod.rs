@@ -17,6 +17,7 @@ use alluxio_common::metrics::{Counter, Metrics};
 use alluxio_common::retry::RetryPolicy;
 use alluxio_proto::types::UfsSource;
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult};
+use alluxio_ufs::{UfsError, UfsErrorKind};
 use buffers::Buffers;
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, StreamExt};
@@ -46,6 +47,16 @@ const MOVED_TRIES_MAX: usize = 5;
 const MOVED_PAUSE: Duration = Duration::from_millis(100);
 /// Longest wait for an upload of the same file, whose object replaces the one that was read.
 const UPLOAD_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// What is where an object was that is another one now.
+enum InPlace {
+    /// An upload of the same file, and chunks that are absent here come from it now.
+    Ours,
+    /// Somebody else's.
+    Others,
+    /// Nothing, or the store could not say.
+    Unknown,
+}
 
 /// Fetches for all files.
 pub(crate) struct Filler {
@@ -114,6 +125,13 @@ impl Filler {
                 return Ok(());
             }
             if entry.is_dead() {
+                if entry.fills.overtaken.load(Ordering::Relaxed) {
+                    let why = format!(
+                        "fetch inode {}: its object in the under-storage is another one now",
+                        entry.inode
+                    );
+                    return Err(FillError::Source(FsError::new(ErrorKind::VersionMismatch, why)));
+                }
                 // Nothing is kept of it any more, however often it is fetched.
                 let why = "the file was evicted from the worker's store meanwhile";
                 return Err(FillError::NotKept(FsError::new(ErrorKind::NoSpace, why)));
@@ -140,6 +158,48 @@ impl Filler {
             joined = self.start(entry, &missing, purpose);
             progress.await;
         }
+    }
+
+    /// Sees to it, before an opening is answered, that what is missing of a file can be had: a small file is fetched, and of a
+    /// larger one the object is looked at. So an opening fails, and not the first read after it, if the object is another one.
+    ///
+    /// # Errors
+    /// `VersionMismatch`, or `DataLost` of a version that was made of it: the object is another one. Of a store that cannot say it
+    /// is no error.
+    pub async fn ensure_current(self: &Arc<Self>, entry: &Arc<Entry>, length: u64, whole_bytes: u64) -> FsResult<()> {
+        let all = 0..chunks_of(length);
+        if entry.missing(all.clone()).is_empty() {
+            return Ok(());
+        }
+        let failed = match length <= whole_bytes {
+            true => match self.ensure(entry, all, Purpose::Read).await {
+                Ok(()) | Err(FillError::NotKept(_)) => None,
+                Err(FillError::Source(error)) => Some(error),
+            },
+            false => self.look_at_source(entry).await.err(),
+        };
+        match failed {
+            Some(error) if matches!(error.kind, ErrorKind::VersionMismatch | ErrorKind::DataLost) => Err(error),
+            // The read itself will find a way, or say why there is none.
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the object that missing bytes come from is what it was.
+    async fn look_at_source(self: &Arc<Self>, entry: &Arc<Entry>) -> FsResult<()> {
+        while let Some((source, _, _)) = entry.source() {
+            let ufs = self.clients.get(source.mount_id).await?;
+            let error = match ufs.status(&source.path).await {
+                Ok(there) if there.fingerprint == source.fingerprint => return Ok(()),
+                Ok(_) => UfsError::new(UfsErrorKind::PreconditionFailed, "it has changed"),
+                Err(error) => error,
+            };
+            let error = read_error(&source, error);
+            if error.kind != ErrorKind::VersionMismatch || !self.mismatch(entry, &source).await {
+                return Err(base_lost(entry, error));
+            }
+        }
+        Ok(())
     }
 
     /// Fetches `range` in the background, as far as it is missing.
@@ -343,6 +403,7 @@ impl Filler {
             return false;
         }
         // What is kept of it is the old version; a look-up at the master will bring the new one.
+        entry.fills.overtaken.store(true, Ordering::Relaxed);
         let (store, entry) = (Arc::clone(&self.store), Arc::clone(entry));
         let inode = entry.inode.get();
         match blocking(move || store.remove(&entry)).await {
@@ -366,11 +427,14 @@ impl Filler {
             (_, Some(base)) => base.version,
             _ => return false,
         };
-        if self.find_own_upload(entry, tried, version).await {
-            return true;
-        }
-        // Of a rename under way the master knows only when it is done, which is a moment after the object has moved.
-        for _ in 0..MOVED_TRIES_MAX {
+        let tries = match self.find_own_upload(entry, tried, version).await {
+            InPlace::Ours => return true,
+            // It has not moved: there is nothing to wait for.
+            InPlace::Others => 1,
+            // Of a rename under way the master knows only when it is done, which is a moment after the object has moved.
+            InPlace::Unknown => MOVED_TRIES_MAX,
+        };
+        for left in (0..tries).rev() {
             match self.clients.locations_of(entry.inode).await {
                 Ok(locations) => {
                     if let Some((_, location)) = locations
@@ -393,25 +457,27 @@ impl Filler {
                     return false;
                 }
             }
-            tokio::time::sleep(MOVED_PAUSE).await;
+            if left > 0 {
+                tokio::time::sleep(MOVED_PAUSE).await;
+            }
         }
         false
     }
 
     /// Looks whether the object that took the place of the base, `tried`, is an upload of ours of a version that was made of it:
-    /// its end was not noted before the operating system crashed, here or at the master. True: it is the base from now on.
-    async fn find_own_upload(&self, entry: &Arc<Entry>, tried: &UfsSource, base_version: u64) -> bool {
+    /// its end was not noted before the operating system crashed, here or at the master. Then it is the base from now on.
+    async fn find_own_upload(&self, entry: &Arc<Entry>, tried: &UfsSource, base_version: u64) -> InPlace {
         let there = match self.clients.get(tried.mount_id).await {
             Ok(ufs) => ufs.status(&tried.path).await,
             Err(error) => {
                 tracing::info!(%error, inode = entry.inode.get(), "look at what took the place of an object");
-                return false;
+                return InPlace::Unknown;
             }
         };
         let Ok(there) = there.inspect_err(
             |error| tracing::info!(%error, inode = entry.inode.get(), "look at what took the place of an object"),
         ) else {
-            return false;
+            return InPlace::Unknown;
         };
         let (inode, cluster) = (entry.inode.get(), self.clients.cluster());
         let header = entry.view().header;
@@ -423,7 +489,10 @@ impl Filler {
         };
         let id = there.write_id.as_deref().unwrap_or_default();
         let Some(version) = version_of(id, inode, &cluster).filter(|version| *version > base_version) else {
-            return false;
+            return match there.fingerprint == tried.fingerprint {
+                true => InPlace::Unknown,
+                false => InPlace::Others,
+            };
         };
         let is_ours = sealed.is_some_and(|(sealed, mtime_ns, length)| match version == sealed {
             true => length == there.length && id == write_id(inode, version, mtime_ns, &cluster),
@@ -434,7 +503,10 @@ impl Filler {
             length: there.length,
             ..tried.clone()
         };
-        is_ours && replaced(entry, tried, version, place)
+        match is_ours && replaced(entry, tried, version, place) {
+            true => InPlace::Ours,
+            false => InPlace::Unknown,
+        }
     }
 
     async fn open(

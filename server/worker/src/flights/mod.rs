@@ -8,7 +8,7 @@ use alluxio_common::sync::Mutex;
 use alluxio_proto::FsError;
 use alluxio_proto::types::UfsSource;
 use std::ops::Range;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{Notify, Semaphore};
 
@@ -25,6 +25,8 @@ pub(crate) struct Fills {
     offered: Mutex<Option<UfsSource>>,
     /// More of this file is not kept until then, on the filler's clock.
     pub full_until_ms: AtomicU64,
+    /// The object became another one: nothing more of this version comes from the under-storage.
+    pub overtaken: AtomicBool,
 }
 
 /// One range being fetched.

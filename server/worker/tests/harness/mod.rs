@@ -344,6 +344,7 @@ impl Node {
             source: Some(source.clone()),
             want_fd: true,
             verify: false,
+            check_source: false,
         };
         opened(self.call(open, Bytes::new()).await?)
     }

@@ -1,0 +1,217 @@
+//! Objects that somebody else replaces after they were listed: whoever comes next takes the new one, in the same call.
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
+
+use alluxio_tests::s3::{self, S3Server, Versity};
+use alluxio_tests::{Local, LocalBuilder, tools, tree, wait};
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A mount over a store that others write too.
+struct World {
+    local: Local,
+    /// The store's objects, as files.
+    store: PathBuf,
+    server: Option<Versity>,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn over_folder() -> World {
+        let dir = tools::scratch("outside-");
+        let store = dir.path().join("store");
+        std::fs::create_dir(&store).unwrap();
+        let builder = LocalBuilder::at(dir.path()).ufs(format!("file://{}", store.display()));
+        World {
+            local: builder.start(),
+            store,
+            server: None,
+            dir,
+        }
+    }
+
+    fn over_s3() -> World {
+        let dir = tools::scratch("outside-");
+        let server = Versity::start();
+        let builder = LocalBuilder::at(dir.path())
+            .ufs("s3://bucket/")
+            .options(server.options());
+        World {
+            local: builder.start(),
+            store: server.bucket("bucket"),
+            server: Some(server),
+            dir,
+        }
+    }
+
+    /// Somebody else's object, whole at once.
+    fn put(&self, name: &str, bytes: &[u8]) {
+        match &self.server {
+            Some(server) => {
+                let body = self.dir.path().join("body");
+                std::fs::write(&body, bytes).unwrap();
+                let code = format!(
+                    "s3.put_object(Bucket='bucket', Key='{name}', Body=open('{}', 'rb'))",
+                    body.display()
+                );
+                s3::boto3(&server.endpoint(), &code);
+            }
+            None => {
+                let tmp = self.store.join(".tmp-of-somebody");
+                std::fs::write(&tmp, bytes).unwrap();
+                std::fs::rename(&tmp, self.store.join(name)).unwrap();
+            }
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.local.mount().join(name)
+    }
+
+    /// Waits until the store has that, and nothing else comes.
+    fn stored(&self, name: &str, bytes: &[u8]) {
+        let object = self.store.join(name);
+        wait::until("it is stored", LONG, || {
+            std::fs::read(&object).is_ok_and(|found| found == bytes)
+        });
+    }
+}
+
+fn both(scenario: impl Fn(&World)) {
+    for make in [World::over_folder as fn() -> World, World::over_s3] {
+        let world = make();
+        scenario(&world);
+        let (code, log) = world.local.stop(LONG);
+        assert_eq!(code, 0, "{log}");
+        assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
+    }
+}
+
+fn old(number: u64) -> Vec<u8> {
+    tree::contents(number, 70_000)
+}
+
+fn new(number: u64) -> Vec<u8> {
+    tree::contents(number + 1_000, 90_000)
+}
+
+fn listed(path: &Path, bytes: &[u8]) {
+    assert_eq!(path.metadata().unwrap().len(), bytes.len() as u64);
+}
+
+#[test]
+fn a_reader_that_comes_after_the_change_reads_the_new_object() {
+    both(|world| {
+        for (number, read_before) in [(0, false), (1, true)] {
+            let name = format!("f{number}");
+            let path = world.path(&name);
+            world.put(&name, &old(number));
+            listed(&path, &old(number));
+            if read_before {
+                assert!(std::fs::read(&path).unwrap() == old(number));
+            }
+            world.put(&name, &new(number));
+            if !read_before {
+                assert!(std::fs::read(&path).unwrap() == new(number), "nothing was cached");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_rename_takes_the_new_object_along() {
+    both(|world| {
+        for (number, read_before) in [(0, false), (1, true)] {
+            let (from, to) = (format!("a{number}"), format!("b{number}"));
+            world.put(&from, &old(number));
+            listed(&world.path(&from), &old(number));
+            if read_before {
+                assert!(std::fs::read(world.path(&from)).unwrap() == old(number));
+            }
+            world.put(&from, &new(number));
+            std::fs::rename(world.path(&from), world.path(&to)).unwrap();
+            assert!(
+                std::fs::read(world.path(&to)).unwrap() == new(number),
+                "read before: {read_before}"
+            );
+            assert!(!world.path(&from).exists());
+            world.stored(&to, &new(number));
+            wait::until("the old name is gone", LONG, || !world.store.join(&from).exists());
+            assert!(std::fs::read(world.path(&to)).unwrap() == new(number));
+        }
+    });
+}
+
+#[test]
+fn an_append_goes_to_the_new_object() {
+    both(|world| {
+        world.put("f", &old(0));
+        listed(&world.path("f"), &old(0));
+        world.put("f", &new(0));
+        let mut file = File::options().append(true).open(world.path("f")).unwrap();
+        file.write_all(b"appended").unwrap();
+        drop(file);
+        let expected = [new(0), b"appended".to_vec()].concat();
+        assert!(std::fs::read(world.path("f")).unwrap() == expected);
+        world.stored("f", &expected);
+    });
+}
+
+#[test]
+fn who_has_the_old_object_open_keeps_what_is_cached() {
+    both(|world| {
+        world.put("f", &old(0));
+        let file = File::open(world.path("f")).unwrap();
+        let mut bytes = vec![0; 70_000];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        world.put("f", &new(0));
+        // Somebody finds out that it is another one.
+        assert_eq!(world.local.alluxio(&["fs", "ls", "-R", "-f", "/"]).code, 0);
+        for _ in 0..5 {
+            assert!(std::fs::read(world.path("f")).unwrap() == new(0));
+        }
+        let mut again = vec![0; 70_000];
+        file.read_exact_at(&mut again, 0).unwrap();
+        assert!(again == old(0), "the old handle has the old bytes");
+    });
+}
+
+#[test]
+fn an_edit_of_a_partly_cached_object_ends_as_one_of_the_two() {
+    both(|world| {
+        const LENGTH: usize = 3 << 20;
+        let (before, after) = (tree::contents(1, LENGTH), tree::contents(2, LENGTH));
+        world.put("f", &before);
+        let file = File::open(world.path("f")).unwrap();
+        file.read_exact_at(&mut [0; 4096], 2 << 20).unwrap();
+        drop(file);
+        world.put("f", &after);
+        let edit = File::options().write(true).open(world.path("f")).and_then(|file| {
+            file.write_all_at(b"edited", 100)?;
+            file.sync_all()
+        });
+        let edited = |of: &[u8]| {
+            let mut bytes = of.to_vec();
+            bytes[100..106].copy_from_slice(b"edited");
+            bytes
+        };
+        let found = std::fs::read(world.path("f")).unwrap();
+        match edit {
+            Ok(()) => assert!(
+                found == edited(&before) || found == edited(&after),
+                "it is one of the two"
+            ),
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::ESTALE));
+                assert!(found == after);
+            }
+        }
+        world.stored("f", &found);
+        std::fs::write(world.path("f"), b"usable").unwrap();
+        world.stored("f", b"usable");
+    });
+}
