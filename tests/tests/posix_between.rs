@@ -66,7 +66,11 @@ fn an_empty_file_that_another_mount_takes_up_ends_with_its_last_close() {
                 assert_eq!(found, b"written, both", "{}: {}", mode.name(), path.display());
             }
             let took = start.elapsed();
-            assert!(took < Duration::from_secs(3), "{}, turn {turn}: read in {took:?}", mode.name());
+            assert!(
+                took < Duration::from_secs(3),
+                "{}, turn {turn}: read in {took:?}",
+                mode.name()
+            );
         }
     }
 }
