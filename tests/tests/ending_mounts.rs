@@ -85,3 +85,47 @@ fn a_busy_mount_ends_without_panics() {
     });
     assert!(!mounts::is_mounted(&path), "{}", tools::text(&path));
 }
+
+/// A mount falls silent for so long that its session ends, and comes back: its program writes on and closes. Whatever the close
+/// says, the file has what was committed before, or more; it is never lost.
+#[test]
+fn a_session_that_ends_under_a_living_writer_loses_nothing() {
+    let cluster = Separate::start(&[
+        ("alluxio.user.session.timeout", "3s"),
+        ("alluxio.user.file.writetype.default", "MUST_CACHE"),
+    ]);
+    let mut silent = cluster.mount("silent");
+    let other = cluster.mount("other");
+    let mut file = File::options()
+        .create_new(true)
+        .write(true)
+        .open(silent.file("f"))
+        .unwrap();
+    file.write_all(b"committed").unwrap();
+    // As a shell's child closes its copy: what was written so far is committed, and the file stays open.
+    drop(file.try_clone().unwrap());
+    assert_eq!(std::fs::read(other.file("f")).unwrap(), b"committed");
+    file.write_all(b", and more").unwrap();
+    silent.process().signal(Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_secs(6));
+    silent.process().signal(Signal::SIGCONT);
+    let written = file.write_all(b", after");
+    let closed = nix::unistd::close(file);
+    eprintln!("the program hears: write {written:?}, close {closed:?}");
+    // The mount lets go of it, and the master asks what is left.
+    std::thread::sleep(Duration::from_secs(3));
+    let start = Instant::now();
+    let found = loop {
+        match std::fs::read(other.file("f")) {
+            Ok(found) if found == b"committed, and more, after" || start.elapsed() > LONG => break found,
+            Ok(_) => {}
+            Err(error) if start.elapsed() > LONG => panic!("it is lost: {error}"),
+            Err(_) => {}
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    match written.is_ok() && closed.is_ok() {
+        true => assert_eq!(found, b"committed, and more, after"),
+        false => assert!(found.starts_with(b"committed"), "{found:?}"),
+    }
+}

@@ -312,6 +312,26 @@ fn what_is_removed_stays_for_those_who_have_it() {
 }
 
 /// So do FIFOs, symbolic links, directories that are somebody's current one, and what a rename replaces; whoever removes it.
+/// A file that is removed right after it was written, before its mount has let go of it, can be looked at after that as well.
+#[test]
+fn what_is_removed_right_after_it_was_written_can_be_looked_at() {
+    let dir = tools::scratch("removed-soon-");
+    let local = LocalBuilder::at(dir.path()).start();
+    for turn in 0..5 {
+        let path = local.mount().join(format!("f{turn}"));
+        std::fs::write(&path, "x").unwrap();
+        let held = File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(&path)
+            .unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        let now = held.metadata().unwrap();
+        assert_eq!((now.nlink(), now.len()), (0, 1), "turn {turn}");
+    }
+}
+
 #[test]
 fn what_has_no_name_any_more_can_be_looked_at() {
     let dir = tools::scratch("removed-");

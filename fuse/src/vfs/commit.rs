@@ -7,7 +7,8 @@
 use super::Vfs;
 use super::inode::{Handle, Home, OpenInode, OpenState, WriteState, Written};
 use super::local::Stamp;
-use alluxio_proto::master::{Close, Commit, Counted, Empty, GetPath, MarkDurable, PathReply, WaitPersisted};
+use super::pending_closes::Ending;
+use alluxio_proto::master::{Commit, Counted, Empty, GetPath, MarkDurable, PathReply, WaitPersisted};
 use alluxio_proto::types::{Attr, WriteType};
 use alluxio_proto::worker::{OpenStat, Seal, SetTimes, StatOpen, SyncOpen, WorkerOperation};
 use alluxio_proto::{ErrorKind, FsError, FsResult};
@@ -137,6 +138,13 @@ impl Vfs {
 
     /// The last writer is gone: seal what changed since the last commit, and close the open version.
     pub(super) async fn finish_write(&self, open: &Arc<OpenInode>, state: &mut OpenState) {
+        if state.write.as_ref().is_some_and(|write| write.is_half_committed) {
+            // Sealed, and not committed: its home would take it for what the master knows.
+            let again = self.commit(open, state).await;
+            if let Err(error) = again {
+                tracing::info!(%error, inode = open.id, "commit again what a close could not commit");
+            }
+        }
         let Some(mut write) = state.write.take() else { return };
         // Who still reads it has its local file.
         if write.closed_empty && state.opens == 0 && self.finish_empty(open.id, &write).await {
@@ -152,8 +160,8 @@ impl Vfs {
         };
         let result = match open_stat(&write.home, seal).await {
             Ok(stat) if stat.mapped => {
-                // The master does not upload what it believes to be open.
-                if stat.changed || !write.known_mapped {
+                // The master does not upload what it believes to be open. Another writer's visit ends that.
+                if stat.changed || !write.known_mapped || stat.version > write.version {
                     write.marks.set_dirty();
                 }
                 write.known_mapped = true;
@@ -171,7 +179,11 @@ impl Vfs {
                 committed.map(drop)
             }
             Ok(_) => {
-                self.close_write_at_master(open.id, false).await;
+                let ending = match write.is_half_committed {
+                    true => Ending::Unsure,
+                    false => Ending::Committed,
+                };
+                self.close_write_at_master(open.id, ending).await;
                 Ok(())
             }
             Err(error) if error.is_retryable() && write.known_mapped => {
@@ -187,7 +199,7 @@ impl Vfs {
         if let Err(error) = result {
             // Flush has reported its own; this is about what came after the last flush, which only mmap does.
             tracing::warn!(%error, inode = open.id, "complete a file after its last close; the master will recover it");
-            self.close_write_at_master(open.id, false).await;
+            self.close_write_at_master(open.id, Ending::Unsure).await;
         }
     }
 
@@ -211,7 +223,7 @@ impl Vfs {
             Err(error) => {
                 tracing::warn!(%error, inode = open.id, "commit a file that is still mapped; the master will recover it");
                 state.write = None;
-                self.close_write_at_master(open.id, false).await;
+                self.close_write_at_master(open.id, Ending::Unsure).await;
             }
         }
     }
@@ -234,14 +246,8 @@ impl Vfs {
         if !still.is_ok_and(|stat| !stat.changed) {
             return false;
         }
-        let close = Close {
-            inode,
-            write: true,
-            abandon: false,
-            ..Default::default()
-        };
-        if let Err(error) = self.master.change(&self.own_caller(), close).await {
-            tracing::info!(%error, inode, "close at the master; its home keeps the note until the session ends");
+        if !self.close_write_at_master(inode, Ending::Committed).await {
+            // Its home keeps the note until the session ends.
             return true;
         }
         let dropped = match open_stat(&write.home, seal(true, true)).await {
@@ -302,7 +308,7 @@ impl Vfs {
                 stamp_of(&stat)
             }
         };
-        if write.committed == Some(before) && !write.marks.is_dirty() {
+        if write.committed == Some(before) && !write.marks.is_dirty() && !write.is_half_committed {
             return Ok(());
         }
         if write.is_as_created(before) && close_empty(open.id, write).await? {
@@ -317,6 +323,8 @@ impl Vfs {
             may_be_mapped: write.may_be_mapped,
         };
         let taken = write.marks.take();
+        // From here on the home may have moved on, whatever it answers.
+        write.is_half_committed = true;
         let stat = open_stat(&write.home, seal).await?;
         taken.done();
         let stat = write.committed_as(stat);
@@ -325,6 +333,7 @@ impl Vfs {
             mapped: write.known_mapped,
         };
         let attr = self.commit_sealed(open.id, write.version, &stat, commit).await?;
+        write.is_half_committed = false;
         write.times.lock().see_master(attr.ctime_ns);
         write.committed = Some(before);
         write.as_created = None;

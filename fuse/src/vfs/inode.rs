@@ -116,6 +116,8 @@ pub(super) struct WriteState {
     pub created_ns: i64,
     /// Its home knows that it was closed while it was as `as_created` says.
     pub closed_empty: bool,
+    /// Its home was asked to seal it, and the master has not said that it is committed.
+    pub is_half_committed: bool,
     pub marks: Arc<Marks>,
     /// It was opened for reading and writing, without which nobody can map it for writing.
     pub may_be_mapped: bool,

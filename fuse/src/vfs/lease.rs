@@ -4,6 +4,7 @@ use super::Vfs;
 use super::inode::{Home, Marks, OpenInode, OpenState, Transition, WriteState};
 use super::local::{LocalFile, Stamp, same_file};
 use super::open::{DataPath, incomplete};
+use super::pending_closes::Ending;
 use super::times::ShownTimes;
 use alluxio_common::descriptors;
 use alluxio_common::sync::Mutex;
@@ -120,7 +121,7 @@ impl Vfs {
             Err(error) => {
                 state.write = None;
                 state.drop_unused();
-                self.close_write_at_master(open.id, true).await;
+                self.close_write_at_master(open.id, Ending::GivenUp).await;
                 Err(error)
             }
         }
@@ -193,6 +194,7 @@ impl Vfs {
             as_created: None,
             created_ns: 0,
             closed_empty: false,
+            is_half_committed: false,
             marks: Arc::new(Marks::default()),
             may_be_mapped: false,
             known_mapped: false,

@@ -20,6 +20,17 @@ const PENDING_MAX: usize = 65_536;
 /// Pause before the master is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How an opening for writing ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// What was written is committed.
+    Committed,
+    /// What was written, if anything, is given up.
+    GivenUp,
+    /// The home may have what was not committed: the last writer leaves it to be recovered.
+    Unsure,
+}
+
 /// What the master is to hear when it is back.
 #[derive(Default)]
 pub(super) struct PendingCloses {
@@ -38,25 +49,26 @@ struct PendingClose {
     session: SessionId,
     /// The same at each try, so that it is done once.
     op_id: u64,
-    abandon: bool,
+    ending: Ending,
 }
 
 impl Vfs {
-    /// Lets go of an opening for writing at the master, now or when it is back.
-    pub(super) async fn close_write_at_master(&self, inode: u64, abandon: bool) {
+    /// Lets go of an opening for writing at the master, now or when it is back. False: the master has not heard of it yet.
+    pub(super) async fn close_write_at_master(&self, inode: u64, ending: Ending) -> bool {
         let close = PendingClose {
             session: self.master.session(),
             op_id: self.master.new_op_id(),
-            abandon,
+            ending,
         };
         match self.tell_close(inode, close).await {
-            Ok(()) => {}
+            Ok(()) => return true,
             Err(error) if error.is_retryable() => {
                 tracing::info!(%error, inode, "close at the master; it will be told when it can be reached");
                 self.keep_close(inode, close);
             }
             Err(error) => tracing::info!(%error, inode, "close at the master; it will be closed with the session"),
         }
+        false
     }
 
     /// After an open for writing failed: if the master may have done it all the same, it is to be undone.
@@ -65,7 +77,7 @@ impl Vfs {
             let close = PendingClose {
                 session: self.master.session(),
                 op_id: self.master.new_op_id(),
-                abandon: false,
+                ending: Ending::Committed,
             };
             self.keep_close(inode, close);
         }
@@ -152,7 +164,8 @@ impl Vfs {
         let op = Close {
             inode,
             write: true,
-            abandon: close.abandon,
+            abandon: close.ending == Ending::GivenUp,
+            recover: close.ending == Ending::Unsure,
             ..Default::default()
         };
         let Empty {} = self.master.change_as(close.op_id, &self.own_caller(), op).await?;

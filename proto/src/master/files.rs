@@ -149,6 +149,10 @@ pub struct Close {
     /// It was for reading: which one, as [`Open::open_id`] named it.
     #[prost(uint64, tag = "4")]
     pub open_id: u64,
+    /// It was for writing, and what was written may be at its home without being committed: the last one to close leaves it to
+    /// be recovered.
+    #[prost(bool, tag = "5")]
+    pub recover: bool,
 }
 
 /// Returns when what is due under a path is persisted, or with the failure.

@@ -241,6 +241,9 @@ pub struct Recovered {
     /// If found: it is still mapped for writing, and stays open at its home as version + 1.
     #[prost(bool, tag = "9")]
     pub mapped: bool,
+    /// If found: the version that the worker has it as, should that be a later one; 0: as the open version.
+    #[prost(uint64, tag = "10")]
+    pub as_version: u64,
 }
 
 /// The home of an open version needs the room that it takes: it has sealed it, so that it becomes the committed one and is uploaded

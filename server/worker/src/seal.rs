@@ -223,7 +223,7 @@ impl Core {
 
     /// An open version that nobody changed goes back to the version it was made of; false if it was changed, or is new.
     /// The caller has the turn.
-    async fn give_back(&self, entry: &Arc<Entry>) -> FsResult<bool> {
+    pub(crate) async fn give_back(&self, entry: &Arc<Entry>) -> FsResult<bool> {
         if self.stat_reply(entry).await?.changed || self.differs(entry).await? {
             return Ok(false);
         }

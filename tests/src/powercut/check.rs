@@ -1,6 +1,6 @@
 //! Looks whether what is on the mount after a cut is what the model promises or allows.
 
-use super::content::{LINE_BYTES, Line, decode};
+use super::content::{LINE_BYTES, Line, decode, records};
 use super::log::Step;
 use super::model::{FileModel, Model, State};
 use std::collections::BTreeSet;
@@ -102,6 +102,13 @@ fn content(path: &Path, uid: u32, file: &FileModel) -> Result<Vec<State>, (Strin
     compare(&bytes, uid, file).map_err(|why| (why, false))
 }
 
+/// What a line is that was caught while it was stored: each part of it is something that may be there.
+fn torn(records: impl Iterator<Item = Line>, states: &[State], fits: impl Fn(&Line, &State) -> bool) -> Option<State> {
+    let of_each = records.map(|record| states.iter().find(|state| fits(&record, state)));
+    let newest = of_each.collect::<Option<Vec<_>>>()?.into_iter().max()?;
+    Some(State { torn: true, ..*newest })
+}
+
 /// Holds bytes against what may be found of a file.
 ///
 /// # Errors
@@ -120,13 +127,15 @@ pub fn compare(bytes: &[u8], uid: u32, file: &FileModel) -> Result<Vec<State>, S
     let mut wrong: Option<(usize, usize, String)> = None;
     for (index, line) in bytes.chunks(LINE_BYTES).enumerate() {
         let what = decode(line, index as u32);
-        let fits = |state: &&State| match what {
+        let states = &allowed.states[index];
+        let fits = |what: &Line, state: &State| match *what {
             Line::Zero => state.zero,
             Line::Written { uid: of, version } => of == uid && version == state.version && !state.zero,
-            Line::Foreign => false,
+            Line::Foreign => state.torn,
         };
-        match allowed.states[index].iter().find(fits) {
-            Some(state) => found.push(*state),
+        let state = states.iter().find(|state| fits(&what, state)).copied();
+        match state.or_else(|| torn(records(line, index as u32), states, fits)) {
+            Some(state) => found.push(state),
             None => {
                 let first = format!("{what:?}, allowed is {:?}", allowed.states[index]);
                 let entry = wrong.get_or_insert((index, 0, first));
@@ -140,5 +149,41 @@ pub fn compare(bytes: &[u8], uid: u32, file: &FileModel) -> Result<Vec<State>, S
             "{count} of {lines} lines are wrong, the first is line {first} (byte {}): {what}",
             first * LINE_BYTES
         )),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test ends there")]
+mod tests {
+    use super::super::content::encode;
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_caught_while_it_was_stored_is_of_what_may_be_there() {
+        let mut model = Model::default();
+        let mut run = |step| {
+            model.begin(&step);
+            model.done();
+        };
+        run(Step::Create {
+            uid: 1,
+            name: "a".into(),
+        });
+        for version in 1..=2 {
+            run(Step::Write {
+                uid: 1,
+                version,
+                from: 0,
+                lines: 1,
+                synced: version == 1,
+            });
+        }
+        let file = model.files.get_mut(&1).unwrap();
+        let halves = |one, other| [&encode(1, one, 0, 1)[..32], &encode(1, other, 0, 1)[32..]].concat();
+        assert!(compare(&halves(3, 2), 1, file).is_err(), "nobody wrote that");
+        let found = compare(&halves(2, 1), 1, file).unwrap();
+        assert_eq!((found[0].version, found[0].torn), (2, true));
+        file.adopt(found, false);
+        assert!(compare(&halves(2, 1), 1, file).is_ok(), "it stays as it is");
     }
 }

@@ -1,6 +1,7 @@
 //! Content that says of each line which file, which change and which place it belongs to.
 //!
-//! A line is shorter than a disk's sector, so whatever a cut tears, each line found is one that was written, or damage.
+//! A line is shorter than a disk's sector, so no cut tears one. The kernel can: it writes a page out while a program stores into
+//! it. Then each record of the line is one that was written.
 
 /// Bytes of a line.
 pub const LINE_BYTES: usize = 64;
@@ -54,6 +55,14 @@ pub fn decode(bytes: &[u8], index: u32) -> Line {
     }
 }
 
+/// Of a line that is [`Line::Foreign`], what each of its records is.
+pub fn records(bytes: &[u8], index: u32) -> impl Iterator<Item = Line> {
+    bytes.chunks(RECORD_BYTES).map(move |record| {
+        let repeated = record.repeat(LINE_BYTES / RECORD_BYTES);
+        decode(&repeated, index)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +78,9 @@ mod tests {
         let mut torn = bytes;
         torn[40] ^= 1;
         assert_eq!(decode(&torn[..LINE_BYTES], 3), Line::Foreign);
+        let halves = [&encode(7, 8, 3, 1)[..32], &encode(7, 9, 3, 1)[32..]].concat();
+        assert_eq!(decode(&halves, 3), Line::Foreign);
+        let before = Line::Written { uid: 7, version: 8 };
+        assert_eq!(records(&halves, 3).collect::<Vec<_>>(), [before, before, of, of]);
     }
 }

@@ -19,6 +19,8 @@ pub struct State {
     pub version: u32,
     /// Zeros, of a hole or of a file made longer.
     pub zero: bool,
+    /// A part of it is as it was before that change: the kernel wrote the page out while the line was being stored.
+    pub torn: bool,
 }
 
 /// What a change does.
@@ -38,11 +40,29 @@ impl Change {
             } => {
                 let (from, end) = (from as usize, (from + count) as usize);
                 if lines.len() < end {
-                    lines.resize(end, State { version, zero: true });
+                    lines.resize(
+                        end,
+                        State {
+                            version,
+                            zero: true,
+                            torn: false,
+                        },
+                    );
                 }
-                lines[from..end].fill(State { version, zero: false });
+                lines[from..end].fill(State {
+                    version,
+                    zero: false,
+                    torn: false,
+                });
             }
-            Change::Cut { lines: count, version } => lines.resize(count as usize, State { version, zero: true }),
+            Change::Cut { lines: count, version } => lines.resize(
+                count as usize,
+                State {
+                    version,
+                    zero: true,
+                    torn: false,
+                },
+            ),
         }
     }
 }
@@ -113,7 +133,14 @@ impl FileModel {
     fn sync_lines(&mut self, from: u32, lines: u32) {
         let end = ((from + lines) as usize).min(self.current.len());
         if self.durable.len() < end {
-            self.durable.resize(end, State { version: 0, zero: true });
+            self.durable.resize(
+                end,
+                State {
+                    version: 0,
+                    zero: true,
+                    torn: false,
+                },
+            );
         }
         let from = (from as usize).min(end);
         self.durable[from..end].copy_from_slice(&self.current[from..end]);
@@ -143,7 +170,14 @@ impl FileModel {
             if states.len() < seen.len() {
                 // The length may be on the disk before the bytes are.
                 let from = states.len();
-                states.resize(seen.len(), vec![State { version: 0, zero: true }]);
+                states.resize(
+                    seen.len(),
+                    vec![State {
+                        version: 0,
+                        zero: true,
+                        torn: false,
+                    }],
+                );
                 for (line, state) in &self.ghosts {
                     if let Some(line) = states.get_mut(*line).filter(|_| *line >= from) {
                         line.push(*state);
@@ -153,7 +187,11 @@ impl FileModel {
             if let Change::Cut { lines, .. } = change {
                 // What is cut off is zeros if the length is not on the disk yet, or again longer by a later write.
                 for line in states.iter_mut().skip(*lines as usize) {
-                    line.push(State { version: 0, zero: true });
+                    line.push(State {
+                        version: 0,
+                        zero: true,
+                        torn: false,
+                    });
                 }
             }
             for (line, state) in seen.iter().enumerate() {
@@ -304,27 +342,27 @@ impl Model {
     }
 }
 
-/// Rows of equal states as (count, version, zero): a file of thousands of lines has few.
+/// Rows of equal states as (count, state): a file of thousands of lines has few.
 mod runs {
     use super::State;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     pub fn serialize<S: Serializer>(lines: &[State], serializer: S) -> Result<S::Ok, S::Error> {
-        let mut runs: Vec<(u32, u32, bool)> = Vec::new();
+        let mut runs: Vec<(u32, State)> = Vec::new();
         for state in lines {
             match runs.last_mut() {
-                Some((count, version, zero)) if (*version, *zero) == (state.version, state.zero) => *count += 1,
-                _ => runs.push((1, state.version, state.zero)),
+                Some((count, last)) if last == state => *count += 1,
+                _ => runs.push((1, *state)),
             }
         }
         runs.serialize(serializer)
     }
 
     pub fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Vec<State>, D::Error> {
-        let runs = Vec::<(u32, u32, bool)>::deserialize(deserializer)?;
+        let runs = Vec::<(u32, State)>::deserialize(deserializer)?;
         let lines = runs
             .into_iter()
-            .flat_map(|(count, version, zero)| std::iter::repeat_n(State { version, zero }, count as usize));
+            .flat_map(|(count, state)| std::iter::repeat_n(state, count as usize));
         Ok(lines.collect())
     }
 }
@@ -365,10 +403,24 @@ mod tests {
         run(&mut model, write(2, 2, 4));
         let allowed = model.files[&1].allowed();
         assert_eq!(allowed.lengths, (4, 6));
-        let state = |version| State { version, zero: false };
+        let state = |version| State {
+            version,
+            zero: false,
+            torn: false,
+        };
         assert_eq!(allowed.states[1], [state(1)]);
         assert_eq!(allowed.states[3], [state(1), state(2)]);
-        assert_eq!(allowed.states[5], [State { version: 0, zero: true }, state(2)]);
+        assert_eq!(
+            allowed.states[5],
+            [
+                State {
+                    version: 0,
+                    zero: true,
+                    torn: false
+                },
+                state(2)
+            ]
+        );
         run(
             &mut model,
             Step::MapSync {

@@ -389,9 +389,10 @@ impl Core {
         changes_too_fast(&op.name)
     }
 
-    /// What a change of names left without any, if that is what was looked at before and nobody holds it in the state.
+    /// What a change of names left without any, if that is what was looked at before. Somebody may hold it in the state, but who
+    /// has it by O_PATH only outlives that.
     fn removed(&self, before: Option<&Inode>, applied: &Applied) -> Removed {
-        let gone = before.filter(|inode| inode.id == applied.unlinked && !applied.orphaned);
+        let gone = before.filter(|inode| inode.id == applied.unlinked);
         Removed {
             attr: gone.map(|inode| self.attr_of(inode)),
         }

@@ -226,6 +226,7 @@ impl Core {
             let body = command::CloseWrite {
                 inode: op.inode,
                 abandon: op.abandon,
+                recover: op.recover,
                 keep_for: removal
                     .as_ref()
                     .map_or_else(Vec::new, |it| it.readers(InodeId(op.inode))),
@@ -265,6 +266,7 @@ impl Core {
             kept_version: op.kept_version,
             closed_empty: op.closed_empty,
             mapped: op.mapped,
+            as_version: op.as_version,
         };
         match self.propose_own(body).await {
             Ok(_) => tracing::info!(

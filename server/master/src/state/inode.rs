@@ -216,9 +216,10 @@ pub struct OpenVersion {
     /// Nobody has it open; it is not closed because it is still mapped for writing. What was committed is uploaded.
     #[prost(bool, tag = "12")]
     pub mapped: bool,
-    /// One of several writers has closed it: if nothing is ever committed, an empty file is what was promised.
+    /// If nothing is ever committed an empty file stays: one of several writers has closed it, or it was given a name since it
+    /// was made.
     #[prost(bool, tag = "13")]
-    pub closed_by_one: bool,
+    pub is_promised: bool,
 }
 
 impl Inode {

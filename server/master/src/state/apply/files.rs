@@ -76,20 +76,18 @@ impl Work<'_, '_> {
 
     pub(super) fn commit(&mut self, c: Commit) -> Outcomes<()> {
         let mut inode = self.file(c.inode)?;
-        let Some(open) = inode
-            .open
-            .as_ref()
-            .filter(|open| open.version == c.version && !open.recovering)
-        else {
+        let open = inode.open.as_ref();
+        let Some(open) = open.filter(|open| is_writer(open, self.session.get())) else {
+            // Whatever version it asks for: its opening has ended.
+            return refuse(
+                ErrorKind::Gone,
+                format!("session {} does not have file {} open", self.session, inode.id),
+            );
+        };
+        if open.version != c.version || open.recovering {
             return refuse(
                 ErrorKind::Stale,
                 format!("version {} of file {} is not open", c.version, inode.id),
-            );
-        };
-        if !is_writer(open, self.session.get()) {
-            return refuse(
-                ErrorKind::Stale,
-                format!("session {} does not have file {} open", self.session, inode.id),
             );
         }
         let stays = c.keep_open || open.writer_count() > 1;
@@ -233,13 +231,20 @@ impl Work<'_, '_> {
             self.answer(&inode);
             return Ok(());
         };
-        open.closed_by_one |= of_writers && !c.abandon;
+        open.is_promised |= of_writers && !c.abandon;
         self.end_opening(&mut inode);
         if inode.open.as_ref().is_some_and(|open| open.writers.is_empty()) {
-            return self.end_open(inode, c.abandon, &c.keep_for);
+            return self.end_open(inode, &c);
         }
         self.put_and_answer(inode);
         Ok(())
+    }
+
+    /// A file is given a name: that is promised, whatever becomes of its content.
+    pub(super) fn promise_name(&self, inode: &mut Inode) {
+        if let Some(open) = inode.open.as_mut().filter(|_| self.follows(1)) {
+            open.is_promised = true;
+        }
     }
 
     /// One opening of the session ends.
@@ -254,15 +259,24 @@ impl Work<'_, '_> {
     }
 
     /// The last writer closed without committing what is open.
-    fn end_open(&mut self, mut inode: Inode, abandon: bool, keep_for: &[u64]) -> Outcomes<()> {
+    fn end_open(&mut self, mut inode: Inode, c: &CloseWrite) -> Outcomes<()> {
         let Some(open) = inode.open.clone() else { return Ok(()) };
-        let never_committed = !open.is_committed();
+        let (never_committed, abandon) = (!open.is_committed(), c.abandon);
         if inode.nlink == 0 {
+            if never_committed && self.follows(1) {
+                self.applied.freed.push(discarded(inode.id, &open));
+            }
             inode.open = None;
             self.put_and_answer(inode);
             return Ok(());
         }
-        if (open.durable_length.is_some() || open.mapped) && !abandon {
+        // What is given up may lie over the only copy of what was committed.
+        let elsewhere = |at: &CachedAt| at.worker != open.home_worker && at.version == inode.version;
+        let is_kept =
+            never_committed || inode.size == 0 || inode.is_persisted() || inode.locations.iter().any(elsewhere);
+        let is_over_all = abandon && !is_kept && self.follows(1);
+        let may_have_more = (open.durable_length.is_some() || open.mapped || c.recover) && !abandon;
+        if may_have_more || is_over_all {
             return self.recover(inode);
         }
         (inode.open, inode.spilled) = (None, false);
@@ -270,9 +284,9 @@ impl Work<'_, '_> {
             self.applied.freed.push(discarded(inode.id, &open));
         }
         // A name that was given to it since it was made stays.
-        if never_committed && abandon && inode.nlink == 1 && !open.closed_by_one {
+        if never_committed && abandon && inode.nlink == 1 && !open.is_promised {
             let (parent, name) = (inode.parent_id(), inode.name.clone());
-            return self.unlink_inode(parent, &name, inode, keep_for);
+            return self.unlink_inode(parent, &name, inode, &c.keep_for);
         }
         if never_committed && self.must_upload(&inode)? {
             // Created and closed, nothing written: the empty file is what was meant.
@@ -349,6 +363,11 @@ impl Work<'_, '_> {
             // Nobody finds what has no name: it ends with its mappings.
             let stays = c.mapped && inode.nlink > 0;
             let before_ns = inode.ctime_ns;
+            if let Some(open) = &mut inode.open {
+                // Its writers sealed on, and nobody heard of it.
+                open.version = open.version.max(c.as_version);
+                inode.version_high = inode.version_high.max(c.as_version);
+            }
             self.commit_version(&mut inode, c.length, c.mtime_ns, stays)?;
             // Whoever has seen the time that it had has not seen this data.
             inode.ctime_ns = inode.ctime_ns.max(before_ns + 1);
@@ -363,7 +382,7 @@ impl Work<'_, '_> {
         inode.spilled &= inode.nlink == 0;
         self.tx.delete(tables::session_open(SessionId(0), inode.inode_id()));
         if open.is_unpromised() {
-            return self.end_unpromised(inode, c.closed_empty || open.closed_by_one, &c.keep_for);
+            return self.end_unpromised(inode, c.closed_empty || open.is_promised, &c.keep_for);
         }
         self.inode_changed(inode.id, true);
         // The home may have given the open version back, unchanged, just before its writers died.

@@ -50,6 +50,7 @@ impl Work<'_, '_> {
             );
         }
         let mut dir = self.writable_dir(dir.inode_id())?;
+        self.promise_name(&mut inode);
         match inode.nlink {
             0 => self.first_name(&mut inode, &dir, &c.name)?,
             NAMES_MAX.. => {
@@ -235,6 +236,7 @@ impl Work<'_, '_> {
 
     /// A name moves from one end to another, which is free; what there is in the under-storage has been seen to.
     pub(super) fn rename_name(&mut self, inode: &mut Inode, from: &End, to: &End) {
+        self.promise_name(inode);
         if inode.is_stored_at(from.dir, &from.name) {
             inode.parent = to.dir.get();
             inode.name = to.name.clone();

@@ -77,6 +77,9 @@ pub struct CloseWrite {
     /// Sessions that have it open for reading, should it go.
     #[prost(uint64, repeated, tag = "3")]
     pub keep_for: Vec<u64>,
+    /// The home may have more than was committed: whoever closes last leaves it to be recovered.
+    #[prost(bool, tag = "4")]
+    pub recover: bool,
 }
 
 /// The command's session has closed an unlinked inode for the last time.
@@ -125,6 +128,9 @@ pub struct Recovered {
     /// Sessions that have it open for reading, should it go.
     #[prost(uint64, repeated, tag = "9")]
     pub keep_for: Vec<u64>,
+    /// If found: the version that the home has it as, should that be a later one; 0: as the open version.
+    #[prost(uint64, tag = "10")]
+    pub as_version: u64,
 }
 
 /// The home of an open version sealed it, because it needs the room: it becomes the committed version, is uploaded, and stays open

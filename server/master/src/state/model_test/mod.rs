@@ -265,6 +265,8 @@ struct World {
     committed: HashMap<u64, u8>,
     /// Files that were made without a name and have none yet.
     nameless: HashSet<u64>,
+    /// New files that stay if nothing is ever committed: one of several writers closed them, or they were given a name.
+    promised: HashSet<u64>,
     xattrs: BTreeMap<u64, BTreeMap<&'static [u8], u8>>,
     /// Inodes that have an access list, and those that have a default list.
     acls: [HashSet<u64>; 2],
@@ -309,6 +311,7 @@ impl World {
             contents: HashMap::new(),
             committed: HashMap::new(),
             nameless: HashSet::new(),
+            promised: HashSet::new(),
             xattrs: BTreeMap::new(),
             acls: Default::default(),
             opens: Vec::new(),
@@ -566,12 +569,28 @@ impl World {
         };
         self.opens.remove(nth);
         let last = !self.opens.iter().any(|(other, _)| *other == inode);
-        self.must(CloseWrite {
+        let closed = self.must(CloseWrite {
             inode,
             abandon,
             ..Default::default()
         });
-        if last && unpromised && abandon && self.names_of(inode).len() == 1 {
+        if !last && !abandon {
+            self.promised.insert(inode);
+        }
+        for item in &closed.recover {
+            // What was given up lay over the only copy of what was committed; its home has nothing else.
+            let tag = self.committed[&inode];
+            self.contents.insert((inode, item.version), tag);
+            self.must(Recovered {
+                inode,
+                version: item.version,
+                found: true,
+                length: length(Some(tag)),
+                mtime_ns: 1,
+                ..Default::default()
+            });
+        }
+        if last && unpromised && abandon && self.names_of(inode).len() == 1 && !self.promised.contains(&inode) {
             self.model
                 .retain(|_, node| !matches!(node, Node::File(id, _) if *id == inode));
         }
@@ -607,7 +626,7 @@ impl World {
                     closed_empty,
                     ..Default::default()
                 });
-                if !closed_empty && self.names_of(inode).len() == 1 {
+                if !closed_empty && self.names_of(inode).len() == 1 && !self.promised.contains(&inode) {
                     self.model
                         .retain(|_, node| !matches!(node, Node::File(id, _) if *id == inode));
                 }
@@ -809,6 +828,10 @@ impl World {
         assert_eq!(result, expected, "rename {from} {to} {flags}");
         if expected.is_err() || from == to || is_same {
             return;
+        }
+        self.promised.extend(id(&source));
+        if flags == RENAME_EXCHANGE {
+            self.promised.extend(id(&target));
         }
         let (moved, replaced) = (self.take_tree(from), self.take_tree(to));
         self.put_tree(to, moved);

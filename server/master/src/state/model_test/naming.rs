@@ -46,6 +46,7 @@ impl World {
         };
         assert_eq!(kind_of(result), expected, "link {from} {to}");
         if expected.is_ok() {
+            self.promised.insert(inode);
             self.model.insert(to.into(), source);
         }
     }
@@ -81,6 +82,7 @@ impl World {
         assert_eq!(kind_of(result), expected, "link open {inode} {to}");
         if expected.is_ok() {
             self.nameless.remove(&inode);
+            self.promised.insert(inode);
             let tag = self.committed.get(&inode).copied();
             self.model.insert(to.into(), Node::File(inode, tag));
         }

@@ -425,3 +425,93 @@ fn a_file_that_one_has_closed_stays_if_the_other_gives_up_or_dies() {
         assert_eq!((left.size, left.open.is_some()), (0, false), "{name}");
     }
 }
+
+#[test]
+fn a_name_that_a_new_file_was_given_stays_if_its_writer_dies() {
+    let state = formatted(false);
+    let writer = session(&state);
+    let made = run(&state, as_user("ann", writer, 0, create(1, "tmp", true))).unwrap();
+    let inode = made.inode.unwrap();
+    let rename = Rename {
+        parent: 1,
+        name: "tmp".into(),
+        new_parent: 1,
+        new_name: "target".into(),
+        ..Default::default()
+    };
+    run(&state, as_user("ann", writer, 0, rename)).unwrap();
+    run(&state, Command::system(6, EndSession { id: writer })).unwrap();
+    let nothing = Recovered {
+        inode: inode.id,
+        version: inode.open.unwrap().version,
+        ..Default::default()
+    };
+    run(&state, Command::system(7, nothing)).unwrap();
+    assert_eq!(state.inode(InodeId(inode.id)).unwrap().name, "target");
+}
+
+/// A file that was committed once, is in no store, and is open for writing again: the session, the inode, the open version.
+fn committed_and_open(state: &State) -> (u64, u64, u64) {
+    let writer = session(state);
+    let made = run(state, as_user("ann", writer, 0, create(1, "f", true))).unwrap();
+    let inode = made.inode.unwrap();
+    let commit = Commit {
+        inode: inode.id,
+        version: inode.open.unwrap().version,
+        length: 3,
+        mtime_ns: 6,
+        ..Default::default()
+    };
+    run(state, as_user("ann", writer, 0, commit)).unwrap();
+    let open = OpenWrite {
+        inode: inode.id,
+        home_worker: 1,
+        ..Default::default()
+    };
+    let opened = run(state, as_user("ann", writer, 0, open)).unwrap().inode.unwrap();
+    (writer, inode.id, opened.open.unwrap().version)
+}
+
+#[test]
+fn who_gives_up_or_does_not_know_leaves_the_only_copy_to_be_recovered() {
+    for (abandon, recover) in [(true, false), (false, true)] {
+        let state = formatted(false);
+        let (writer, inode, version) = committed_and_open(&state);
+        let close = CloseWrite {
+            inode,
+            abandon,
+            recover,
+            ..Default::default()
+        };
+        let closed = run(&state, as_user("ann", writer, 0, close)).unwrap();
+        assert_eq!((closed.recover.len(), closed.freed.len()), (1, 0));
+        // Its writers sealed it twice more, and were not heard.
+        let recovered = Recovered {
+            inode,
+            version,
+            found: true,
+            length: 5,
+            mtime_ns: 9,
+            as_version: version + 2,
+            ..Default::default()
+        };
+        let now = run(&state, Command::system(8, recovered)).unwrap().inode.unwrap();
+        assert_eq!((now.version, now.size, now.open.is_some()), (version + 2, 5, false));
+        assert!(now.version_high >= version + 2, "no number is given twice");
+    }
+}
+
+#[test]
+fn a_commit_of_who_has_it_open_no_more_says_so() {
+    let state = formatted(false);
+    let (writer, inode, version) = committed_and_open(&state);
+    run(&state, Command::system(6, EndSession { id: writer })).unwrap();
+    let commit = Commit {
+        inode,
+        version: version + 1,
+        keep_open: true,
+        ..Default::default()
+    };
+    let other = session(&state);
+    assert_eq!(kind(run(&state, as_user("ann", other, 0, commit))), ErrorKind::Gone);
+}
