@@ -289,6 +289,7 @@ impl Core {
             skipped: change.skipped,
             dropped: false,
             source_fingerprint: change.source_fingerprint,
+            taken_along: change.taken_along.map(|status| self.entry_of(status, None)),
         };
         self.commit_for(id, done).await?;
         self.metrics.ufs_changes_done.inc();

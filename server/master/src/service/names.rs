@@ -157,6 +157,10 @@ impl Core {
         }
         if !dir.children_loaded {
             self.ensure_loaded(&dir).await?;
+            // What was known of it before is not looked at by loading the rest.
+            if op.refresh && dir.entries > 0 && Self::is_backed(&dir) {
+                self.sync_dir_once(dir.inode_id()).await?;
+            }
         } else if op.refresh && Self::is_backed(&dir) {
             self.sync_dir_once(dir.inode_id()).await?;
         } else if op.after.is_empty() && self.is_look_due(&dir) {

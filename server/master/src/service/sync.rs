@@ -13,10 +13,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::load::{Look, PAGE_ENTRIES, STALE_TRIES_MAX, is_absent, is_outdated};
+use super::load::{Look, PAGE_ENTRIES, STALE_TRIES_MAX, TREE_BUSY_PAUSE, is_absent, is_outdated};
 use super::{Core, Ctx};
 use crate::state::command::{ApplySync, SyncChange, SyncRemoval, UfsChanged, UfsEntry};
-use crate::state::{Inode, UfsLocation};
+use crate::state::{Inode, IntentKind, UfsLocation};
 
 /// A directory with so many names at most is looked at as a whole when one of its files is: one call for all of them.
 pub(super) const WHOLE_DIR_ENTRIES_MAX: u64 = PAGE_ENTRIES as u64;
@@ -342,14 +342,28 @@ impl Core {
     /// A worker or client met another object than the one we know.
     pub(super) async fn ufs_changed(self: &Arc<Self>, ctx: &Ctx, request: UfsChangedRequest) -> FsResult<Opened> {
         let id = InodeId(request.inode);
-        let inode = self.state.inode(id)?;
-        if inode.version == request.version {
-            let core = self.clone();
-            let look = Look::File(id);
-            self.look_once(look, async move { core.look_at_file(id, request.version).await })
-                .await?;
+        let deadline = Instant::now() + REFRESH_WAIT_MAX;
+        loop {
+            // A rename under way takes along what it finds, and says what that was when it is done.
+            let was_moving = self.is_moving(id)?;
+            let inode = self.state.inode(id)?;
+            if inode.version == request.version {
+                let core = self.clone();
+                let look = Look::File(id);
+                self.look_once(look, async move { core.look_at_file(id, request.version).await })
+                    .await?;
+            }
+            let inode = self.state.inode(id)?;
+            if inode.version != request.version || !was_moving || Instant::now() > deadline {
+                return self.opened(ctx, &inode);
+            }
+            tokio::time::sleep(TREE_BUSY_PAUSE).await;
         }
-        let inode = self.state.inode(id)?;
-        self.opened(ctx, &inode)
+    }
+
+    /// Whether a rename of a file is still to be made in its under-storage.
+    fn is_moving(&self, id: InodeId) -> FsResult<bool> {
+        let intents = self.state.intents_of(id)?;
+        Ok(intents.iter().any(|intent| intent.kind() == IntentKind::Rename))
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Change {
     pub skipped: bool,
     /// Of a copy to another mount: of what was copied.
     pub source_fingerprint: String,
+    /// Of a rename: somebody had put another object there, which went along. What is at the target now.
+    pub taken_along: Option<UfsStatus>,
 }
 
 impl Change {
@@ -216,23 +218,36 @@ pub(super) fn join(dir: &[u8], name: &[u8]) -> Bytes {
     path.freeze()
 }
 
+/// Whether somebody has put a file where the one was that an intent is about.
+fn is_of_others(intent: &Intent, there: &UfsStatus, cluster: &str) -> bool {
+    !intent.expect.is_empty() && there.kind == FileKind::File && !is_ours(intent, there, cluster)
+}
+
+fn moved_to(intent: &Intent, there: UfsStatus, cluster: &str) -> Change {
+    Change {
+        taken_along: is_of_others(intent, &there, cluster).then(|| there.clone()),
+        ..Change::of(there)
+    }
+}
+
+/// Renames what is there, as any file system does: a file that somebody has replaced since it was looked at goes along.
 pub(super) async fn rename(ufs: &dyn UnderFileSystem, intent: &Intent, cluster: &str) -> UfsResult<Change> {
+    let mut is_others = false;
     if intent.inode_kind() != FileKind::Directory {
         match status_if_any(ufs, &intent.path).await? {
             // Done by an attempt that could not say so, or nothing to rename.
             None => {
                 let moved = status_if_any(ufs, &intent.to_path).await?;
-                return Ok(moved.map_or_else(Change::skipped, Change::of));
+                return Ok(moved.map_or_else(Change::skipped, |there| moved_to(intent, there, cluster)));
             }
-            Some(there) if !intent.expect.is_empty() && !is_ours(intent, &there, cluster) => {
-                tracing::info!(path = %show(&intent.path), "not renamed: the object is another one now");
-                return Ok(Change::skipped());
-            }
-            Some(_) => {}
+            Some(there) => is_others = is_of_others(intent, &there, cluster),
         }
     }
     match ufs.rename(&intent.path, &intent.to_path).await {
-        Ok(status) => Ok(Change::of(status)),
+        Ok(status) => Ok(Change {
+            taken_along: is_others.then(|| status.clone()),
+            ..Change::of(status)
+        }),
         Err(error) if error.kind == UfsErrorKind::NotFound => Ok(Change::skipped()),
         Err(error) => Err(error),
     }
@@ -396,5 +411,31 @@ mod tests {
         let theirs = put(b"them!").await;
         assert!(delete(&ufs, &intent, OURS).await.unwrap().skipped);
         assert_eq!(ufs.status(b"f").await.unwrap().fingerprint, theirs);
+    }
+
+    #[tokio::test]
+    async fn a_rename_takes_along_what_somebody_put_there() {
+        let ufs = memory();
+        let put = async |text: &'static [u8]| {
+            let source = BytesSource(Bytes::from_static(text));
+            let written = ufs.write(b"f", &source, &Expect::Any, &UfsAttributes::default()).await;
+            written.unwrap().fingerprint
+        };
+        let intent = Intent {
+            path: "f".into(),
+            to_path: "g".into(),
+            expect: vec![put(b"ours").await],
+            inode_kind: FileKind::File as i32,
+            ..Default::default()
+        };
+        put(b"theirs").await;
+        // The second attempt does not know what became of the first.
+        for attempt in 1..=2 {
+            let change = rename(&ufs, &intent, OURS).await.unwrap();
+            let taken = change.taken_along.unwrap();
+            assert_eq!((change.skipped, taken.length), (false, 6), "attempt {attempt}");
+            assert_eq!(taken.fingerprint, change.fingerprint);
+        }
+        assert_eq!(ufs.status(b"g").await.unwrap().length, 6);
     }
 }

@@ -224,6 +224,13 @@ impl Work<'_, '_> {
                 {
                     ufs.occupied.clear();
                 }
+                let is_the_content = |inode: &Inode| {
+                    let is_known = |ufs: &UfsBinding| ufs.present && ufs.version == inode.version;
+                    inode.open.is_none() && inode.ufs.as_ref().is_some_and(is_known)
+                };
+                if let Some(entry) = c.taken_along.filter(|_| is_the_content(&inode)) {
+                    self.adopt(&mut inode, &entry);
+                }
                 // The fingerprint of a folder says nothing of what is in it.
                 let tells = !c.fingerprint.is_empty() && !inode.is_dir();
                 if let Some(ufs) = inode.ufs.as_mut().filter(|ufs| ufs.present && !c.skipped && tells) {

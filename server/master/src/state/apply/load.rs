@@ -169,7 +169,7 @@ impl Work<'_, '_> {
     }
 
     /// The under-storage's object is the file now, as a new version.
-    fn adopt(&mut self, inode: &mut Inode, entry: &UfsEntry) {
+    pub(super) fn adopt(&mut self, inode: &mut Inode, entry: &UfsEntry) {
         let old = inode.version;
         inode.version_high += 1;
         inode.version = inode.version_high;

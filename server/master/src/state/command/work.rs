@@ -4,6 +4,8 @@ use alluxio_proto::error::WireError;
 use alluxio_proto::master::CachedFile;
 use alluxio_proto::types::WorkerAddress;
 
+use super::ufs::UfsEntry;
+
 /// An intent is about to be executed. Fixes the path of a late-bound one (persist, mkdir, symlink, setattr), and is `Busy`
 /// while an earlier intent touches the same path, an ancestor or a descendant. The answer carries the intent with its path.
 /// Repeating it is fine. An intent that lost its reason is dropped: the answer then carries none.
@@ -35,6 +37,9 @@ pub struct IntentDone {
     /// Rename to another mount: of the object that was copied and is to be deleted now; empty: what the intent expected.
     #[prost(string, tag = "5")]
     pub source_fingerprint: String,
+    /// Rename: somebody had put another object there, which went along: what is at the target now.
+    #[prost(message, optional, tag = "6")]
+    pub taken_along: Option<UfsEntry>,
 }
 
 /// An attempt at an intent failed.

@@ -191,6 +191,7 @@ impl World {
                 skipped: running.skipped,
                 dropped: false,
                 source_fingerprint: running.source,
+                taken_along: None,
             });
             self.untold.remove(&running.id);
         }

@@ -284,3 +284,37 @@ fn what_cannot_move_is_refused_without_effect() {
     });
     assert_eq!(refusal(&state, rename("f", point)), ErrorKind::ReadOnly);
 }
+
+#[test]
+fn a_rename_that_takes_another_object_along_gives_the_file_its_content() {
+    let (state, _) = two_mounts(MountSpec::default());
+    let file = child(&state, 1, "f").id;
+    let version = state.inode(InodeId(file)).unwrap().version;
+    must(&state, rename("f", 1));
+    let intent = state.intents(IntentId(0), 10).unwrap().remove(0).id;
+    let started = IntentStarted {
+        intent,
+        replace_foreign: None,
+    };
+    must(&state, started);
+    let theirs = UfsEntry {
+        name: Bytes::from_static(b"x"),
+        kind: FileKind::File as i32,
+        length: 9,
+        mtime_ns: 77,
+        fingerprint: "theirs".into(),
+        ..Default::default()
+    };
+    let done = IntentDone {
+        intent,
+        fingerprint: "theirs".into(),
+        taken_along: Some(theirs),
+        ..Default::default()
+    };
+    must(&state, done);
+    let now = child(&state, 1, "x");
+    assert_eq!((now.id, now.size, now.fingerprint()), (file, 9, "theirs"));
+    assert!(now.version > version, "bytes of the old one are never taken for it");
+    let source = state.ufs_source(InodeId(file)).unwrap().unwrap();
+    assert_eq!((&source.path[..], source.length), (&b"x"[..], 9));
+}
