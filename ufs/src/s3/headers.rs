@@ -67,6 +67,12 @@ pub(super) fn properties_of(headers: &HeaderMap, encrypts: bool) -> Properties {
         let name = name.as_str();
         if let Some(name) = name.strip_prefix(METADATA_PREFIX) {
             properties.metadata.push((name.to_owned(), value.to_owned()));
+        } else if name == "content-encoding" {
+            // `aws-chunked` is of the request that brought the object, and some stores keep it.
+            let own: Vec<&str> = value.split(',').map(str::trim).filter(|coding| *coding != "aws-chunked").collect();
+            if own.iter().any(|coding| !coding.is_empty()) {
+                properties.headers.push((name.to_owned(), own.join(", ")));
+            }
         } else if KEPT.contains(&name) || (of_kms && KEPT_OF_KMS.contains(&name)) {
             properties.headers.push((name.to_owned(), value.to_owned()));
         }
@@ -165,5 +171,23 @@ pub(super) fn check_range(key: &str, range: &Range<u64>, response: &reqwest::Res
     match response.content_length() {
         Some(length) if range.start == 0 && length == range.end => Ok(()),
         _ => wrong(format!("{range:?} was asked for, and the server ignored it")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_body_was_sent_is_no_property_of_the_object() {
+        let coding = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("content-encoding", value.parse().unwrap());
+            let properties = properties_of(&headers, false);
+            properties.headers.into_iter().next().map(|(_, value)| value)
+        };
+        assert_eq!(coding("aws-chunked"), None);
+        assert_eq!(coding("gzip,aws-chunked").as_deref(), Some("gzip"));
+        assert_eq!(coding("gzip").as_deref(), Some("gzip"));
     }
 }
