@@ -69,7 +69,11 @@ pub(super) fn properties_of(headers: &HeaderMap, encrypts: bool) -> Properties {
             properties.metadata.push((name.to_owned(), value.to_owned()));
         } else if name == "content-encoding" {
             // `aws-chunked` is of the request that brought the object, and some stores keep it.
-            let own: Vec<&str> = value.split(',').map(str::trim).filter(|coding| *coding != "aws-chunked").collect();
+            let own: Vec<&str> = value
+                .split(',')
+                .map(str::trim)
+                .filter(|coding| *coding != "aws-chunked")
+                .collect();
             if own.iter().any(|coding| !coding.is_empty()) {
                 properties.headers.push((name.to_owned(), own.join(", ")));
             }

@@ -55,7 +55,8 @@ pub(super) fn held_against(
                 Some(Err(error)) => return Some((Err(error), None)),
                 // What went before has been given away: asking for the rest again would make nothing right.
                 None => {
-                    let checked = check(&sum, &told, &what).map_err(|error| UfsError::new(UfsErrorKind::Other, error.message));
+                    let checked =
+                        check(&sum, &told, &what).map_err(|error| UfsError::new(UfsErrorKind::Other, error.message));
                     return held.map(|last| (checked.map(|()| last), None));
                 }
             }
