@@ -178,11 +178,11 @@ impl<'a> Receiver<'a> {
         self.crc32c.update(chunk);
         self.memory.extend_from_slice(chunk);
         if self.memory.len() > IN_MEMORY_MAX {
-            self.to_file();
+            self.spill();
         }
     }
 
-    fn to_file(&mut self) {
+    fn spill(&mut self) {
         let (file, start) = self.spool.take(self.memory.len() as u64);
         for (index, block) in self.memory.chunks(HOLE_BYTES).enumerate() {
             if block.iter().any(|byte| *byte != 0) {

@@ -64,11 +64,10 @@ async fn answer(
     let operation = request.operation();
     let act = {
         let mut state = shared.state();
-        let fault = state
+        state
             .faults
             .iter_mut()
-            .find_map(|fault| fault.strikes(operation, &request.key).then(|| fault.act.clone()));
-        fault
+            .find_map(|fault| fault.strikes(operation, &request.key).then(|| fault.act.clone()))
     };
     let is_head = request.method == http::Method::HEAD;
     match act {

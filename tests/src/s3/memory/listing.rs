@@ -5,7 +5,7 @@ use super::request::Request;
 use super::store::{Object, State, quoted};
 
 enum Item {
-    Object(String, Object),
+    Object(String, Box<Object>),
     Prefix(String),
 }
 
@@ -44,7 +44,7 @@ impl State {
             last.clone_from(place);
             items.push(match rolled {
                 Some(prefix) => Item::Prefix(prefix),
-                None => Item::Object(key.clone(), object.clone()),
+                None => Item::Object(key.clone(), Box::new(object.clone())),
             });
         }
         let token = Some(encode_token(&last)).filter(|_| truncated && !items.is_empty());
