@@ -24,5 +24,5 @@ pub mod wait;
 pub use agent::Agent;
 pub use cluster::{Local, LocalBuilder};
 pub use process::Process;
-pub use s3::{Moto, S3Server, Versity};
+pub use s3::{MemoryS3, Moto, S3Server, Versity};
 pub use separate::{Mount, Separate};

@@ -54,6 +54,8 @@ pub struct UfsError {
     pub kind: UfsErrorKind,
     /// For a person.
     pub message: String,
+    /// The store may not know something that the request asked for: a header, a checksum, a condition.
+    pub(crate) not_understood: bool,
 }
 
 impl UfsError {
@@ -62,6 +64,7 @@ impl UfsError {
         Self {
             kind,
             message: message.into(),
+            not_understood: false,
         }
     }
     /// Whether the same call may succeed later with nothing else changed.

@@ -76,7 +76,7 @@ pub fn nearest(name: &str) -> Option<&'static str> {
 
 /// Whether the value of a key must not be shown: its name ends in what credentials are called.
 pub fn is_credential(name: &str) -> bool {
-    const ENDS: [&str; 9] = [
+    const ENDS: [&str; 10] = [
         "secretkey",
         "secretaccesskey",
         "accesskeyid",
@@ -86,6 +86,7 @@ pub fn is_credential(name: &str) -> bool {
         "token",
         "secret",
         "auth.key",
+        "customer.key",
     ];
     let plain: String = name.to_ascii_lowercase().replace(['-', '_'], ".");
     let joined = plain.replace('.', "");
@@ -142,6 +143,7 @@ mod tests {
             "fs.cos.access.key",
             "fs.cos.secret.key",
             "fs.kodo.accesskey",
+            "alluxio.underfs.s3.server.side.encryption.customer.key",
         ] {
             assert!(is_credential(name), "{name}");
         }
@@ -149,6 +151,7 @@ mod tests {
             "alluxio.master.hostname",
             "alluxio.underfs.s3.endpoint",
             "alluxio.worker.keytab.file",
+            "alluxio.underfs.s3.server.side.encryption.kms.key.id",
         ] {
             assert!(!is_credential(name), "{name}");
         }

@@ -15,6 +15,28 @@ use crate::{Expect, UfsError, UfsErrorKind, UfsMetrics, UfsResult};
 /// User metadata by name, without the store's prefix (`x-amz-meta-`).
 pub(crate) type Metadata = Vec<(String, String)>;
 
+/// What an object carries beside its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Properties {
+    /// User metadata.
+    pub metadata: Metadata,
+    /// Content-Type and its like, by their names in HTTP, in lower case.
+    pub headers: Vec<(String, String)>,
+    /// As in a query: `a=b&c=d`.
+    pub tags: String,
+    /// Empty: the store's default.
+    pub storage_class: String,
+}
+
+impl From<Metadata> for Properties {
+    fn from(metadata: Metadata) -> Self {
+        Self {
+            metadata,
+            ..Self::default()
+        }
+    }
+}
+
 /// One object as the store describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectMeta {
@@ -26,8 +48,8 @@ pub(crate) struct ObjectMeta {
     pub modified_ns: i64,
     /// ETag without quotes.
     pub etag: String,
-    /// Only `head` and `get` know it; listings leave it empty.
-    pub metadata: Metadata,
+    /// Only `describe` knows all of it; `head` leaves out the tags, listings all but the storage class.
+    pub properties: Properties,
 }
 
 /// A listing to be made.
@@ -125,14 +147,19 @@ pub(crate) trait ObjectClient: Send + Sync + std::fmt::Debug + 'static {
     fn metrics(&self) -> &Arc<UfsMetrics>;
 
     async fn head(&self, key: &str) -> UfsResult<ObjectMeta>;
+    /// As `head`, with all that the object carries.
+    async fn describe(&self, key: &str) -> UfsResult<ObjectMeta> {
+        self.head(key).await
+    }
     /// `etag` empty: whatever is there.
     async fn get(&self, key: &str, range: Range<u64>, etag: &str) -> UfsResult<Body>;
     /// Returns the new ETag, or nothing if the store did not say.
-    async fn put(&self, key: &str, body: Bytes, expect: &Expect, metadata: &Metadata) -> UfsResult<Option<String>>;
+    async fn put(&self, key: &str, body: Bytes, expect: &Expect, properties: &Properties) -> UfsResult<Option<String>>;
 
-    async fn begin_upload(&self, key: &str, metadata: &Metadata) -> UfsResult<String>;
+    /// `copies`: some of its parts are copied, and stores disagree on the checksums of those.
+    async fn begin_upload(&self, key: &str, properties: &Properties, copies: bool) -> UfsResult<String>;
     /// `index` counts from 0. Returns what `complete_upload` wants to hear of the part.
-    async fn put_part(&self, key: &str, upload: &str, index: usize, body: Bytes) -> UfsResult<String>;
+    async fn put_part(&self, key: &str, upload: &str, index: usize, body: Bytes, copies: bool) -> UfsResult<String>;
     async fn copy_part(
         &self,
         key: &str,
@@ -151,7 +178,7 @@ pub(crate) trait ObjectClient: Send + Sync + std::fmt::Debug + 'static {
         expect: &Expect,
     ) -> UfsResult<Option<String>>;
     async fn abort_upload(&self, key: &str, upload: &str) -> UfsResult<()>;
-    /// Copies within the store, if the source still has its ETag; metadata goes along.
+    /// Copies within the store, if the source still has its ETag; what it carries goes along.
     async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()>;
     /// Deletes an object if it still has its ETag; absent counts as done. The store compares, if it can; else it is compared just before.
     async fn delete_if(&self, key: &str, etag: &str) -> UfsResult<()> {

@@ -22,7 +22,7 @@ use object_store::{
     UpdateVersion,
 };
 
-use super::client::{Body, Limits, ListRequest, Listed, ListedPage, Metadata, ObjectClient, ObjectMeta};
+use super::client::{Body, Limits, ListRequest, Listed, ListedPage, ObjectClient, ObjectMeta, Properties};
 use crate::{Expect, UfsError, UfsErrorKind, UfsMetrics, UfsResult};
 
 /// Without multipart a whole object goes into one request, and into memory.
@@ -218,34 +218,61 @@ fn path_of(key: &str) -> UfsResult<Path> {
 }
 
 fn object(meta: object_store::ObjectMeta) -> Listed {
-    Listed::Object(meta_of(meta, Metadata::new()))
+    Listed::Object(meta_of(meta, Properties::default()))
 }
 
-fn meta_of(meta: object_store::ObjectMeta, metadata: Metadata) -> ObjectMeta {
+fn meta_of(meta: object_store::ObjectMeta, properties: Properties) -> ObjectMeta {
     ObjectMeta {
         key: meta.location.to_string(),
         length: meta.size,
         modified_ns: meta.last_modified.timestamp().saturating_mul(1_000_000_000),
         etag: meta.e_tag.unwrap_or_default(),
-        metadata,
+        properties,
     }
 }
 
+/// Names of HTTP for what all stores keep.
+const KEPT: [(&str, Attribute); 5] = [
+    ("content-type", Attribute::ContentType),
+    ("cache-control", Attribute::CacheControl),
+    ("content-encoding", Attribute::ContentEncoding),
+    ("content-disposition", Attribute::ContentDisposition),
+    ("content-language", Attribute::ContentLanguage),
+];
+
 /// Azure takes no hyphens in names of metadata.
-fn attributes_of(metadata: &Metadata) -> Attributes {
+fn attributes_of(properties: &Properties) -> Attributes {
     let mut attributes = Attributes::new();
-    for (name, value) in metadata {
+    for (name, value) in &properties.metadata {
         attributes.insert(Attribute::Metadata(name.replace('-', "_").into()), value.clone().into());
+    }
+    for (name, value) in &properties.headers {
+        if let Some((_, attribute)) = KEPT.iter().find(|(kept, _)| kept == name) {
+            attributes.insert(attribute.clone(), value.clone().into());
+        }
+    }
+    if !properties.storage_class.is_empty() {
+        attributes.insert(Attribute::StorageClass, properties.storage_class.clone().into());
     }
     attributes
 }
 
-fn metadata_of(attributes: &Attributes) -> Metadata {
-    let pairs = attributes.iter().filter_map(|(name, value)| match name {
-        Attribute::Metadata(name) => Some((name.replace('_', "-"), value.as_ref().to_owned())),
-        _ => None,
-    });
-    pairs.collect()
+fn properties_of(attributes: &Attributes) -> Properties {
+    let mut properties = Properties::default();
+    for (name, value) in attributes {
+        let value = value.as_ref().to_owned();
+        match name {
+            Attribute::Metadata(name) => properties.metadata.push((name.replace('_', "-"), value)),
+            Attribute::StorageClass => properties.storage_class = value,
+            _ => {
+                let kept = KEPT.iter().find(|(_, attribute)| attribute == name);
+                properties
+                    .headers
+                    .extend(kept.map(|(kept, _)| ((*kept).to_owned(), value)));
+            }
+        }
+    }
+    properties
 }
 
 fn changed(key: &str) -> UfsError {
@@ -296,8 +323,8 @@ impl ObjectClient for GenericClient {
         };
         let result = self.store.get_opts(&path_of(key)?, options).await;
         let result = result.map_err(|error| told_apart(error, "head", key))?;
-        let metadata = metadata_of(&result.attributes);
-        Ok(meta_of(result.meta, metadata))
+        let properties = properties_of(&result.attributes);
+        Ok(meta_of(result.meta, properties))
     }
 
     async fn get(&self, key: &str, range: Range<u64>, etag: &str) -> UfsResult<Body> {
@@ -337,11 +364,11 @@ impl ObjectClient for GenericClient {
         })
     }
 
-    async fn put(&self, key: &str, body: Bytes, expect: &Expect, metadata: &Metadata) -> UfsResult<Option<String>> {
+    async fn put(&self, key: &str, body: Bytes, expect: &Expect, properties: &Properties) -> UfsResult<Option<String>> {
         let path = path_of(key)?;
         let options = PutOptions {
             mode: self.put_mode(key, expect).await?,
-            attributes: attributes_of(metadata),
+            attributes: attributes_of(properties),
             ..PutOptions::default()
         };
         self.count();
@@ -349,17 +376,17 @@ impl ObjectClient for GenericClient {
         Ok(result.map_err(|error| told_apart(error, "put", key))?.e_tag)
     }
 
-    async fn begin_upload(&self, key: &str, metadata: &Metadata) -> UfsResult<String> {
+    async fn begin_upload(&self, key: &str, properties: &Properties, _copies: bool) -> UfsResult<String> {
         self.count();
         let options = PutMultipartOptions {
-            attributes: attributes_of(metadata),
+            attributes: attributes_of(properties),
             ..PutMultipartOptions::default()
         };
         let result = self.parts(key)?.create_multipart_opts(&path_of(key)?, options).await;
         result.map_err(|error| told_apart(error, "begin an upload of", key))
     }
 
-    async fn put_part(&self, key: &str, upload: &str, index: usize, body: Bytes) -> UfsResult<String> {
+    async fn put_part(&self, key: &str, upload: &str, index: usize, body: Bytes, _copies: bool) -> UfsResult<String> {
         self.count();
         let (parts, path, id) = (self.parts(key)?, path_of(key)?, upload.to_owned());
         let result = parts.put_part(&path, &id, index, body.into()).await;

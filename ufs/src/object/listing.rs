@@ -318,7 +318,7 @@ mod tests {
             let (listed, skipped) = runtime.block_on(async {
                 let client = Arc::new(MemoryObjects::new(Limits::default()));
                 for key in &keys {
-                    client.put(key, Bytes::new(), &Expect::Any, &Vec::new()).await.unwrap();
+                    client.put(key, Bytes::new(), &Expect::Any, &Default::default()).await.unwrap();
                 }
                 let ufs = ObjectUfs::new(client, String::new(), "test".to_owned(), "memory");
                 let (mut listed, mut skipped, mut token) = (Vec::new(), 0, None);

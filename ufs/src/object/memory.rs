@@ -9,7 +9,7 @@ use alluxio_common::sync::Mutex;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 
-use super::client::{Body, Limits, ListRequest, Listed, ListedPage, Metadata, ObjectClient, ObjectMeta, now_ns};
+use super::client::{Body, Limits, ListRequest, Listed, ListedPage, ObjectClient, ObjectMeta, Properties, now_ns};
 use crate::{Expect, UfsError, UfsErrorKind, UfsMetrics, UfsResult};
 
 /// Small chunks, so that readers meet the joints.
@@ -24,7 +24,7 @@ struct Object {
 #[derive(Debug)]
 struct Upload {
     key: String,
-    metadata: Metadata,
+    properties: Properties,
     parts: BTreeMap<usize, Bytes>,
 }
 
@@ -65,7 +65,7 @@ impl MemoryObjects {
         key: &str,
         body: Bytes,
         expect: &Expect,
-        metadata: &Metadata,
+        properties: &Properties,
     ) -> UfsResult<String> {
         let there = store.objects.get(key).map(|object| object.meta.etag.as_str());
         let holds = match expect {
@@ -82,7 +82,7 @@ impl MemoryObjects {
             length: body.len() as u64,
             modified_ns: now_ns() / 1_000_000_000 * 1_000_000_000,
             etag: etag.clone(),
-            metadata: metadata.clone(),
+            properties: properties.clone(),
         };
         store.objects.insert(key.to_owned(), Object { body, meta });
         Ok(etag)
@@ -142,25 +142,25 @@ impl ObjectClient for MemoryObjects {
         })
     }
 
-    async fn put(&self, key: &str, body: Bytes, expect: &Expect, metadata: &Metadata) -> UfsResult<Option<String>> {
+    async fn put(&self, key: &str, body: Bytes, expect: &Expect, properties: &Properties) -> UfsResult<Option<String>> {
         self.count();
         let mut store = self.store.lock();
-        self.store_object(&mut store, key, body, expect, metadata).map(Some)
+        self.store_object(&mut store, key, body, expect, properties).map(Some)
     }
 
-    async fn begin_upload(&self, key: &str, metadata: &Metadata) -> UfsResult<String> {
+    async fn begin_upload(&self, key: &str, properties: &Properties, _copies: bool) -> UfsResult<String> {
         self.count();
         let id = self.id();
         let upload = Upload {
             key: key.to_owned(),
-            metadata: metadata.clone(),
+            properties: properties.clone(),
             parts: BTreeMap::new(),
         };
         self.store.lock().uploads.insert(id.clone(), upload);
         Ok(id)
     }
 
-    async fn put_part(&self, key: &str, upload: &str, index: usize, body: Bytes) -> UfsResult<String> {
+    async fn put_part(&self, key: &str, upload: &str, index: usize, body: Bytes, _copies: bool) -> UfsResult<String> {
         self.count();
         let mut store = self.store.lock();
         let upload = store
@@ -190,7 +190,7 @@ impl ObjectClient for MemoryObjects {
             }
             slice(&source.body, &from.key, &range)?
         };
-        self.put_part(key, upload, index, part).await
+        self.put_part(key, upload, index, part, true).await
     }
 
     async fn complete_upload(
@@ -211,8 +211,8 @@ impl ObjectClient for MemoryObjects {
             return Err(failed(UfsErrorKind::Invalid, key));
         }
         let body: BytesMut = pending.parts.values().flatten().copied().collect();
-        let metadata = pending.metadata.clone();
-        let etag = self.store_object(&mut store, key, body.freeze(), expect, &metadata)?;
+        let properties = pending.properties.clone();
+        let etag = self.store_object(&mut store, key, body.freeze(), expect, &properties)?;
         store.uploads.remove(upload);
         Ok(Some(etag))
     }
@@ -231,7 +231,7 @@ impl ObjectClient for MemoryObjects {
         if source.meta.etag != from.etag {
             return Err(failed(UfsErrorKind::PreconditionFailed, &from.key));
         }
-        self.store_object(&mut store, to, source.body, &Expect::Any, &source.meta.metadata)
+        self.store_object(&mut store, to, source.body, &Expect::Any, &source.meta.properties)
             .map(drop)
     }
 
@@ -284,7 +284,7 @@ impl ObjectClient for MemoryObjects {
             let item = match rest.find('/').filter(|_| request.delimited) {
                 Some(slash) => Listed::Prefix(format!("{}{}", request.prefix, &rest[..=slash])),
                 None => Listed::Object(ObjectMeta {
-                    metadata: Metadata::new(),
+                    properties: Properties::default(),
                     ..object.meta.clone()
                 }),
             };

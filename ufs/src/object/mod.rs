@@ -10,6 +10,7 @@
 //! was lost from another's; a caller may choose it.
 
 mod attributes;
+mod carrying;
 pub(crate) mod client;
 pub(crate) mod generic;
 mod ledger;
@@ -119,7 +120,7 @@ impl ObjectUfs {
     }
 
     fn file_status(&self, path: &[u8], meta: &ObjectMeta) -> UfsStatus {
-        let attributes = attributes::from_metadata(&meta.metadata);
+        let attributes = attributes::from_metadata(&meta.properties.metadata);
         UfsStatus {
             name: Bytes::copy_from_slice(path::split(path).1),
             kind: FileKind::File,
@@ -162,7 +163,7 @@ impl ObjectUfs {
 
     async fn directory_attributes(&self, marker: &str) -> UfsResult<UfsAttributes> {
         match self.client.head(marker).await {
-            Ok(meta) => Ok(attributes::from_metadata(&meta.metadata)),
+            Ok(meta) => Ok(attributes::from_metadata(&meta.properties.metadata)),
             // Gone since it was listed.
             Err(error) if error.kind == UfsErrorKind::NotFound => Ok(UfsAttributes::default()),
             Err(error) => Err(error),
@@ -289,7 +290,7 @@ impl UnderFileSystem for ObjectUfs {
             Err(error) if error.kind == UfsErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let metadata = attributes::to_metadata(attributes);
+        let properties = attributes::to_metadata(attributes).into();
         // A marker that is there keeps its attributes.
         let expect = if self.limits.conditional_write {
             Expect::Absent
@@ -298,7 +299,7 @@ impl UnderFileSystem for ObjectUfs {
         };
         match self
             .client
-            .put(&self.prefix(path)?, Bytes::new(), &expect, &metadata)
+            .put(&self.prefix(path)?, Bytes::new(), &expect, &properties)
             .await
         {
             Err(error) if error.kind != UfsErrorKind::PreconditionFailed => Err(error),

@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::ObjectUfs;
 use super::attributes;
-use super::client::{Metadata, ObjectClient, ObjectMeta, now_ns};
+use super::client::{ObjectClient, ObjectMeta, Properties, now_ns};
 use super::ledger::Record;
 use super::plan::{self, Part, Sizes};
 use crate::{BaseObject, Expect, UfsAttributes, UfsErrorKind, UfsMetrics, UfsResult, UfsStatus, UploadSource};
@@ -73,7 +73,7 @@ struct Multipart<'a> {
     key: &'a str,
     source: &'a dyn UploadSource,
     expect: &'a Expect,
-    metadata: &'a Metadata,
+    properties: &'a Properties,
     parts: Vec<Part>,
     /// What copied parts are copied from.
     base: Option<(&'a BaseObject, ObjectMeta)>,
@@ -100,13 +100,14 @@ impl ObjectUfs {
             write_id: Some(write_id.clone()),
             ..wanted.clone()
         };
-        let metadata = attributes::to_metadata(&wanted);
+        let ours = attributes::to_metadata(&wanted);
+        let properties = self.properties_over(path, &key, base, expect, ours).await?;
 
         let length = source.length();
         let written = if length <= self.limits.part_bytes {
             let body = self.read_part(path, source, 0, length).await?;
             UfsMetrics::add(&self.client.metrics().bytes_written, length);
-            self.client.put(&key, body, expect, &metadata).await
+            self.client.put(&key, body, expect, &properties).await
         } else {
             let (parts, base) = self.parts_of(length, base)?;
             let upload = Multipart {
@@ -114,7 +115,7 @@ impl ObjectUfs {
                 key: &key,
                 source,
                 expect,
-                metadata: &metadata,
+                properties: &properties,
                 parts,
                 base,
             };
@@ -126,7 +127,10 @@ impl ObjectUfs {
             // The first attempt may have succeeded and its answer been lost; then the retry met our own object.
             Err(error) if matches!(error.kind, UfsErrorKind::PreconditionFailed | UfsErrorKind::NotFound) => {
                 match self.client.head(&key).await {
-                    Ok(meta) if attributes::from_metadata(&meta.metadata).write_id.as_ref() == Some(&write_id) => {
+                    Ok(meta)
+                        if attributes::from_metadata(&meta.properties.metadata).write_id.as_ref()
+                            == Some(&write_id) =>
+                    {
                         meta.etag
                     }
                     _ => return Err(error),
@@ -141,7 +145,7 @@ impl ObjectUfs {
                 length,
                 modified_ns: now_ns(),
                 etag,
-                metadata,
+                properties,
             },
         ))
     }
@@ -162,7 +166,7 @@ impl ObjectUfs {
                     length: base.length,
                     modified_ns: 0,
                     etag: base.fingerprint.clone(),
-                    metadata: Metadata::new(),
+                    properties: Properties::default(),
                 };
                 return Ok((parts, Some((base, meta))));
             }
@@ -188,7 +192,7 @@ impl ObjectUfs {
             path,
             key,
             expect,
-            metadata,
+            properties,
             ..
         } = upload;
         let uploaded = upload.parts.iter().filter(|part| !part.copied);
@@ -197,7 +201,7 @@ impl ObjectUfs {
         let in_flight = usize::try_from(memory / largest.unwrap_or(1).max(1)).unwrap_or(usize::MAX);
         let in_flight = in_flight.clamp(1, self.limits.parts_in_flight);
         self.check_expected(path, key, expect).await?;
-        let id = self.client.begin_upload(key, metadata).await?;
+        let id = self.client.begin_upload(key, properties, upload.base.is_some()).await?;
         let guard = UploadGuard::new(self, key, &id).await;
         let result = async {
             let parts = self.write_all_parts(upload, &id, in_flight).await?;
@@ -245,7 +249,7 @@ impl ObjectUfs {
         let Some((base, meta)) = upload.base.as_ref().filter(|_| part.copied) else {
             let body = self.read_part(path, source, part.range.start, length).await?;
             UfsMetrics::add(&metrics.bytes_written, length);
-            return self.client.put_part(key, id, index, body).await;
+            return self.client.put_part(key, id, index, body, upload.base.is_some()).await;
         };
         let copied = self.client.copy_part(key, id, index, meta, part.range.clone()).await;
         match copied {
@@ -300,24 +304,24 @@ impl ObjectUfs {
     /// Copies an object of any size within the store.
     pub(super) async fn copy_object(&self, from: &ObjectMeta, to: &str) -> UfsResult<()> {
         if from.key.ends_with('/') && from.length == 0 {
-            // Stores on file systems refuse to copy a folder's marker; it has nothing but its metadata.
-            let metadata = self.client.head(&from.key).await?.metadata;
+            // Stores on file systems refuse to copy a folder's marker; it has nothing but what it carries.
+            let properties = self.client.describe(&from.key).await?.properties;
             return self
                 .client
-                .put(to, Bytes::new(), &Expect::Any, &metadata)
+                .put(to, Bytes::new(), &Expect::Any, &properties)
                 .await
                 .map(drop);
         }
         if from.length <= self.limits.copy_part_bytes {
             return self.client.copy(from, to).await;
         }
-        // A copy in parts makes a new object: its metadata has to be given again.
-        let metadata = self.client.head(&from.key).await?.metadata;
+        // A copy in parts makes a new object: what it carries has to be given again.
+        let properties = self.client.describe(&from.key).await?.properties;
         let part_bytes = self
             .limits
             .copy_part_bytes
             .max(from.length.div_ceil(self.limits.parts_max));
-        let upload = self.client.begin_upload(to, &metadata).await?;
+        let upload = self.client.begin_upload(to, &properties, true).await?;
         let guard = UploadGuard::new(self, to, &upload).await;
         let result = async {
             let mut pending = Vec::new();

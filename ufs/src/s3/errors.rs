@@ -41,6 +41,10 @@ impl Refusal {
     }
 
     pub fn kind(&self) -> UfsErrorKind {
+        // Of a bucket nobody can say that a key is missing; names are removed because of it.
+        if self.on_bucket && matches!(self.code.as_str(), "NoSuchKey" | "NoSuchUpload") {
+            return UfsErrorKind::StoreMissing;
+        }
         if let Some(kind) = kind_of_code(&self.code) {
             return kind;
         }
@@ -74,6 +78,8 @@ impl Refusal {
                 format!("; bucket {bucket} does not exist: check its name and the endpoint")
             }
             (_, "RequestTimeTooSkewed") => "; set the clock of this host".to_owned(),
+            (_, "InvalidObjectState") => "; it is archived: restore it first".to_owned(),
+            (_, "ExpiredToken" | "TokenRefreshRequired") => "; the session token has expired".to_owned(),
             (UfsErrorKind::Denied, _) => {
                 "; check s3a.accessKeyId, s3a.secretKey and the permissions on the bucket".to_owned()
             }
@@ -87,7 +93,13 @@ impl Refusal {
             }
             _ => String::new(),
         };
-        UfsError::new(kind, format!("{what}: {said}{advice}"))
+        let mut error = UfsError::new(kind, format!("{what}: {said}{advice}"));
+        error.not_understood = match kind {
+            UfsErrorKind::Unsupported => true,
+            UfsErrorKind::Invalid => self.status == StatusCode::BAD_REQUEST,
+            _ => false,
+        };
+        error
     }
 }
 
@@ -117,8 +129,12 @@ fn kind_of_code(code: &str) -> Option<UfsErrorKind> {
         | "ServiceUnavailable"
         | "OperationAborted"
         | "ConditionalRequestConflict" => UfsErrorKind::Throttled,
+        // The bytes were damaged on their way: they are sent again.
+        "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody" => UfsErrorKind::Unreachable,
         "InternalError" | "RequestTimeout" => UfsErrorKind::Unreachable,
         "PreconditionFailed" | "NotModified" => UfsErrorKind::PreconditionFailed,
+        // Another region: no way to send the request to this one is right.
+        "AuthorizationHeaderMalformed" => UfsErrorKind::Other,
         "NotImplemented" | "MethodNotAllowed" => UfsErrorKind::Unsupported,
         "InvalidRange" | "InvalidURI" => UfsErrorKind::Invalid,
         "KeyTooLongError" => UfsErrorKind::PathTooLong,
@@ -159,6 +175,19 @@ mod tests {
         assert_eq!(kind(500, ""), UfsErrorKind::Unreachable);
         assert_eq!(kind(412, ""), UfsErrorKind::PreconditionFailed);
         assert_eq!(kind(301, ""), UfsErrorKind::Other);
+    }
+
+    #[test]
+    fn what_the_store_may_not_know() {
+        let error = |status: u16, code: &str| {
+            let body = format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
+            let status = StatusCode::from_u16(status).unwrap();
+            Refusal::new(status, body.as_bytes(), false).into_error("PUT", "b")
+        };
+        assert!(error(501, "NotImplemented").not_understood && error(400, "InvalidArgument").not_understood);
+        assert!(!error(400, "ExpiredToken").not_understood && !error(416, "InvalidRange").not_understood);
+        assert!(!error(400, "BadDigest").not_understood && error(400, "BadDigest").is_retryable());
+        assert!(!error(503, "SlowDown").not_understood);
     }
 
     #[test]

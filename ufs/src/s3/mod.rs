@@ -4,10 +4,16 @@
 //! characters, and one such key fails a whole page of a listing. Its credentials, signer and HTTP types are used.
 //!
 //! Promises: a key goes over the wire and comes back exactly as it is; each request ends within its timeouts; RenameObject is
-//! never sent (servers that do not know it take it for a PUT). Left out: versions, ACLs, encryption settings.
+//! never sent (servers that do not know it take it for a PUT); a body goes with its checksum, and comes with it where the store has
+//! one. Left out: versions, ACLs.
 
 mod errors;
+mod headers;
+mod listing;
+mod manner;
+mod options;
 mod settings;
+mod sums;
 mod time;
 mod transport;
 mod xml;
@@ -19,13 +25,20 @@ use alluxio_common::config::Configuration;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use http::{HeaderMap, Method};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::object::client::{Body, Limits, ListRequest, Listed, ListedPage, Metadata, ObjectClient, ObjectMeta};
+use crate::object::client::{Body, Limits, ListRequest, ListedPage, ObjectClient, ObjectMeta, Properties};
 use crate::{Expect, UfsError, UfsErrorKind, UfsMetrics, UfsResult};
+use headers::{
+    check_range, completion, conditional, etag_of, header, length_told, part_etag, part_of, properties_of, quoted,
+    summed, unmet, unquoted, without_tags,
+};
+use listing::listed_page;
+use manner::{Manner, Manners, On, Sum};
+use options::ObjectOptions;
 use settings::Settings;
+use sums::{crc32c_base64, md5_base64};
 use transport::{Request, Transport};
-use xml::Element;
 
 const METADATA_PREFIX: &str = "x-amz-meta-";
 /// S3's limit on keys in one DeleteObjects.
@@ -134,14 +147,141 @@ impl S3Client {
         }
     }
 
-    fn copy_request<'a>(&self, request: Request<'a>, from: &ObjectMeta) -> UfsResult<Request<'a>> {
+    fn options(&self) -> &ObjectOptions {
+        &self.transport.settings().options
+    }
+
+    fn manners(&self) -> &Manners {
+        &self.transport.settings().manners
+    }
+
+    /// Does `send` in the ways that the store may understand, best first, until one is.
+    async fn in_a_manner<T, A>(&self, on: On, has_condition: bool, send: impl Fn(Manner) -> A) -> UfsResult<T>
+    where
+        A: Future<Output = UfsResult<T>>,
+    {
+        let mut refused = None;
+        for manner in self.manners().of(on, has_condition) {
+            match send(manner).await {
+                Ok(answer) => {
+                    let bucket = &self.transport.settings().bucket;
+                    self.manners()
+                        .learn(on, has_condition, manner, refused.as_ref(), bucket);
+                    return Ok(answer);
+                }
+                Err(error) if error.not_understood => drop(refused.get_or_insert(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| UfsError::new(UfsErrorKind::Other, "there is no way to send a request")))
+    }
+
+    /// What the store does not compare is compared just before.
+    async fn compare(&self, key: &str, expect: &Expect) -> UfsResult<()> {
+        let found = match self.head(key).await {
+            Ok(meta) => Some(meta.etag),
+            Err(error) if error.kind == UfsErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let holds = match expect {
+            Expect::Any => true,
+            Expect::Absent => found.is_none(),
+            Expect::Fingerprint(etag) => found.as_ref() == Some(etag),
+        };
+        if holds {
+            return Ok(());
+        }
+        let why = format!("{key:?}: {expect:?} was expected, and its ETag is {found:?}");
+        Err(UfsError::new(UfsErrorKind::PreconditionFailed, why))
+    }
+
+    /// With the condition, or after a look of our own.
+    async fn expecting<'a>(
+        &self,
+        request: Request<'a>,
+        key: &str,
+        expect: &Expect,
+        manner: Manner,
+    ) -> UfsResult<Request<'a>> {
+        if manner.conditional {
+            return conditional(request, expect);
+        }
+        if *expect != Expect::Any {
+            self.compare(key, expect).await?;
+        }
+        Ok(request)
+    }
+
+    async fn copy_request<'a>(
+        &self,
+        request: Request<'a>,
+        from: &ObjectMeta,
+        manner: Manner,
+    ) -> UfsResult<Request<'a>> {
         let bucket = &self.transport.settings().bucket;
         let source = format!("/{bucket}/{}", utf8_percent_encode(&from.key, COPY_SOURCE));
         let request = request.header("x-amz-copy-source", &source)?;
+        let request = self.options().source(request)?;
         if from.etag.is_empty() {
             return Ok(request);
         }
-        request.header("x-amz-copy-source-if-match", &quoted(&from.etag))
+        if manner.conditional {
+            return request.header("x-amz-copy-source-if-match", &quoted(&from.etag));
+        }
+        self.compare(&from.key, &Expect::Fingerprint(from.etag.clone())).await?;
+        Ok(request)
+    }
+
+    /// A refused HEAD says no reason, and 400 may be any: an expired token, a key that is not the customer's. GET says it.
+    async fn head_response(&self, key: &str) -> UfsResult<reqwest::Response> {
+        let request = self.options().reading(Request::new(Method::HEAD, Some(key)))?;
+        let error = match self.transport.send(&request).await {
+            Err(error) if error.kind == UfsErrorKind::Invalid => error,
+            answer => return answer,
+        };
+        let request = Request::new(Method::GET, Some(key)).header("range", "bytes=0-0")?;
+        match self.transport.send(&self.options().reading(request)?).await {
+            Err(said) if said.kind != UfsErrorKind::NotFound => Err(said),
+            _ => Err(error),
+        }
+    }
+
+    /// "Not found" to a HEAD is also what a bucket that is gone answers.
+    async fn is_absent(&self, key: &str) -> UfsResult<()> {
+        let request = ListRequest {
+            prefix: key,
+            delimited: false,
+            token: None,
+            limit: 1,
+        };
+        self.list(request).await.map(drop)
+    }
+
+    fn meta_of(&self, key: &str, headers: &HeaderMap) -> UfsResult<ObjectMeta> {
+        let length = header(headers, "content-length").parse().map_err(|_| {
+            let why = format!("HEAD {key:?}: the server gave no length");
+            UfsError::new(UfsErrorKind::Other, why)
+        })?;
+        Ok(ObjectMeta {
+            key: key.to_owned(),
+            length,
+            modified_ns: time::http_date_ns(header(headers, "last-modified")),
+            etag: unquoted(header(headers, "etag")),
+            properties: properties_of(headers, self.options().encrypts()),
+        })
+    }
+
+    /// Tags as they go into a header.
+    async fn tags(&self, key: &str) -> UfsResult<String> {
+        let request = Request::new(Method::GET, Some(key)).query("tagging", "");
+        let (_, root) = self.transport.send_xml(&request).await?;
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let set = root.child("TagSet");
+        let tags = set.into_iter().flat_map(|set| set.all("Tag"));
+        let pairs: Vec<String> = tags
+            .map(|tag| format!("{}={}", encode(tag.text_of("Key")), encode(tag.text_of("Value"))))
+            .collect();
+        Ok(pairs.join("&"))
     }
 }
 
@@ -156,57 +296,94 @@ impl ObjectClient for S3Client {
     }
 
     async fn head(&self, key: &str) -> UfsResult<ObjectMeta> {
-        let response = self.transport.send(&Request::new(Method::HEAD, Some(key))).await?;
-        let headers = response.headers();
-        let length = header(headers, "content-length").parse().map_err(|_| {
-            let why = format!("HEAD {key:?}: the server gave no length");
-            UfsError::new(UfsErrorKind::Other, why)
-        })?;
-        Ok(ObjectMeta {
-            key: key.to_owned(),
-            length,
-            modified_ns: time::http_date_ns(header(headers, "last-modified")),
-            etag: unquoted(header(headers, "etag")),
-            metadata: metadata_of(headers),
-        })
+        let response = self.head_response(key).await?;
+        self.meta_of(key, response.headers())
+    }
+
+    async fn describe(&self, key: &str) -> UfsResult<ObjectMeta> {
+        let response = self.head_response(key).await?;
+        let mut meta = self.meta_of(key, response.headers())?;
+        let tags: u32 = header(response.headers(), "x-amz-tagging-count").parse().unwrap_or(0);
+        if tags > 0 {
+            match self.tags(key).await {
+                Ok(tags) => meta.properties.tags = tags,
+                // Who may not read tags goes on without them.
+                Err(error) if error.kind == UfsErrorKind::Denied => {
+                    tracing::warn!(%error, "the tags of an object cannot be read, and are not kept");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(meta)
     }
 
     async fn get(&self, key: &str, range: Range<u64>, etag: &str) -> UfsResult<Body> {
-        let mut request = Request::new(Method::GET, Some(key)).header(
-            "range",
-            &format!("bytes={}-{}", range.start, range.end.saturating_sub(1)),
-        )?;
-        if !etag.is_empty() {
-            request = request.header("if-match", &quoted(etag))?;
-        }
-        let response = self.transport.send(&request).await?;
-        let found = unquoted(header(response.headers(), "etag"));
+        let bytes = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+        let bytes = bytes.as_str();
+        let send = |manner: Manner| async move {
+            let request = Request::new(Method::GET, Some(key)).header("range", bytes)?;
+            let mut request = self.options().reading(request)?;
+            if manner.conditional {
+                request = request.header("if-match", &quoted(etag))?;
+            }
+            if manner.sum == Sum::Crc32c {
+                request = request.header("x-amz-checksum-mode", "ENABLED")?;
+            }
+            let response = self.transport.send(&request).await?;
+            Ok((request, response))
+        };
+        let (request, response) = self.in_a_manner(On::Read, !etag.is_empty(), send).await?;
+        let headers = response.headers();
+        let found = unquoted(header(headers, "etag"));
         // Servers that ignore If-Match must not get away with it.
         if !etag.is_empty() && found != etag {
             let why = format!("GET {key:?}: the object has changed, its ETag is {found:?} instead of {etag:?}");
             return Err(UfsError::new(UfsErrorKind::PreconditionFailed, why));
         }
         check_range(key, &range, &response)?;
-        Ok(Body {
-            etag: found,
-            stream: self.transport.body(&request, response),
-        })
+        let told = header(headers, "x-amz-checksum-crc32c").to_owned();
+        // It is of the whole object; with a dash, of its parts' checksums.
+        let is_whole = range.start == 0 && length_told(&response) == Some(range.end);
+        let mut stream = self.transport.body(&request, response);
+        if is_whole && !told.is_empty() && !told.contains('-') {
+            stream = sums::held_against(stream, told, range.end, format!("GET {key:?}"));
+        }
+        Ok(Body { etag: found, stream })
     }
 
-    async fn put(&self, key: &str, body: Bytes, expect: &Expect, metadata: &Metadata) -> UfsResult<Option<String>> {
-        let request = with_metadata(Request::new(Method::PUT, Some(key)), metadata)?.body(body);
-        let request = conditional(request, expect)?;
-        let response = self
-            .transport
-            .send(&request)
-            .await
-            .map_err(|error| unmet(error, expect))?;
-        Ok(etag_of(response.headers()))
+    async fn put(&self, key: &str, body: Bytes, expect: &Expect, properties: &Properties) -> UfsResult<Option<String>> {
+        let body = &body;
+        let send = |manner: Manner| async move {
+            let request = Request::new(Method::PUT, Some(key)).body(body.clone());
+            let request = self.options().writing(summed(request, manner.sum)?, properties)?;
+            let request = self.expecting(request, key, expect, manner).await?;
+            self.transport.send(&request).await
+        };
+        match self.in_a_manner(On::Write, *expect != Expect::Any, send).await {
+            Ok(response) => Ok(etag_of(response.headers())),
+            Err(error) => match without_tags(properties, &error) {
+                Some(properties) => self.put(key, body.clone(), expect, &properties).await,
+                None => Err(unmet(error, expect)),
+            },
+        }
     }
 
-    async fn begin_upload(&self, key: &str, metadata: &Metadata) -> UfsResult<String> {
-        let request = with_metadata(Request::new(Method::POST, Some(key)).query("uploads", ""), metadata)?;
-        let (_, root) = self.transport.send_xml(&request).await?;
+    async fn begin_upload(&self, key: &str, properties: &Properties, copies: bool) -> UfsResult<String> {
+        let send = |manner: Manner| async move {
+            let request = Request::new(Method::POST, Some(key)).query("uploads", "");
+            let mut request = self.options().writing(request, properties)?;
+            if manner.sum == Sum::Crc32c && !copies {
+                request = request.header("x-amz-checksum-algorithm", "CRC32C")?;
+            }
+            self.transport.send_xml(&request).await
+        };
+        let root = match self.in_a_manner(On::Write, false, send).await {
+            Ok((_, root)) => root,
+            Err(error) => match without_tags(properties, &error) {
+                Some(properties) => return self.begin_upload(key, &properties, copies).await,
+                None => return Err(error),
+            },
+        };
         match root.text_of("UploadId") {
             "" => {
                 let why = format!("begin an upload of {key:?}: the server gave no id");
@@ -216,13 +393,25 @@ impl ObjectClient for S3Client {
         }
     }
 
-    async fn put_part(&self, key: &str, upload: &str, index: usize, body: Bytes) -> UfsResult<String> {
-        let request = Request::new(Method::PUT, Some(key))
-            .query("partNumber", (index + 1).to_string())
-            .query("uploadId", upload)
-            .body(body);
-        let response = self.transport.send(&request).await?;
-        part_etag(key, header(response.headers(), "etag"))
+    /// Content-MD5 beside copied parts: their CRC32C is left out by some stores and wrong with others, and goes for all or none.
+    async fn put_part(&self, key: &str, upload: &str, index: usize, body: Bytes, copies: bool) -> UfsResult<String> {
+        let body = &body;
+        let send = |manner: Manner| async move {
+            let sum = if copies { manner.sum.beside_copies() } else { manner.sum };
+            let request = Request::new(Method::PUT, Some(key))
+                .query("partNumber", (index + 1).to_string())
+                .query("uploadId", upload)
+                .body(body.clone());
+            let request = self.options().reading(summed(request, sum)?)?;
+            let response = self.transport.send(&request).await?;
+            Ok((response, sum))
+        };
+        let (response, sum) = self.in_a_manner(On::Write, false, send).await?;
+        let etag = part_etag(key, header(response.headers(), "etag"))?;
+        match sum {
+            Sum::Crc32c => Ok(part_of(&etag, &crc32c_base64(body))),
+            _ => Ok(etag),
+        }
     }
 
     async fn copy_part(
@@ -233,15 +422,20 @@ impl ObjectClient for S3Client {
         from: &ObjectMeta,
         range: Range<u64>,
     ) -> UfsResult<String> {
-        let request = Request::new(Method::PUT, Some(key))
-            .query("partNumber", (index + 1).to_string())
-            .query("uploadId", upload)
-            .copies(range.end.saturating_sub(range.start));
-        let range = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
-        let request = self
-            .copy_request(request, from)?
-            .header("x-amz-copy-source-range", &range)?;
-        let (_, root) = self.transport.send_xml(&request).await?;
+        let bytes = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+        let (bytes, length) = (bytes.as_str(), range.end.saturating_sub(range.start));
+        let send = |manner: Manner| async move {
+            let request = Request::new(Method::PUT, Some(key))
+                .query("partNumber", (index + 1).to_string())
+                .query("uploadId", upload)
+                .header("x-amz-copy-source-range", bytes)?
+                .copies(length);
+            let request = self
+                .copy_request(self.options().reading(request)?, from, manner)
+                .await?;
+            self.transport.send_xml(&request).await
+        };
+        let (_, root) = self.in_a_manner(On::Copy, !from.etag.is_empty(), send).await?;
         part_etag(key, root.text_of("ETag"))
     }
 
@@ -253,21 +447,18 @@ impl ObjectClient for S3Client {
         length: u64,
         expect: &Expect,
     ) -> UfsResult<Option<String>> {
-        let mut body = String::from("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
-        for (index, etag) in parts.iter().enumerate() {
-            let (number, etag) = (index + 1, xml::escape(&quoted(etag)));
-            body.push_str(&format!(
-                "<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"
-            ));
-        }
-        body.push_str("</CompleteMultipartUpload>");
-        let request = Request::new(Method::POST, Some(key))
-            .query("uploadId", upload)
-            .header("content-type", "application/xml")?
-            .copies(length)
-            .body(body);
-        let request = conditional(request, expect)?;
-        let answer = self.transport.send_xml(&request).await;
+        let body = &Bytes::from(completion(&parts));
+        let send = |manner: Manner| async move {
+            let request = Request::new(Method::POST, Some(key))
+                .query("uploadId", upload)
+                .header("content-type", "application/xml")?
+                .copies(length)
+                .body(body.clone());
+            let request = self.options().reading(request)?;
+            let request = self.expecting(request, key, expect, manner).await?;
+            self.transport.send_xml(&request).await
+        };
+        let answer = self.in_a_manner(On::Write, *expect != Expect::Any, send).await;
         let (_, root) = answer.map_err(|error| unmet(error, expect))?;
         Ok(Some(unquoted(root.text_of("ETag"))).filter(|etag| !etag.is_empty()))
     }
@@ -282,8 +473,13 @@ impl ObjectClient for S3Client {
     }
 
     async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()> {
-        let request = self.copy_request(Request::new(Method::PUT, Some(to)).copies(from.length), from)?;
-        self.transport.send_xml(&request).await.map(drop)
+        let send = |manner: Manner| async move {
+            let request = Request::new(Method::PUT, Some(to)).copies(from.length);
+            let request = self.options().copying(request, &from.properties)?;
+            let request = self.copy_request(request, from, manner).await?;
+            self.transport.send_xml(&request).await
+        };
+        self.in_a_manner(On::Copy, !from.etag.is_empty(), send).await.map(drop)
     }
 
     /// Looks first, since some servers ignore the condition, or say that there is an object where there is none. Those that do not
@@ -291,19 +487,23 @@ impl ObjectClient for S3Client {
     async fn delete_if(&self, key: &str, etag: &str) -> UfsResult<()> {
         let found = match self.head(key).await {
             Ok(meta) => meta.etag,
-            Err(error) if error.kind == UfsErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind == UfsErrorKind::NotFound => return self.is_absent(key).await,
             Err(error) => return Err(error),
         };
         if found != etag {
             let why = format!("delete {key:?}: the object has changed, its ETag is {found:?} instead of {etag:?}");
             return Err(UfsError::new(UfsErrorKind::PreconditionFailed, why));
         }
-        let request = Request::new(Method::DELETE, Some(key)).header("if-match", &quoted(etag))?;
-        match self.transport.send(&request).await {
+        let send = |manner: Manner| async move {
+            let mut request = Request::new(Method::DELETE, Some(key));
+            if manner.conditional {
+                request = request.header("if-match", &quoted(etag))?;
+            }
+            self.transport.send(&request).await
+        };
+        match self.in_a_manner(On::Delete, true, send).await {
             Ok(_) => Ok(()),
             Err(error) if error.kind == UfsErrorKind::NotFound => Ok(()),
-            // A server that knows no conditions here.
-            Err(error) if error.kind == UfsErrorKind::Unsupported => self.delete_one(key).await,
             Err(error) => Err(error),
         }
     }
@@ -330,204 +530,5 @@ impl ObjectClient for S3Client {
         }
         let (_, root) = self.transport.send_xml(&query).await?;
         listed_page(&root)
-    }
-}
-
-/// Objects and common prefixes, merged into the byte order of keys.
-fn listed_page(root: &Element) -> UfsResult<ListedPage> {
-    if root.name != "ListBucketResult" {
-        let why = format!("list objects: the server answered with <{}>", root.name);
-        return Err(UfsError::new(UfsErrorKind::Other, why));
-    }
-    let decode = Decoder::of(root);
-    let broken = |key: &str| {
-        UfsError::new(
-            UfsErrorKind::Other,
-            format!("list objects: the key {key:?} is no UTF-8"),
-        )
-    };
-    let mut items = Vec::new();
-    for object in root.all("Contents") {
-        let text = object.text_of("Key");
-        items.push(Listed::Object(ObjectMeta {
-            key: decode.key(text).ok_or_else(|| broken(text))?,
-            length: object.text_of("Size").parse().map_err(|_| broken(text))?,
-            modified_ns: time::iso_date_ns(object.text_of("LastModified")),
-            etag: unquoted(object.text_of("ETag")),
-            metadata: Metadata::new(),
-        }));
-    }
-    for prefixes in root.all("CommonPrefixes") {
-        for prefix in prefixes.all("Prefix") {
-            items.push(Listed::Prefix(
-                decode.key(&prefix.text).ok_or_else(|| broken(&prefix.text))?,
-            ));
-        }
-    }
-    items.sort_by(|a, b| a.key().cmp(b.key()));
-    let token = Some(root.text_of("NextContinuationToken")).filter(|_| root.text_of("IsTruncated") == "true");
-    Ok(ListedPage {
-        items,
-        token: token.filter(|token| !token.is_empty()).map(str::to_owned),
-    })
-}
-
-/// Undoes `encoding-type=url`, where the server did it.
-struct Decoder {
-    encoded: bool,
-}
-
-impl Decoder {
-    fn of(root: &Element) -> Self {
-        Self {
-            encoded: root.text_of("EncodingType") == "url",
-        }
-    }
-
-    fn key(&self, text: &str) -> Option<String> {
-        if !self.encoded {
-            return Some(text.to_owned());
-        }
-        // S3 encodes as forms do: `+` is a space, a plus is %2B.
-        let text = text.replace('+', " ");
-        Some(percent_decode_str(&text).decode_utf8().ok()?.into_owned())
-    }
-}
-
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
-}
-
-fn quoted(etag: &str) -> String {
-    format!("\"{etag}\"")
-}
-
-fn unquoted(etag: &str) -> String {
-    let etag = etag.trim();
-    etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"').to_owned()
-}
-
-fn etag_of(headers: &HeaderMap) -> Option<String> {
-    Some(unquoted(header(headers, "etag"))).filter(|etag| !etag.is_empty())
-}
-
-fn part_etag(key: &str, etag: &str) -> UfsResult<String> {
-    match unquoted(etag) {
-        etag if etag.is_empty() => {
-            let why = format!("upload a part of {key:?}: the server gave no ETag");
-            Err(UfsError::new(UfsErrorKind::Other, why))
-        }
-        etag => Ok(etag),
-    }
-}
-
-fn metadata_of(headers: &HeaderMap) -> Metadata {
-    let pairs = headers.iter().filter_map(|(name, value)| {
-        let name = name.as_str().strip_prefix(METADATA_PREFIX)?;
-        Some((name.to_owned(), value.to_str().ok()?.to_owned()))
-    });
-    pairs.collect()
-}
-
-fn with_metadata<'a>(mut request: Request<'a>, metadata: &Metadata) -> UfsResult<Request<'a>> {
-    for (name, value) in metadata {
-        let wrong = || UfsError::new(UfsErrorKind::Invalid, format!("{name:?}: {value:?} cannot be metadata"));
-        let name: http::HeaderName = format!("{METADATA_PREFIX}{name}").parse().map_err(|_| wrong())?;
-        request.headers.insert(name, value.parse().map_err(|_| wrong())?);
-    }
-    Ok(request)
-}
-
-fn conditional<'a>(request: Request<'a>, expect: &Expect) -> UfsResult<Request<'a>> {
-    match expect {
-        Expect::Any => Ok(request),
-        Expect::Absent => request.header("if-none-match", "*"),
-        Expect::Fingerprint(etag) => request.header("if-match", &quoted(etag)),
-    }
-}
-
-/// S3 answers "not found" to a conditional PUT on what is not there.
-fn unmet(error: UfsError, expect: &Expect) -> UfsError {
-    if error.kind == UfsErrorKind::NotFound && matches!(expect, Expect::Fingerprint(_)) {
-        return UfsError::new(UfsErrorKind::PreconditionFailed, error.message);
-    }
-    error
-}
-
-/// Whether the body will be what was asked for, no less.
-fn check_range(key: &str, range: &Range<u64>, response: &reqwest::Response) -> UfsResult<()> {
-    let wrong = |why: String| Err(UfsError::new(UfsErrorKind::Invalid, format!("GET {key:?}: {why}")));
-    if response.status() == http::StatusCode::PARTIAL_CONTENT {
-        let given = header(response.headers(), "content-range");
-        let wanted = format!("bytes {}-{}/", range.start, range.end.saturating_sub(1));
-        if given.starts_with(&wanted) {
-            return Ok(());
-        }
-        return wrong(format!(
-            "{range:?} was asked for and {given:?} came: the object ends before"
-        ));
-    }
-    // Some servers answer a range that is the whole object with all of it.
-    match response.content_length() {
-        Some(length) if range.start == 0 && length == range.end => Ok(()),
-        _ => wrong(format!("{range:?} was asked for, and the server ignored it")),
-    }
-}
-
-fn md5_base64(body: &[u8]) -> String {
-    use md5::Digest;
-    base64(&md5::Md5::digest(body))
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let three = chunk.iter().fold(0u32, |sum, byte| (sum << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            if place > chunk.len() {
-                out.push('=');
-            } else {
-                out.push(char::from(ALPHABET[(three >> (18 - 6 * place)) as usize & 63]));
-            }
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_as_in_the_rfc() {
-        for (plain, coded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-        assert_eq!(md5_base64(b""), "1B2M2Y8AsgTpgAmY7PhCfg==");
-    }
-
-    #[test]
-    fn pages_are_merged_and_decoded() {
-        let document = br#"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>
-            <NextContinuationToken>t+1</NextContinuationToken>
-            <Contents><Key>p%2Fb+c%2B%25</Key><Size>3</Size><ETag>&quot;e&quot;</ETag>
-            <LastModified>2026-11-21T10:00:00.250Z</LastModified></Contents>
-            <CommonPrefixes><Prefix>p/a/</Prefix></CommonPrefixes></ListBucketResult>"#;
-        let page = listed_page(&xml::parse(document).unwrap()).unwrap();
-        let keys: Vec<_> = page.items.iter().map(Listed::key).collect();
-        assert_eq!(keys, ["p/a/", "p/b c+%"]);
-        assert_eq!(page.token.as_deref(), Some("t+1"));
-        let Listed::Object(meta) = &page.items[1] else {
-            panic!("{page:?}")
-        };
-        assert_eq!((meta.length, meta.etag.as_str()), (3, "e"));
-        assert_eq!(meta.modified_ns, 1_795_255_200_000_000_000);
     }
 }

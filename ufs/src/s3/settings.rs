@@ -10,6 +10,8 @@ use object_store::aws::{AmazonS3Builder, AwsCredential, AwsCredentialProvider};
 use object_store::{RetryConfig, StaticCredentialProvider};
 use url::Url;
 
+use super::manner::Manners;
+use super::options::ObjectOptions;
 use crate::object::client::Limits;
 use crate::{UfsError, UfsErrorKind, UfsResult};
 
@@ -30,6 +32,8 @@ pub(super) struct Settings {
     pub socket_timeout: Duration,
     pub retries_max: u32,
     pub limits: Limits,
+    pub options: ObjectOptions,
+    pub manners: Manners,
 }
 
 /// Environment variables, passed in so that tests need not set the process's own.
@@ -76,6 +80,8 @@ impl Settings {
                 .unwrap_or(u32::MAX)
                 .min(100),
             limits: limits(conf),
+            options: ObjectOptions::new(conf)?,
+            manners: Manners::new(conf),
         })
     }
 }

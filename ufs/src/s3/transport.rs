@@ -81,6 +81,22 @@ impl<'a> Request<'a> {
         Ok(self)
     }
 
+    /// As [`Self::header`], of a name that came from outside.
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::Invalid`] if no header can hold name or value.
+    pub fn header_named(mut self, name: &str, value: &str) -> UfsResult<Self> {
+        let wrong = || {
+            UfsError::new(
+                UfsErrorKind::Invalid,
+                format!("{name:?}: {value:?} cannot go with an object"),
+            )
+        };
+        let name: http::HeaderName = name.parse().map_err(|_| wrong())?;
+        self.headers.insert(name, value.parse().map_err(|_| wrong())?);
+        Ok(self)
+    }
+
     pub fn copies(mut self, bytes: u64) -> Self {
         self.copied_bytes = bytes;
         self
@@ -289,6 +305,11 @@ impl Transport {
         *to_sign.method_mut() = request.method.clone();
         *to_sign.uri_mut() = uri;
         *to_sign.headers_mut() = request.headers.clone();
+        if let Some((name, value)) = self.settings.options.always() {
+            to_sign
+                .headers_mut()
+                .insert(name, http::HeaderValue::from_static(value));
+        }
         let signed = authorize(to_sign, credential, self.settings.region.clone(), request.body.len()).await?;
         let mut finished = reqwest::Request::new(request.method.clone(), url);
         *finished.headers_mut() = signed.headers().clone();

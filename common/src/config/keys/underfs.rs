@@ -121,6 +121,102 @@ keys! {
         doc: "Objects above this size are copied in parts when they are renamed; S3 allows 5GB at most, 5MB at least.",
     };
 
+    /// `alluxio.underfs.s3.conditional.requests`.
+    pub const S3_CONDITIONAL_REQUESTS: Key = Key {
+        name: "alluxio.underfs.s3.conditional.requests",
+        default: "AUTO",
+        kind: Kind::Enum(&["AUTO", "ALWAYS", "NEVER"]),
+        scope: Scope::Server,
+        doc: "If-Match and If-None-Match on requests to S3. AUTO: until the store refuses them (400, 501), which is said once; then an \
+              object is looked at just before it is written or deleted, and what somebody writes between the two requests is lost. \
+              ALWAYS: a store that refuses them takes no writes. NEVER: as AUTO after a refusal.",
+    };
+
+    /// `alluxio.underfs.s3.checksum.algorithm`.
+    pub const S3_CHECKSUM_ALGORITHM: Key = Key {
+        name: "alluxio.underfs.s3.checksum.algorithm",
+        default: "AUTO",
+        kind: Kind::Enum(&["AUTO", "CRC32C", "MD5", "NONE"]),
+        scope: Scope::Server,
+        doc: "Checksum that goes with each body to S3. AUTO: CRC32C, and Content-MD5 once the store has refused the former. Uploads of \
+              which the store copies parts have Content-MD5 in any case. With CRC32C and AUTO the store is asked for its checksum at reads, too, and what it answers is held against the bytes.",
+    };
+
+    /// `alluxio.underfs.s3.server.side.encryption.enabled`.
+    pub const S3_ENCRYPTION_ENABLED: Key = Key {
+        name: "alluxio.underfs.s3.server.side.encryption.enabled",
+        default: "false",
+        kind: Kind::Bool,
+        scope: Scope::Server,
+        doc: "Whether each write asks S3 to encrypt the object, as `alluxio.underfs.s3.server.side.encryption.algorithm` says. When it is \
+              off, the default of the bucket holds.",
+    };
+
+    /// `alluxio.underfs.s3.server.side.encryption.algorithm`.
+    pub const S3_ENCRYPTION_ALGORITHM: Key = Key {
+        name: "alluxio.underfs.s3.server.side.encryption.algorithm",
+        default: "AES256",
+        kind: Kind::Enum(&["AES256", "aws:kms", "aws:kms:dsse"]),
+        scope: Scope::Server,
+        doc: "AES256: keys of S3 (SSE-S3). aws:kms: keys of KMS (SSE-KMS).",
+    };
+
+    /// `alluxio.underfs.s3.server.side.encryption.kms.key.id`.
+    pub const S3_KMS_KEY_ID: Key = Key {
+        name: "alluxio.underfs.s3.server.side.encryption.kms.key.id",
+        default: "",
+        kind: Kind::Text,
+        scope: Scope::Server,
+        doc: "Id or ARN of the key of KMS; empty: the account's own key for S3.",
+    };
+
+    /// `alluxio.underfs.s3.server.side.encryption.kms.context`.
+    pub const S3_KMS_CONTEXT: Key = Key {
+        name: "alluxio.underfs.s3.server.side.encryption.kms.context",
+        default: "",
+        kind: Kind::Text,
+        scope: Scope::Server,
+        doc: "Encryption context for KMS: a JSON object of texts, not encoded.",
+    };
+
+    /// `alluxio.underfs.s3.server.side.encryption.bucket.key.enabled`.
+    pub const S3_BUCKET_KEY_ENABLED: Key = Key {
+        name: "alluxio.underfs.s3.server.side.encryption.bucket.key.enabled",
+        default: "",
+        kind: Kind::Bool,
+        scope: Scope::Server,
+        doc: "Whether S3 makes the keys of objects from one of the bucket, which asks KMS less often; empty: the default of the bucket.",
+    };
+
+    /// `alluxio.underfs.s3.server.side.encryption.customer.key`.
+    pub const S3_CUSTOMER_KEY: Key = Key {
+        name: "alluxio.underfs.s3.server.side.encryption.customer.key",
+        default: "",
+        kind: Kind::Text,
+        scope: Scope::Server,
+        doc: "Key that S3 encrypts with and does not keep (SSE-C): 32 bytes in base64. It goes with each read and write; excludes the other \
+              kinds of encryption. Objects written without it cannot be read with it.",
+    };
+
+    /// `alluxio.underfs.s3.storage.class`.
+    pub const S3_STORAGE_CLASS: Key = Key {
+        name: "alluxio.underfs.s3.storage.class",
+        default: "",
+        kind: Kind::Text,
+        scope: Scope::Server,
+        doc: "Storage class of new objects, such as STANDARD_IA; empty: the default of the bucket. An object that is replaced or renamed \
+              keeps its own.",
+    };
+
+    /// `alluxio.underfs.s3.requester.pays`.
+    pub const S3_REQUESTER_PAYS: Key = Key {
+        name: "alluxio.underfs.s3.requester.pays",
+        default: "false",
+        kind: Kind::Bool,
+        scope: Scope::Server,
+        doc: "Whether requests agree to be charged to us, as buckets of others may demand.",
+    };
+
     /// `alluxio.underfs.object.store.service.threads`.
     pub const OBJECT_STORE_SERVICE_THREADS: Key = Key {
         name: "alluxio.underfs.object.store.service.threads",

@@ -1,7 +1,12 @@
-//! Two real S3 servers, because each has what the other lacks.
+//! Two real S3 servers and one of our own, because each has what the others lack.
 //!
 //! [`Versity`] is fast and keeps objects as files (a bucket is a folder), so a test reads them without any S3 client.
 //! [`Moto`] keeps keys exactly (`a//b`, `k` beside `k/x`), in memory, slowly.
+//! [`MemoryS3`] runs in the test's process and has AWS's habits: policies, locks, archives, checksums, faults on demand.
+
+pub mod memory;
+
+pub use memory::MemoryS3;
 
 use crate::{Process, ports, tools, wait};
 use std::collections::BTreeMap;
