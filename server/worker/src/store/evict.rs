@@ -286,6 +286,11 @@ impl Store {
         self.has_less_than(bytes.saturating_add(self.space.reserve_bytes))
     }
 
+    /// Whether, after `bytes` more, there is a half of what is kept for names and sidecars.
+    pub fn has_some_left(&self, bytes: u64) -> bool {
+        !self.has_less_than(bytes.saturating_add(self.space.reserve_bytes / 2))
+    }
+
     /// Whether writers may fill the disk without anybody looking.
     pub fn is_roomy(&self) -> bool {
         !self.has_less_than(self.space.ample_bytes.max(self.space.reserve_bytes))
@@ -310,6 +315,11 @@ impl Store {
                 false
             }
         }
+    }
+
+    /// Makes so much room that writers past us need not be held up, nor go on being.
+    pub fn evict_before_alert(&self) {
+        self.evict_until(|store| store.bytes_until_alert() >= store.space.alert_bytes / 2, None);
     }
 
     /// Makes room for the names and the sidecar of a new file, and for the first of its bytes.
