@@ -288,7 +288,7 @@ fn what_is_cached_gives_way_before_writers_are_held_up() {
     assert_pattern(&local.mount().join("new"), 20, 1, &[]);
 }
 
-/// Who waits has the lock of the inode in the kernel: a close stands behind it and cannot be killed.
+/// Who waits has the lock of the inode in the kernel: a rename stands behind it with the lock of the directory, and cannot be killed.
 #[test]
 fn nobody_stands_for_long_behind_a_write_that_waits() {
     let stage = Stage::new("behind");
@@ -300,9 +300,8 @@ fn nobody_stands_for_long_behind_a_write_that_waits() {
         .ufs("s3://bucket")
         .options(options_for(&proxy.endpoint()))
         .start();
-    let path = local.mount().join("big");
+    let (path, moved) = (local.mount().join("big"), local.mount().join("moved"));
     let file = File::create(&path).unwrap();
-    let other = File::options().write(true).open(&path).unwrap();
     let (written, total) = (AtomicU64::new(0), DISK_MIB << 20);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -318,7 +317,7 @@ fn nobody_stands_for_long_behind_a_write_that_waits() {
             before > total / 2 && written.load(Ordering::Relaxed) == before
         });
         let begun = Instant::now();
-        nix::unistd::close(other).unwrap();
+        std::fs::rename(&path, &moved).unwrap();
         let waited = begun.elapsed();
         let is_waiting = written.load(Ordering::Relaxed) < total - MIB as u64;
         proxy.heal();
@@ -327,7 +326,7 @@ fn nobody_stands_for_long_behind_a_write_that_waits() {
     });
     nix::unistd::close(file).unwrap();
     assert_past_us(&local);
-    assert_pattern(&path, DISK_MIB, 1, &[]);
+    assert_pattern(&moved, DISK_MIB, 1, &[]);
 }
 
 #[test]
