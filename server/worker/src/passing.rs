@@ -101,12 +101,12 @@ impl Core {
                 continue;
             }
             let left = self.store.bytes_until_alert();
-            is_alert = left == 0 || is_alert && left < self.store.space.alert_bytes / 2;
+            is_alert = left == 0 || is_alert && left < self.store.space.alert_margin_bytes;
             if !is_alert {
                 let until_full = Duration::from_secs_f64(left as f64 / FILL_BYTES_PER_S as f64);
                 pause = until_full.clamp(LOOK_PAUSE_MIN, LOOK_PAUSE);
             }
-            if left < self.store.space.alert_bytes / 2 && !guard.is_idle() {
+            if left < self.store.space.alert_margin_bytes && !guard.is_idle() {
                 evicting.begin(&self.store);
             }
             let (guard, store) = (Arc::clone(&guard), Arc::clone(&self.store));
