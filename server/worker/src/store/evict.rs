@@ -326,7 +326,10 @@ impl Store {
 
     /// Makes so much room that writers past us need not be held up, nor go on being.
     pub fn evict_before_alert(&self) {
-        self.evict_until(|store| store.bytes_until_alert() >= store.space.alert_margin_bytes, None);
+        self.evict_until(
+            |store| store.bytes_until_alert() >= store.space.alert_margin_bytes,
+            None,
+        );
     }
 
     /// Makes room for the names and the sidecar of a new file, and for the first of its bytes.
