@@ -29,7 +29,21 @@ impl Separate {
     /// Starts master and worker.
     #[track_caller]
     pub fn start(options: &[(&str, &str)]) -> Separate {
+        Self::start_in(tools::scratch("separate-"), options)
+    }
+
+    /// The same with the folder of the cache elsewhere, on a disk of its own.
+    #[track_caller]
+    pub fn start_with_cache(cache: &Path, options: &[(&str, &str)]) -> Separate {
         let dir = tools::scratch("separate-");
+        std::fs::create_dir_all(cache).expect("make the folder of the cache");
+        std::fs::create_dir(dir.path().join("work")).expect("make the work folder");
+        std::os::unix::fs::symlink(cache, dir.path().join("work/cache")).expect("link the folder of the cache");
+        Self::start_in(dir, options)
+    }
+
+    #[track_caller]
+    fn start_in(dir: tempfile::TempDir, options: &[(&str, &str)]) -> Separate {
         let (rpc_port, worker_port) = (ports::free(), ports::free());
         let (root, work) = (dir.path().join("ufs"), dir.path().join("work"));
         std::fs::create_dir(&root).expect("make the root folder");

@@ -7,14 +7,14 @@ use alluxio_tests::disk::Disk;
 use alluxio_tests::process::sh;
 use alluxio_tests::proxy::{Fault, Proxy};
 use alluxio_tests::s3::options_for;
-use alluxio_tests::{Local, LocalBuilder, S3Server, Versity, tools, tree, wait};
+use alluxio_tests::{Local, LocalBuilder, S3Server, Separate, Versity, tools, tree, wait};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const DISK_MIB: u64 = 300;
@@ -42,7 +42,6 @@ impl Stage {
                 "alluxio.worker.tieredstore.level0.dirs.path",
                 cache.display().to_string(),
             )
-            .option("alluxio.worker.write.guard.enabled", "true")
             .ufs(self.store().display().to_string())
     }
 
@@ -255,4 +254,104 @@ fn what_is_spliced_to_the_end_goes_through() {
     assert_pattern(&path, 2 * DISK_MIB, 1, &[]);
     persist(&local, "big");
     assert_pattern(&stage.store().join("big"), 2 * DISK_MIB, 1, &[]);
+}
+
+/// A disk that is full of what is only cached is the usual one.
+#[test]
+fn what_is_cached_gives_way_before_writers_are_held_up() {
+    let stage = Stage::new("clean");
+    for number in 0..20 {
+        std::fs::write(stage.store().join(format!("c{number}")), pattern(0, 10 * MIB, number)).unwrap();
+    }
+    let local = stage.builder().start();
+    for number in 0..20 {
+        std::fs::read(local.mount().join(format!("c{number}"))).unwrap();
+    }
+    let free = nix::sys::statvfs::statvfs(stage.disk.path()).unwrap();
+    let free_mib = (free.blocks_available() * free.fragment_size()) >> 20;
+    assert!(free_mib < 90, "{free_mib} MiB are free: nobody would be held up");
+    let file = File::create(local.mount().join("new")).unwrap();
+    write_pattern(&file, 0..1, 1).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    let before = metric(&local, "Worker_AccessesAnnounced");
+    for at in (MIB..20 * MIB).step_by(16 * PAGE) {
+        file.write_all_at(&pattern(at as u64, 16 * PAGE, 1), at as u64).unwrap();
+    }
+    let announced = metric(&local, "Worker_AccessesAnnounced") - before;
+    assert!(announced < 30, "{announced} of 304 writes were held up");
+    assert_eq!(
+        metric(&local, "Worker_BytesWrittenAlluxio"),
+        0,
+        "it was written through the worker"
+    );
+    nix::unistd::close(file).unwrap();
+    assert_pattern(&local.mount().join("new"), 20, 1, &[]);
+}
+
+/// Who waits has the lock of the inode in the kernel: a rename stands behind it with the lock of the directory, and cannot be killed.
+#[test]
+fn nobody_stands_for_long_behind_a_write_that_waits() {
+    let stage = Stage::new("behind");
+    let s3 = Versity::start();
+    let proxy = Proxy::start(&s3.endpoint());
+    proxy.fault("PUT", "", Fault::Delay(Duration::from_secs(50)), usize::MAX);
+    let local = stage
+        .builder()
+        .ufs("s3://bucket")
+        .options(options_for(&proxy.endpoint()))
+        .start();
+    let (path, moved) = (local.mount().join("big"), local.mount().join("moved"));
+    let file = File::create(&path).unwrap();
+    let (written, total) = (AtomicU64::new(0), DISK_MIB << 20);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for at in (0..total).step_by(16 * PAGE) {
+                let done = file.write_all_at(&pattern(at, 16 * PAGE, 1), at);
+                done.unwrap_or_else(|error| panic!("{error}\n{}", local.log()));
+                written.store(at + 1, Ordering::Relaxed);
+            }
+        });
+        wait::until("a write waits", LIMIT, || {
+            let before = written.load(Ordering::Relaxed);
+            std::thread::sleep(Duration::from_secs(2));
+            before > total / 2 && written.load(Ordering::Relaxed) == before
+        });
+        let begun = Instant::now();
+        std::fs::rename(&path, &moved).unwrap();
+        let waited = begun.elapsed();
+        let is_waiting = written.load(Ordering::Relaxed) < total - MIB as u64;
+        proxy.heal();
+        assert!(is_waiting, "nobody waited");
+        assert!(waited < Duration::from_secs(30), "{waited:?}");
+    });
+    nix::unistd::close(file).unwrap();
+    assert_past_us(&local);
+    assert_pattern(&moved, DISK_MIB, 1, &[]);
+}
+
+#[test]
+fn a_writer_outlives_its_worker() {
+    let disk = Disk::with_mib("outlives", DISK_MIB);
+    let mut separate = Separate::start_with_cache(&disk.path().join("cache"), &[]);
+    let mount = separate.mount("m");
+    let path = mount.file("big");
+    let file = File::create(&path).unwrap();
+    let first = DISK_MIB + 60;
+    write_pattern(&file, 0..first, 1).unwrap_or_else(|error| panic!("{error}"));
+    let log = separate.worker().log();
+    assert!(log.contains("spilled a file"), "{log}");
+    // Nobody is asked meanwhile: at the end, whole blocks of what is not here, and all of what is.
+    separate.worker().kill();
+    write_pattern(&file, first..first + 4, 1).unwrap();
+    write_pattern(&file, 100..102, 2).unwrap();
+    write_pattern(&file, 0..1, 2).unwrap();
+    separate.restart_worker();
+    write_pattern(&file, first + 4..2 * DISK_MIB, 1).unwrap_or_else(|error| panic!("{error}"));
+    nix::unistd::close(file).unwrap();
+    let (start, middle) = (pattern(0, MIB, 2), pattern(100 << 20, MIB, 2));
+    let after = pattern(101 << 20, MIB, 2);
+    let over: [(u64, &[u8]); 3] = [(0, &start), (100 << 20, &middle), (101 << 20, &after)];
+    assert_pattern(&path, 2 * DISK_MIB, 1, &over);
+    separate.alluxio(&["fs", "persist", "/big"]).ok();
+    assert_pattern(&separate.ufs().join("big"), 2 * DISK_MIB, 1, &over);
 }

@@ -4,7 +4,7 @@ use crate::core::{Core, on_file};
 use crate::flights::Purpose;
 use crate::guard::{Announced, Answer, Guard};
 use crate::io;
-use crate::store::{Entry, Passing, blocking, chunks_of};
+use crate::store::{Entry, Passing, Store, blocking, chunks_of};
 use alluxio_proto::worker::PassAgain;
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult};
 use std::ops::Range;
@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// And at least, on a disk that could be full before.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(5);
+/// How often what is only cached is made to give way to writers past us.
+const EVICT_PAUSE: Duration = Duration::from_secs(1);
 /// How often it is looked for files that an earlier process has spilled.
 const ADOPT_PAUSE: Duration = Duration::from_secs(1);
 /// What writers fill in a second, at most.
@@ -91,6 +93,7 @@ impl Core {
     pub async fn keep_watch(self: Arc<Self>, stop: CancellationToken) {
         let Some(guard) = self.guard.clone() else { return };
         let (mut is_alert, mut pause, mut adopted) = (false, LOOK_PAUSE, Instant::now());
+        let mut evicting = Evicting::default();
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             pause = LOOK_PAUSE;
             let is_to_adopt = adopted.elapsed() >= ADOPT_PAUSE;
@@ -98,10 +101,13 @@ impl Core {
                 continue;
             }
             let left = self.store.bytes_until_alert();
-            is_alert = left == 0 || is_alert && left < self.store.space.alert_bytes / 2;
+            is_alert = left == 0 || is_alert && left < self.store.space.alert_margin_bytes;
             if !is_alert {
                 let until_full = Duration::from_secs_f64(left as f64 / FILL_BYTES_PER_S as f64);
                 pause = until_full.clamp(LOOK_PAUSE_MIN, LOOK_PAUSE);
+            }
+            if left < self.store.space.alert_margin_bytes && !guard.is_idle() {
+                evicting.begin(&self.store);
             }
             let (guard, store) = (Arc::clone(&guard), Arc::clone(&self.store));
             let done = blocking(move || {
@@ -127,6 +133,13 @@ impl Core {
             if let Err(error) = done.await {
                 tracing::warn!(%error, "look after files that are written past the worker");
             }
+        }
+    }
+
+    /// It is open no more: what the kernel does with the file costs nothing from now on.
+    pub fn forget_passed(&self, entry: &Entry) {
+        if let Some(guard) = &self.guard {
+            guard.forget(entry);
         }
     }
 
@@ -189,21 +202,35 @@ impl Core {
     }
 
     /// At the start, before any mount hears of this worker: watches on what an earlier process has spilled. What is written until
-    /// then is not announced.
+    /// then is not announced; it has been written when this returns, so that nothing that is brought is brought over it.
     pub async fn adopt_passed(&self) -> FsResult<()> {
         let Some(guard) = self.guard.clone() else { return Ok(()) };
         let store = Arc::clone(&self.store);
-        blocking(move || {
+        let adopted = blocking(move || {
+            let mut adopted = Vec::new();
             for inode in store.layout.passed() {
                 match store.load(inode) {
-                    Ok(Some(entry)) => log(&entry, adopt(&guard, &entry)),
+                    Ok(Some(entry)) => {
+                        log(&entry, adopt(&guard, &entry));
+                        adopted.extend(entry.is_spilled().then_some(entry));
+                    }
                     Ok(None) => {}
                     Err(error) => tracing::info!(%error, inode = inode.get(), "look for what was spilled"),
                 }
             }
-            Ok(())
+            Ok(adopted)
         })
-        .await
+        .await?;
+        if adopted.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(ALLOWED_PAUSE).await;
+        for entry in adopted {
+            if let Err(error) = on_file(&entry, "wait for writes to", |entry| entry.drain()).await {
+                tracing::warn!(%error, inode = entry.inode.get(), "wait for what was written while the worker was down");
+            }
+        }
+        Ok(())
     }
 
     /// Waits while the file is being spilled, brings what the range touches, and marks it as changed. As for a write through this
@@ -270,6 +297,28 @@ impl Announced for Core {
 
     fn note_seen(&self, entry: &Entry) {
         entry.note_announcing();
+    }
+}
+
+/// What is only cached gives way to writers past us before these are held up: a disk that is full of it is the usual one.
+#[derive(Default)]
+struct Evicting(Option<(Instant, tokio::task::JoinHandle<FsResult<()>>)>);
+
+impl Evicting {
+    /// Unless it is under way, or was a moment ago. On another thread: files are armed meanwhile.
+    fn begin(&mut self, store: &Arc<Store>) {
+        let is_too_soon = |(begun, task): &(Instant, tokio::task::JoinHandle<_>)| {
+            !task.is_finished() || begun.elapsed() < EVICT_PAUSE
+        };
+        if self.0.as_ref().is_some_and(is_too_soon) {
+            return;
+        }
+        let store = Arc::clone(store);
+        let task = tokio::spawn(blocking(move || {
+            store.evict_before_alert();
+            Ok(())
+        }));
+        self.0 = Some((Instant::now(), task));
     }
 }
 

@@ -47,6 +47,7 @@ impl Core {
     async fn abandon(&self, entry: &Arc<Entry>) -> FsResult<()> {
         let changed = self.stat_reply(entry).await?.changed;
         let sealed = entry.view().header.sealed;
+        self.forget_passed(entry);
         let store = Arc::clone(&self.store);
         let entry = Arc::clone(entry);
         blocking(move || {

@@ -15,6 +15,9 @@ const IDLE_MAX: Duration = Duration::from_secs(5);
 /// How long it waits for a file to be spilled, whose upload may be as large as the disk: as long as that gets on, but less than
 /// whoever asked for the write waits for the answer.
 const SPILL_MAX: Duration = Duration::from_secs(8 * 60);
+/// How long a write past us waits with the lock of its inode, as long as the last of the disk is not gone: who closes, removes or
+/// renames the file waits as well, and cannot be killed meanwhile (the kernel reports that after 120 s).
+const LOCKED_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked whether there is room.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What waits longer says so, once.
@@ -138,8 +141,9 @@ impl Core {
         .await
     }
 
-    /// As [`Self::with_room`], for who is to write past us: when this returns there is room, or none will come. Then the kernel
-    /// finds out itself.
+    /// As [`Self::with_room`], for who is to write past us: when this returns there is room, or none will come, and the kernel finds
+    /// out itself. Who waits has the lock of the inode, behind which others stand. So a write for which the kernel has room
+    /// goes on after [`LOCKED_MAX`] all the same, and its program waits with the next one.
     pub async fn wait_for_room(&self, entry: &Arc<Entry>, bytes: u64) {
         let look = || async {
             let (store, inode) = (Arc::clone(&self.store), entry.inode);
@@ -151,8 +155,24 @@ impl Core {
             )
             .await
         };
-        if let Err(error) = self.with_room(entry, bytes, look).await {
-            tracing::debug!(%error, inode = entry.inode.get(), "no room for a write past the worker");
+        let room = self.with_room(entry, bytes, look);
+        tokio::pin!(room);
+        loop {
+            match tokio::time::timeout(LOCKED_MAX, &mut room).await {
+                Err(_) if self.store.has_some_left(bytes) => {
+                    tracing::debug!(
+                        inode = entry.inode.get(),
+                        "a write past the worker has waited for long: it goes on"
+                    );
+                    return;
+                }
+                Err(_) => {}
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, inode = entry.inode.get(), "no room for a write past the worker");
+                    return;
+                }
+            }
         }
     }
 

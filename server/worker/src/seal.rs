@@ -15,6 +15,9 @@ use std::sync::atomic::Ordering;
 /// to the next version.
 const ROUNDS_MAX: usize = 3;
 
+/// Rounds of bringing what lies under bytes that nobody announced, while more of them come.
+const MERGE_ROUNDS_MAX: usize = 16;
+
 /// Files of this size begin to be synced while they are checksummed; smaller ones are synced once, with their sidecar.
 const EARLY_SYNC_BYTES: u64 = 1024 * 1024;
 
@@ -229,6 +232,7 @@ impl Core {
         }
         let restored = quickly_on_file(entry, "give back", |entry| entry.restore_sealed()).await?;
         if restored {
+            self.forget_passed(entry);
             self.store.space.unpin(entry.inode);
             self.store
                 .reports
@@ -297,7 +301,23 @@ impl Core {
     }
 
     /// The caller has the turn.
+    ///
+    /// # Errors
+    /// `Busy`: somebody writes past us, unannounced, as fast as what lies under it is brought.
     pub(crate) async fn seal_entry(&self, entry: &Arc<Entry>, version: u64, next: u64) -> FsResult<OpenStat> {
+        let mut rounds = 1..MERGE_ROUNDS_MAX;
+        loop {
+            match self.seal_once(entry, version, next).await {
+                // It came after the base of all others was brought.
+                Err(error) if error.kind == ErrorKind::Busy && rounds.next().is_some() => {
+                    tracing::debug!(%error, "bring what lies under unannounced writes once more");
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn seal_once(&self, entry: &Arc<Entry>, version: u64, next: u64) -> FsResult<OpenStat> {
         let sync = self.settings.sync_on_close;
         let boot_id = self.store.layout.boot_id.clone();
         let header = entry.view().header;
@@ -351,9 +371,7 @@ impl Core {
         };
         self.store.measure(entry);
         if next == 0 {
-            if let Some(guard) = &self.guard {
-                guard.forget(entry);
-            }
+            self.forget_passed(entry);
             self.store.reports.set(entry.inode, version, entry.present_bytes());
         }
         Ok(OpenStat {

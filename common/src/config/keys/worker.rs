@@ -127,12 +127,13 @@ keys! {
     /// `alluxio.worker.write.guard.enabled`.
     pub const WORKER_WRITE_GUARD: Key = Key {
         name: "alluxio.worker.write.guard.enabled",
-        default: "false",
+        default: "true",
         kind: Kind::Bool,
         scope: Scope::Worker,
         doc: "Slow down and spill also files that are written by passthrough, of which their writer has a descriptor that can \
-              only write. Needs Linux 6.14 and CAP_SYS_ADMIN. Without it such a writer meets ENOSPC when it fills the disk \
-              alone. Changed while no mount has files open for writing.",
+              only write. Needs Linux 6.14 and CAP_SYS_ADMIN; where these are not, the worker says so at its start. Without \
+              it, and always on descriptors that can read and write, a writer meets ENOSPC when it fills the disk alone. \
+              Changed while no mount has files open for writing.",
     };
 
     /// `alluxio.worker.fetch.part.size`.

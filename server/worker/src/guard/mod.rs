@@ -3,8 +3,8 @@
 //! Where the kernel can (Linux 6.14, `CAP_SYS_ADMIN`), it *announces* what is about to be read or written on a descriptor that was
 //! opened while the local file bore a mark, and the program waits until we answer. An announcement costs 50 times what a write
 //! costs without. So a mark is put on before a descriptor goes out ([`Guard::watch`]), which makes announcements possible, and taken
-//! off again as soon as the kernel has opened the file. When the disk runs short it is put on again ([`Guard::arm`]): from then on
-//! each access waits for [`Announced`].
+//! off again as soon as the kernel has opened the file, which it tells. When the disk runs short it is put on again
+//! ([`Guard::arm`]): from then on each access waits for [`Announced`].
 //!
 //! **Promises:** nobody waits for longer than [`Announced::before`] takes, also not if this process is killed or the guard dropped;
 //! the thread of the guard never touches a file that is watched, and what this process does itself is never held up.
@@ -25,7 +25,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
-use sys::{Access, Group, Wake};
+use sys::{Access, Event, Group, Opened, Wake};
 use tokio::sync::Semaphore;
 
 /// Files watched at once. One more gets no descriptor, and is written through the worker.
@@ -93,9 +93,10 @@ struct Watched {
     is_marked: bool,
     /// Accesses wait for an answer since.
     armed: Option<Instant>,
-    /// There was one opening: an access proves that the kernel is done with it. With more than one, who accesses the file says
-    /// nothing about the last of them.
-    is_only: bool,
+    /// Descriptors that went out,
+    out: u32,
+    /// and how many of them the kernel is known to have opened the file for.
+    seen: u32,
     /// When a descriptor went out last.
     opened: Instant,
 }
@@ -106,9 +107,15 @@ impl Watched {
             entry: Arc::downgrade(entry),
             is_marked: false,
             armed: None,
-            is_only: true,
+            out: 1,
+            seen: 0,
             opened: Instant::now(),
         }
+    }
+
+    /// The kernel has opened the file for all of them.
+    fn is_opened(&self) -> bool {
+        self.seen >= self.out
     }
 
     fn is_opening_over(&self) -> bool {
@@ -168,8 +175,16 @@ impl Guard {
             }
         }
         match watched.get_mut(&id) {
+            Some(one) if one.entry.as_ptr() == Arc::as_ptr(entry) && entry.writable_fd_out() => {
+                (one.out, one.opened) = (one.out + 1, Instant::now());
+            }
+            // Those of before are gone.
             Some(one) if one.entry.as_ptr() == Arc::as_ptr(entry) => {
-                (one.is_only, one.opened) = (false, Instant::now());
+                let is_marked = one.is_marked;
+                *one = Watched {
+                    is_marked,
+                    ..Watched::new(entry)
+                };
             }
             // None, or the number of a file that is gone.
             _ => {
@@ -214,7 +229,7 @@ impl Guard {
             return Ok(());
         };
         one.armed = None;
-        match one.is_opening_over() {
+        match one.is_opened() || one.is_opening_over() {
             true => self.shared.unmark(one, entry),
             // The sweep does it.
             false => Ok(()),
@@ -249,6 +264,11 @@ impl Guard {
     }
 }
 
+/// Whatever we do ourselves.
+fn is_ours(pid: libc::pid_t) -> bool {
+    u32::try_from(pid) == Ok(std::process::id())
+}
+
 impl Shared {
     fn run(self: &Arc<Self>, stop: &OwnedFd) {
         let mut swept = Instant::now();
@@ -257,8 +277,11 @@ impl Shared {
             match self.group.wait(stop, Some(pause)) {
                 Ok(Wake::Stop) => return,
                 Ok(Wake::Nothing) => {}
-                Ok(Wake::Accesses) => match self.group.accesses() {
-                    Ok(accesses) => accesses.into_iter().for_each(|access| self.take(access)),
+                Ok(Wake::Events) => match self.group.events() {
+                    Ok(events) => events.into_iter().for_each(|event| match event {
+                        Event::Access(access) => self.take(access),
+                        Event::Opened(opened) => self.note_opened(&opened),
+                    }),
                     Err(error) => {
                         tracing::warn!(%error, "take announcements of what passes the worker by");
                         std::thread::sleep(FAILED_PAUSE);
@@ -276,10 +299,27 @@ impl Shared {
         }
     }
 
+    /// The mark of a file has done what it was put on for, if the kernel has opened it on all descriptors that went out.
+    fn note_opened(&self, opened: &Opened) {
+        if is_ours(opened.pid) {
+            return;
+        }
+        let Ok(id) = FileId::of(&opened.file) else { return };
+        let mut watched = self.watched.lock();
+        let Some(one) = watched.get_mut(&id) else { return };
+        one.seen += 1;
+        if let Some(entry) = one.entry.upgrade()
+            && one.armed.is_none()
+            && one.is_opened()
+        {
+            self.unmark_or_warn(one, &entry);
+        }
+    }
+
     /// Somebody waits. Goes on at the latest when `access` is dropped.
     fn take(self: &Arc<Self>, access: Access) {
         // Whatever we do ourselves is ordered by the locks that we have.
-        if u32::try_from(access.pid) == Ok(std::process::id()) {
+        if is_ours(access.pid) {
             return;
         }
         let Some((answers, runtime)) = self.answers.get() else {
@@ -310,14 +350,18 @@ impl Shared {
         });
     }
 
-    /// The file that is accessed, and whether it is armed. If it is not, that was the proof that the kernel has opened it.
+    /// The file that is accessed, and whether it is armed. Of the only descriptor that is out this is the proof that the kernel has
+    /// opened the file; of several, who accesses it says nothing about the last of them.
     fn accessed(&self, access: &Access) -> Option<(Arc<Entry>, bool)> {
         let id = FileId::of(access.file()).ok()?;
         let mut watched = self.watched.lock();
         let one = watched.get_mut(&id)?;
         let entry = one.entry.upgrade()?;
         let is_armed = one.armed.is_some();
-        if !is_armed && (one.is_only || one.is_opening_over()) {
+        if one.out == 1 {
+            one.seen = 1;
+        }
+        if !is_armed && (one.is_opened() || one.is_opening_over()) {
             self.unmark_or_warn(one, &entry);
         }
         Some((entry, is_armed))
@@ -331,7 +375,7 @@ impl Shared {
         watched.retain(|_, one| {
             let Some(entry) = one.entry.upgrade() else { return false };
             let is_written = entry.writable_fd_out();
-            let is_over = one.is_opening_over() && (one.armed.is_none() || !is_written);
+            let is_over = (one.is_opened() || one.is_opening_over()) && (one.armed.is_none() || !is_written);
             if is_over && one.is_marked && left > 0 {
                 left -= 1;
                 self.unmark_or_warn(one, &entry);
@@ -348,7 +392,7 @@ impl Shared {
     }
 
     fn unmark(&self, one: &mut Watched, entry: &Entry) -> io::Result<()> {
-        if one.is_marked && !one.is_only {
+        if one.is_marked && one.out > 1 && !one.is_opened() {
             // Whether the kernel has opened it for all of them nobody has seen: who was late writes unannounced.
             entry.lose_guard();
         }

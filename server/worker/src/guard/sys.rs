@@ -1,6 +1,7 @@
 //! fanotify(7) as far as the guard needs it: pre-content events, which the kernel raises before bytes of a marked file are
 //! read or written, by whomever and on whatever way but mappings and splices, and which hold the program until they are
-//! answered. By hand, because no crate that we know of hands out the range of an event.
+//! answered; and those of openings, which nobody waits for. By hand, because no crate that we know of hands out the range of an
+//! event.
 
 use std::fs::File;
 use std::io;
@@ -14,6 +15,8 @@ const FAN_PRE_ACCESS: u64 = 0x0010_0000;
 const FAN_EVENT_INFO_TYPE_RANGE: u8 = 6;
 /// Where a refusal has its errno, in groups of pre-content events.
 const FAN_ERRNO_SHIFT: u32 = 24;
+/// What a marked file tells of.
+const MASK: u64 = FAN_PRE_ACCESS | libc::FAN_OPEN;
 /// Events taken from the kernel at once.
 const EVENTS_BYTES: usize = 4096;
 const METADATA_BYTES: usize = size_of::<libc::fanotify_event_metadata>();
@@ -23,6 +26,20 @@ const RANGE_BYTES: usize = 24;
 /// A group of marks, and the events of files that bear one. When it is gone, all who wait go on.
 #[derive(Debug)]
 pub(super) struct Group(OwnedFd);
+
+/// What a marked file tells of.
+#[derive(Debug)]
+pub(super) enum Event {
+    Access(Access),
+    Opened(Opened),
+}
+
+/// Somebody has opened a marked file. Openings of one process that come close together may be told as one.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub file: File,
+    pub pid: libc::pid_t,
+}
 
 /// Somebody is about to read or write a marked file, and waits. Answered when this is dropped.
 #[derive(Debug)]
@@ -56,7 +73,7 @@ impl Group {
         }
     }
 
-    /// From now on accesses of the file are announced, on descriptors that were opened while it bore a mark.
+    /// From now on openings of the file are told, and accesses announced on descriptors that were opened while it bore a mark.
     pub fn mark(&self, file: &File) -> io::Result<()> {
         self.change_mark(file, libc::FAN_MARK_ADD)
     }
@@ -71,22 +88,14 @@ impl Group {
 
     fn change_mark(&self, file: &File, how: libc::c_uint) -> io::Result<()> {
         // SAFETY: a null path means the file of the descriptor, which is open as long as the call takes.
-        let done = unsafe {
-            libc::fanotify_mark(
-                self.0.as_raw_fd(),
-                how,
-                FAN_PRE_ACCESS,
-                file.as_raw_fd(),
-                std::ptr::null(),
-            )
-        };
+        let done = unsafe { libc::fanotify_mark(self.0.as_raw_fd(), how, MASK, file.as_raw_fd(), std::ptr::null()) };
         match done {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
     }
 
-    /// Waits until somebody accesses a marked file, `stop` can be read, or `pause` is over. Answers whether to look for accesses.
+    /// Waits until somebody accesses a marked file, `stop` can be read, or `pause` is over. Answers whether to look for events.
     pub fn wait(&self, stop: &OwnedFd, pause: Option<Duration>) -> io::Result<Wake> {
         let poll_for = |fd: &OwnedFd| libc::pollfd {
             fd: fd.as_raw_fd(),
@@ -103,13 +112,13 @@ impl Group {
                 error => Err(error),
             },
             _ if fds[1].revents != 0 => Ok(Wake::Stop),
-            _ if fds[0].revents != 0 => Ok(Wake::Accesses),
+            _ if fds[0].revents != 0 => Ok(Wake::Events),
             _ => Ok(Wake::Nothing),
         }
     }
 
-    /// Accesses that wait, a page full of them at most.
-    pub fn accesses(self: &Arc<Self>) -> io::Result<Vec<Access>> {
+    /// What there is, a page full at most.
+    pub fn events(self: &Arc<Self>) -> io::Result<Vec<Event>> {
         let mut buffer = [0u8; EVENTS_BYTES];
         // SAFETY: the buffer is ours and as long as said.
         let n = unsafe { libc::read(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
@@ -131,13 +140,18 @@ impl Group {
             if event.fd < 0 {
                 continue;
             }
-            out.push(Access {
-                group: Arc::clone(self),
-                // SAFETY: the kernel made this descriptor for us, and nobody else knows it.
-                file: File::from(unsafe { OwnedFd::from_raw_fd(event.fd) }),
-                pid: event.pid,
-                range: range_of(this.get(usize::from(event.metadata_len)..).unwrap_or_default()),
-                response: libc::FAN_ALLOW,
+            // SAFETY: the kernel made this descriptor for us, and nobody else knows it.
+            let file = File::from(unsafe { OwnedFd::from_raw_fd(event.fd) });
+            let pid = event.pid;
+            out.push(match event.mask & FAN_PRE_ACCESS {
+                0 => Event::Opened(Opened { file, pid }),
+                _ => Event::Access(Access {
+                    group: Arc::clone(self),
+                    file,
+                    pid,
+                    range: range_of(this.get(usize::from(event.metadata_len)..).unwrap_or_default()),
+                    response: libc::FAN_ALLOW,
+                }),
             });
         }
         Ok(out)
@@ -147,7 +161,7 @@ impl Group {
 /// What made [`Group::wait`] return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wake {
-    Accesses,
+    Events,
     Stop,
     Nothing,
 }

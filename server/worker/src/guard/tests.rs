@@ -89,6 +89,20 @@ impl Rig {
         }
     }
 
+    /// A descriptor goes out.
+    fn watch(&self) {
+        assert!(self.guard.watch(&self.entry).unwrap());
+        self.entry.set_writable_fd_out().unwrap();
+    }
+
+    fn is_marked_within(&self, limit: Duration) -> bool {
+        let limit = Instant::now() + limit;
+        while self.is_marked() && Instant::now() < limit {
+            std::thread::sleep(MOMENT / 10);
+        }
+        self.is_marked()
+    }
+
     fn is_marked(&self) -> bool {
         let id = FileId::of(&self.entry.data).unwrap();
         self.guard
@@ -150,7 +164,7 @@ impl Drop for Writer {
 #[test]
 fn an_access_of_an_armed_file_waits_for_its_answer() {
     let rig = Rig::new();
-    assert!(rig.guard.watch(&rig.entry).unwrap());
+    rig.watch();
     let mut writer = Writer::of(&rig.path);
     rig.guard.arm(&rig.entry).unwrap().unwrap();
     writer.begin("abc");
@@ -169,7 +183,7 @@ fn what_would_damage_a_file_fails() {
     let rig = Rig::new();
     rig.told.fails.store(true, Ordering::Relaxed);
     rig.told.go.add_permits(1);
-    assert!(rig.guard.watch(&rig.entry).unwrap());
+    rig.watch();
     let mut writer = Writer::of(&rig.path);
     rig.guard.arm(&rig.entry).unwrap().unwrap();
     writer.begin("abc");
@@ -179,16 +193,16 @@ fn what_would_damage_a_file_fails() {
 }
 
 #[test]
-fn a_mark_goes_with_the_first_access_and_comes_back_for_files_that_are_open() {
+fn a_mark_goes_with_the_opening_and_comes_back_for_files_that_are_open() {
     let rig = Rig::new();
-    assert!(rig.guard.watch(&rig.entry).unwrap());
-    let mut writer = Writer::of(&rig.path);
+    rig.watch();
     assert!(rig.is_marked());
-    writer.begin("a");
-    assert!(writer.is_done(LIMIT));
-    assert!(!rig.is_marked(), "it would cost each further write");
-    writer.begin("b");
-    assert!(writer.is_done(LIMIT));
+    let mut writer = Writer::of(&rig.path);
+    assert!(!rig.is_marked_within(LIMIT), "it would cost each write");
+    for text in ["a", "b"] {
+        writer.begin(text);
+        assert!(writer.is_done(LIMIT));
+    }
     rig.assert_nothing_announced();
     rig.told.is_at_once.store(true, Ordering::Relaxed);
     rig.guard.arm(&rig.entry).unwrap().unwrap();
@@ -196,6 +210,7 @@ fn a_mark_goes_with_the_first_access_and_comes_back_for_files_that_are_open() {
     assert!(writer.is_done(LIMIT));
     rig.announced.recv_timeout(LIMIT).unwrap();
     rig.guard.disarm(&rig.entry).unwrap();
+    assert!(!rig.is_marked());
     writer.begin("d");
     assert!(writer.is_done(LIMIT));
     rig.assert_nothing_announced();
@@ -203,21 +218,41 @@ fn a_mark_goes_with_the_first_access_and_comes_back_for_files_that_are_open() {
 }
 
 #[test]
-fn a_second_opening_keeps_the_mark_until_it_is_over() {
+fn each_opening_is_waited_for() {
     let rig = Rig::new();
-    assert!(rig.guard.watch(&rig.entry).unwrap());
+    rig.watch();
     let mut first = Writer::of(&rig.path);
-    assert!(rig.guard.watch(&rig.entry).unwrap());
+    rig.watch();
     // The kernel has not opened the file for the second one yet.
     first.begin("a");
     assert!(first.is_done(LIMIT));
-    assert!(rig.is_marked());
+    assert!(rig.is_marked_within(MOMENT));
     let mut second = Writer::of(&rig.path);
+    assert!(!rig.is_marked_within(LIMIT), "it costs each write of both");
+    assert!(!rig.entry.is_beyond_guarding());
     rig.told.is_at_once.store(true, Ordering::Relaxed);
     rig.guard.arm(&rig.entry).unwrap().unwrap();
-    second.begin("b");
-    assert!(second.is_done(LIMIT));
-    rig.announced.recv_timeout(LIMIT).unwrap();
+    for writer in [&mut first, &mut second] {
+        writer.begin("b");
+        assert!(writer.is_done(LIMIT));
+        rig.announced.recv_timeout(LIMIT).unwrap();
+    }
+}
+
+/// A file that is written, closed and written again, as with `echo >>`: the descriptors of before are no reason to wait.
+#[test]
+fn an_opening_after_the_last_close_is_the_only_one() {
+    let rig = Rig::new();
+    rig.entry.begin_passing(true);
+    rig.watch();
+    let stat = crate::io::stat(&rig.entry.data).unwrap();
+    rig.entry.label_sealed(3, 0, &stat, false, "boot").unwrap();
+    assert!(rig.guard.watch(&rig.entry).unwrap());
+    let mut writer = Writer::of(&rig.path);
+    writer.begin("a");
+    assert!(writer.is_done(LIMIT));
+    assert!(!rig.is_marked_within(LIMIT));
+    assert!(!rig.entry.is_beyond_guarding());
 }
 
 #[test]
@@ -227,7 +262,7 @@ fn a_mark_that_goes_by_time_after_several_openings_ends_the_guard() {
     rig.entry.pass(crate::store::Passing::Watched);
     rig.entry.note_announcing();
     for is_guarded in [true, false] {
-        assert!(rig.guard.watch(&rig.entry).unwrap());
+        rig.watch();
         let id = FileId::of(&rig.entry.data).unwrap();
         let long_ago = Instant::now().checked_sub(2 * OPENING_MAX).unwrap();
         rig.guard.shared.watched.lock().get_mut(&id).unwrap().opened = long_ago;
@@ -241,7 +276,7 @@ fn a_mark_that_goes_by_time_after_several_openings_ends_the_guard() {
 #[test]
 fn what_this_process_does_is_not_held_up_by_many_who_wait() {
     let rig = Rig::new();
-    assert!(rig.guard.watch(&rig.entry).unwrap());
+    rig.watch();
     let ours = File::options().write(true).open(&rig.path).unwrap();
     let turns = rig.guard.shared.turns.clone();
     let _all = turns.try_acquire_many(HELD_MAX as u32).unwrap();
@@ -260,7 +295,7 @@ fn what_this_process_does_is_not_held_up_by_many_who_wait() {
 #[test]
 fn what_this_process_does_is_not_held_up() {
     let rig = Rig::new();
-    assert!(rig.guard.watch(&rig.entry).unwrap());
+    rig.watch();
     let ours = File::options().read(true).write(true).open(&rig.path).unwrap();
     rig.guard.arm(&rig.entry).unwrap().unwrap();
     ours.write_all_at(b"ours", 0).unwrap();
@@ -271,7 +306,7 @@ fn what_this_process_does_is_not_held_up() {
 #[test]
 fn a_guard_that_goes_lets_all_go_on() {
     let rig = Rig::new();
-    assert!(rig.guard.watch(&rig.entry).unwrap());
+    rig.watch();
     let mut writer = Writer::of(&rig.path);
     rig.guard.arm(&rig.entry).unwrap().unwrap();
     writer.begin("abc");
@@ -288,7 +323,7 @@ fn a_guard_that_goes_lets_all_go_on() {
 #[test]
 fn who_waits_can_be_killed() {
     let rig = Rig::new();
-    assert!(rig.guard.watch(&rig.entry).unwrap());
+    rig.watch();
     let mut writer = Writer::of(&rig.path);
     rig.guard.arm(&rig.entry).unwrap().unwrap();
     writer.begin("abc");
@@ -298,7 +333,7 @@ fn who_waits_can_be_killed() {
     rig.told.go.add_permits(1);
     assert_eq!(rig.entry.data.metadata().unwrap().len(), 0);
     // And the next one is asked as ever.
-    assert!(rig.guard.watch(&rig.entry).unwrap());
+    rig.watch();
     let mut writer = Writer::of(&rig.path);
     writer.begin("abc");
     rig.announced.recv_timeout(LIMIT).unwrap();
@@ -309,7 +344,7 @@ fn who_waits_can_be_killed() {
 #[test]
 fn a_forgotten_file_is_written_freely() {
     let rig = Rig::new();
-    assert!(rig.guard.watch(&rig.entry).unwrap());
+    rig.watch();
     let mut writer = Writer::of(&rig.path);
     rig.guard.arm(&rig.entry).unwrap().unwrap();
     rig.guard.forget(&rig.entry);
@@ -324,7 +359,7 @@ fn a_forgotten_file_is_written_freely() {
 fn no_descriptor_of_an_access_stays() {
     let rig = Rig::new();
     rig.told.is_at_once.store(true, Ordering::Relaxed);
-    assert!(rig.guard.watch(&rig.entry).unwrap());
+    rig.watch();
     let mut writer = Writer::of(&rig.path);
     rig.guard.arm(&rig.entry).unwrap().unwrap();
     let of_the_file = || {

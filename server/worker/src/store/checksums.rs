@@ -61,6 +61,9 @@ impl Entry {
 
     /// Brings the checksums of all that changed up to date. Blocks, for as long as it takes to read that. Answers whether
     /// chunks without a mark are holes from now on.
+    ///
+    /// # Errors
+    /// EBUSY: there are [`Self::unannounced`] chunks. Whose bytes these are is known once the base is at hand.
     pub fn checksum_changes(&self, stat: &FileStat) -> IoResult<bool> {
         let (size, count) = (stat.size, chunks_of(stat.size));
         let holes = stat.size.saturating_sub(stat.disk_bytes) >= HOLES_BYTES_MIN && self.inner.lock().label.whole;
@@ -71,7 +74,7 @@ impl Entry {
             inner.label.writable_fd_out() && !inner.label.whole
         };
         let damaged = match is_passed {
-            true => self.damaged_now(count)?,
+            true => self.damaged(count)?,
             false => Bitmap::default(),
         };
         let stale: Vec<Range<u64>> = {
@@ -143,9 +146,11 @@ impl Entry {
     }
 
     /// Chunks whose bytes are those of nobody.
-    fn damaged_now(&self, count: u64) -> IoResult<Bitmap> {
+    fn damaged(&self, count: u64) -> IoResult<Bitmap> {
         let _content = self.content.lock();
-        self.mark_damaged(&self.unannounced_now()?)?;
+        if !self.unannounced_now()?.is_empty() {
+            return Err(std::io::Error::from_raw_os_error(libc::EBUSY));
+        }
         let mut damaged = Bitmap::default();
         self.sidecar.for_each(count, |chunk, mark| {
             if mark == Mark::Damaged {

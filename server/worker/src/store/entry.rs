@@ -255,6 +255,7 @@ impl Entry {
         // What is in no under-storage must not be fetched again by mistake: damaged marks count as here and fail when read.
         let keep_damaged = inner.label.ufs.is_none();
         let header = &inner.label;
+        let is_passed = same_boot && header.passed;
         let is_doubtful = !same_boot && header.open && header.base.as_ref().is_some_and(|base| base.ufs.is_some());
         let (present, dirty) = (&mut inner.present, &mut inner.dirty);
         let (mut lost, mut going) = (Vec::new(), Vec::new());
@@ -275,6 +276,8 @@ impl Entry {
                 present.set(chunk);
                 dirty.set(chunk);
             }
+            // Who has the file may be writing just there, and nobody announces it yet: it goes once accesses wait.
+            Mark::Going(_) if is_passed => {}
             Mark::Going(crc) => going.push((chunk, crc)),
             Mark::Absent | Mark::Damaged => {}
         })?;

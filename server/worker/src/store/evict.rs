@@ -55,6 +55,8 @@ pub(crate) struct Space {
     pub spill_bytes: u64,
     /// Free bytes of the file system below which what is written past us is held up, if it must be.
     pub alert_bytes: u64,
+    /// And so much more above which it is not any more.
+    pub alert_margin_bytes: u64,
     used_bytes: AtomicU64,
     /// What `lost+found` takes.
     aside_bytes: AtomicU64,
@@ -103,7 +105,8 @@ impl Space {
             reserve_bytes: FREE_BYTES_MIN.min(file_system_bytes / FREE_SHARE),
             spill_bytes: SPILL_BYTES.min(file_system_bytes / SPILL_SHARE),
             ample_bytes: ample_bytes(file_system_bytes),
-            alert_bytes: ample_bytes(file_system_bytes) + (file_system_bytes / ALERT_SHARE).min(ALERT_BYTES_MAX),
+            alert_bytes: ample_bytes(file_system_bytes) + alert_margin_bytes(file_system_bytes),
+            alert_margin_bytes: alert_margin_bytes(file_system_bytes),
             used_bytes: AtomicU64::new(0),
             aside_bytes: AtomicU64::new(0),
             promised_bytes: AtomicU64::new(0),
@@ -196,6 +199,10 @@ fn ample_bytes(file_system_bytes: u64) -> u64 {
     (file_system_bytes / AMPLE_SHARE).min(AMPLE_BYTES_MAX)
 }
 
+fn alert_margin_bytes(file_system_bytes: u64) -> u64 {
+    (file_system_bytes / ALERT_SHARE).min(ALERT_BYTES_MAX)
+}
+
 fn now_s() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -286,6 +293,11 @@ impl Store {
         self.has_less_than(bytes.saturating_add(self.space.reserve_bytes))
     }
 
+    /// Whether, after `bytes` more, there is a half of what is kept for names and sidecars.
+    pub fn has_some_left(&self, bytes: u64) -> bool {
+        !self.has_less_than(bytes.saturating_add(self.space.reserve_bytes / 2))
+    }
+
     /// Whether writers may fill the disk without anybody looking.
     pub fn is_roomy(&self) -> bool {
         !self.has_less_than(self.space.ample_bytes.max(self.space.reserve_bytes))
@@ -310,6 +322,14 @@ impl Store {
                 false
             }
         }
+    }
+
+    /// Makes so much room that writers past us need not be held up, nor go on being.
+    pub fn evict_before_alert(&self) {
+        self.evict_until(
+            |store| store.bytes_until_alert() >= store.space.alert_margin_bytes,
+            None,
+        );
     }
 
     /// Makes room for the names and the sidecar of a new file, and for the first of its bytes.

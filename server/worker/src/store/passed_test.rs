@@ -179,15 +179,17 @@ fn what_changes_unannounced_during_the_upload_is_not_given_up() {
 }
 
 #[test]
-fn what_is_written_unannounced_where_nothing_is_here_is_damage() {
+fn a_part_of_a_block_written_unannounced_where_nothing_is_here_is_damage() {
     let mut rig = Rig::new();
     rig.spill();
     rig.past_us.write_all_at(&[9; 5000], 20 * CHUNK_BYTES + 4096).unwrap();
     // Not overwritten by a fetch that comes meanwhile.
     rig.past_us.write_all_at(&[9; 5000], 30 * CHUNK_BYTES).unwrap();
     let (_, _, epoch) = rig.entry.source().unwrap();
-    let fetched = [bytes_of(29, 100), bytes_of(30, 100), bytes_of(31, 100)].concat();
-    rig.entry.fill(epoch, 29 * CHUNK_BYTES, &fetched).unwrap().unwrap();
+    for chunk in [20, 29] {
+        let fetched: Vec<u8> = (chunk..chunk + 3).flat_map(|chunk| bytes_of(chunk, 100)).collect();
+        rig.entry.fill(epoch, chunk * CHUNK_BYTES, &fetched).unwrap().unwrap();
+    }
     rig.assert_reads(29, &bytes_of(29, 100));
     rig.assert_reads(31, &bytes_of(31, 100));
     rig.seal();
@@ -201,7 +203,29 @@ fn what_is_written_unannounced_where_nothing_is_here_is_damage() {
     }
 }
 
-/// The process is killed when bytes are about to go, and before they have gone.
+/// It came after the base was brought for all that was there: whole blocks of it are the program's, which only the base tells.
+#[test]
+fn nothing_is_damaged_before_the_base_is_at_hand() {
+    let mut rig = Rig::new();
+    rig.spill();
+    rig.past_us.write_all_at(&[9; 8192], 20 * CHUNK_BYTES + 4096).unwrap();
+    let stat = io::stat(&rig.entry.data).unwrap();
+    let error = rig.entry.checksum_changes(&stat).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EBUSY));
+    assert_eq!(rig.entry.marks(20, 1).unwrap(), [Mark::Absent]);
+    let (_, _, epoch) = rig.entry.source().unwrap();
+    rig.entry
+        .fill(epoch, 20 * CHUNK_BYTES, &bytes_of(20, 100))
+        .unwrap()
+        .unwrap();
+    rig.seal();
+    let mut wanted = bytes_of(20, 100);
+    wanted[4096..12288].fill(9);
+    rig.assert_reads(20, &wanted);
+}
+
+/// The process is killed when bytes are about to go, and before they have gone. Programs write on meanwhile: also between two
+/// looks of who finds these bytes, so that nothing is punched before accesses wait.
 #[test]
 fn what_was_about_to_go_at_a_crash_is_no_damage() {
     let mut rig = Rig::new();
@@ -215,17 +239,60 @@ fn what_was_about_to_go_at_a_crash_is_no_damage() {
             .write_all_at(&bytes_of(chunk, salt), chunk * CHUNK_BYTES)
             .unwrap();
     }
-    let sums = [20, 21, 22, 23].map(|chunk| Mark::Going(crc32c(&bytes_of(chunk, 100))));
-    rig.entry.sidecar.set_marks(20, &sums).unwrap();
+    let going = [20, 21, 22, 23].map(|chunk| Mark::Going(crc32c(&bytes_of(chunk, 100))));
+    rig.entry.sidecar.set_marks(20, &going).unwrap();
+    let disk_bytes = rig.entry.disk_bytes();
     rig.entry = Entry::load(&rig.layout, INODE).unwrap().unwrap();
-    let marks = rig.entry.marks(20, 4).unwrap();
-    assert_eq!(marks, [Mark::Absent; 4]);
-    rig.version = rig.entry.view().header.version;
-    rig.seal();
-    for chunk in [20, 21, 23] {
-        assert!(matches!(rig.read(chunk), Local::Missing), "{chunk}");
+    assert_eq!(
+        rig.entry.disk_bytes(),
+        disk_bytes,
+        "a write that comes just now is punched"
+    );
+    assert_eq!(rig.entry.marks(20, 4).unwrap(), going);
+    assert_eq!(rig.entry.unannounced().unwrap(), [22]);
+    // A part of what was about to go is written anew.
+    rig.past_us.write_all_at(&[9; 100], 21 * CHUNK_BYTES + 5000).unwrap();
+    assert_eq!(rig.entry.unannounced().unwrap(), [21, 22]);
+    let mut partly = bytes_of(21, 100);
+    partly[5000..5100].fill(9);
+    let (_, _, epoch) = rig.entry.source().unwrap();
+    let fetched: Vec<u8> = (20..24).flat_map(|chunk| bytes_of(chunk, 100)).collect();
+    rig.entry.fill(epoch, 20 * CHUNK_BYTES, &fetched).unwrap().unwrap();
+    rig.assert_reads(20, &bytes_of(20, 100));
+    rig.assert_reads(21, &partly);
+    rig.assert_reads(22, &bytes_of(22, 7));
+    rig.assert_reads(23, &bytes_of(23, 100));
+}
+
+/// What a crash or a failure kept from going goes with the next spill.
+#[test]
+fn what_was_about_to_go_goes_while_accesses_wait() {
+    let mut rig = Rig::new();
+    rig.spill();
+    for (chunk, salt) in [(20, 100), (21, 100), (22, 7)] {
+        rig.past_us
+            .write_all_at(&bytes_of(chunk, salt), chunk * CHUNK_BYTES)
+            .unwrap();
     }
-    assert!(matches!(rig.read(22), Local::Corrupt(22)));
+    let going = [20, 21, 22].map(|chunk| Mark::Going(crc32c(&bytes_of(chunk, 100))));
+    rig.entry.sidecar.set_marks(20, &going).unwrap();
+    let (_, _, epoch) = rig.entry.source().unwrap();
+    rig.entry
+        .fill(epoch, 22 * CHUNK_BYTES, &bytes_of(22, 100))
+        .unwrap()
+        .unwrap();
+    let before = rig.entry.disk_bytes();
+    assert!(rig.entry.begin_spilling());
+    rig.seal_held();
+    rig.store();
+    rig.entry.give_up_stored().unwrap();
+    rig.entry.end_spilling();
+    assert!(rig.entry.disk_bytes() + 2 * CHUNK_BYTES <= before);
+    for chunk in [20, 21] {
+        assert_eq!(rig.entry.marks(chunk, 1).unwrap(), [Mark::Absent]);
+    }
+    // As any that is here and stored.
+    assert!(matches!(rig.read(22), Local::Missing));
 }
 
 /// The process is killed, or the disk is full, between the bytes of a fetch and their marks, and between marks and punching.
@@ -300,6 +367,11 @@ fn a_cut_of_the_power_heals_no_damage() {
     let mut rig = Rig::new();
     rig.spill();
     rig.past_us.write_all_at(&[9; 5000], 20 * CHUNK_BYTES).unwrap();
+    let (_, _, epoch) = rig.entry.source().unwrap();
+    rig.entry
+        .fill(epoch, 20 * CHUNK_BYTES, &bytes_of(20, 100))
+        .unwrap()
+        .unwrap();
     rig.seal();
     assert_eq!(rig.entry.marks(20, 1).unwrap(), [Mark::Damaged]);
     let version = rig.entry.view().header.version;

@@ -201,8 +201,8 @@ impl Entry {
     fn give_up_clean(&self) -> IoResult<u64> {
         let _content = self.content.lock();
         let stat = io::stat(&self.data)?;
-        let mut runs = self.clean_runs(stat.size)?;
         let is_passed = self.writable_fd_out();
+        let mut runs = self.clean_runs(stat.size, is_passed)?;
         if is_passed {
             runs = self.unchanged(&runs, stat.size)?;
         }
@@ -221,8 +221,9 @@ impl Entry {
         Ok(stat.disk_bytes.saturating_sub(after.disk_bytes))
     }
 
-    /// Runs of chunks that are here and the base's. The caller has the content.
-    fn clean_runs(&self, size: u64) -> IoResult<Vec<Range<u64>>> {
+    /// Runs of chunks that are here and the base's; with `is_passed` also those that were about to go and may not have gone. The
+    /// caller has the content.
+    fn clean_runs(&self, size: u64, is_passed: bool) -> IoResult<Vec<Range<u64>>> {
         let end = {
             let inner = self.inner.lock();
             let base_chunks = inner.base_bytes() / CHUNK_BYTES;
@@ -231,14 +232,18 @@ impl Entry {
                 None => 0,
             }
         };
-        let mut clean = Vec::new();
-        self.sidecar.for_each(end, |chunk, mark| {
-            if chunk >= HEAD_CHUNKS && matches!(mark, Mark::Clean(_)) {
-                clean.push(chunk);
-            }
+        let (mut clean, mut going) = (Vec::new(), Vec::new());
+        self.sidecar.for_each(end, |chunk, mark| match mark {
+            Mark::Clean(_) if chunk >= HEAD_CHUNKS => clean.push(chunk),
+            Mark::Going(_) if is_passed => going.push(chunk),
+            _ => {}
         })?;
-        let inner = self.inner.lock();
-        clean.retain(|chunk| inner.present.get(*chunk) && !inner.dirty.get(*chunk));
+        {
+            let inner = self.inner.lock();
+            clean.retain(|chunk| inner.present.get(*chunk) && !inner.dirty.get(*chunk));
+        }
+        clean.append(&mut going);
+        clean.sort_unstable();
         let runs = clean.chunk_by(|a, b| a + 1 == *b);
         Ok(runs.map(|run| run[0]..run[0] + run.len() as u64).collect())
     }
@@ -276,8 +281,8 @@ impl Entry {
         Ok(())
     }
 
-    /// After a crash: what of a chunk that was about to go is there still goes. Other bytes stay, until they are held against the
-    /// base's.
+    /// After a crash, if nobody can write the file: what of a chunk that was about to go is there still goes. Other bytes stay, until
+    /// they are held against the base's.
     pub(super) fn settle_going(&self, chunk: u64, crc: u32) -> IoResult<()> {
         let start = chunk * CHUNK_BYTES;
         let end = start + CHUNK_BYTES;
@@ -296,8 +301,8 @@ impl Entry {
         self.sidecar.set_marks(chunk, &[Mark::Absent])
     }
 
-    /// What of runs of clean chunks is what its checksums say, now that nobody can write it but by a splice, which is not
-    /// announced. What is not is ours. The caller has the content.
+    /// What of [`Self::clean_runs`] is what its checksums say, now that nobody can write it but by a splice, which is not
+    /// announced. What is not is ours, or [`Self::unannounced`]. The caller has the content.
     fn unchanged(&self, runs: &[Range<u64>], size: u64) -> IoResult<Vec<Range<u64>>> {
         let mut same: Vec<Range<u64>> = Vec::new();
         for chunk in runs.iter().cloned().flatten() {
@@ -305,7 +310,12 @@ impl Entry {
             let want = CHUNK_BYTES.min(size.saturating_sub(start)) as usize;
             let bytes = io::read_at(&self.data, start, want, false)?;
             let mark = self.sidecar.marks(chunk, 1)?[0];
-            if bytes.is_none_or(|bytes| mark != Mark::Clean(crc32c(&bytes))) {
+            let is_same = match mark {
+                Mark::Clean(crc) | Mark::Going(crc) => bytes.is_some_and(|bytes| crc32c(&bytes) == crc),
+                _ => false,
+            };
+            if !is_same {
+                // Of one that is absent this changes nothing.
                 self.mark_dirty(chunk..chunk + 1, false)?;
                 continue;
             }
