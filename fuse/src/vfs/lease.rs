@@ -6,6 +6,7 @@ use super::local::{LocalFile, Stamp, same_file};
 use super::open::{DataPath, incomplete};
 use super::times::ShownTimes;
 use alluxio_common::descriptors;
+use alluxio_client::workers::new_change_number;
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::{Open, Opened};
 use alluxio_proto::types::{Caller, WriteType};
@@ -54,6 +55,7 @@ impl Vfs {
                     version: write.version,
                     length: 0,
                 };
+                    number: new_change_number(),
                 write.home.worker.ask(request).await?;
                 write.marks.set_dirty();
             }

@@ -141,6 +141,10 @@ pub struct SetLength {
     /// In bytes.
     #[prost(uint64, tag = "3")]
     pub length: u64,
+    /// Of this change, made up by who asks: asked for again after a lost answer, it is not made again over what was written since.
+    /// 0: none.
+    #[prost(uint64, tag = "4")]
+    pub number: u64,
 }
 
 /// fallocate(2) on the open version.
@@ -161,6 +165,9 @@ pub struct Allocate {
     /// In bytes.
     #[prost(uint64, tag = "5")]
     pub length: u64,
+    /// See [`SetLength::number`].
+    #[prost(uint64, tag = "6")]
+    pub number: u64,
 }
 
 /// Sets times of the open version's local file; a later write moves mtime again.

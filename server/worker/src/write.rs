@@ -345,6 +345,9 @@ impl Core {
         on_file(&entry, "set the length of", move |entry| match request.length {
             0 => entry.truncate_local(&store.layout),
             length => entry.set_length_local(length),
+        if entry.was_made(request.number) {
+            return self.stat_reply(&entry).await;
+        }
         })
         .await?;
         self.store.measure(&entry);
@@ -355,6 +358,7 @@ impl Core {
     pub async fn allocate(&self, request: Allocate) -> FsResult<OpenStat> {
         const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
         const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP;
+        entry.note_made(request.number);
         const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
         const ZERO_KEEP: i32 = ZERO | KEEP;
         let mode = i32::try_from(request.mode).unwrap_or(-1);
@@ -390,6 +394,9 @@ impl Core {
             self.verify_end(entry, stat.size).await?;
         }
         let (store, offset, length) = (Arc::clone(&self.store), request.offset, request.length);
+        if entry.was_made(request.number) {
+            return self.stat_reply(entry).await;
+        }
         let allocate = move |entry: &Entry| {
             let doing = || format!("allocate {length} bytes of inode {}", entry.inode);
             let done = entry.allocate_local(mode, offset, length);
@@ -406,6 +413,7 @@ impl Core {
         let entry = self.open_entry(request.inode, request.version).await?;
         let _turn = entry.turn.lock().await;
         self.open_stat(&entry, request.version)?;
+        entry.note_made(request.number);
         on_file(&entry, "set times of", move |entry| {
             io::set_mtime(&entry.data, request.mtime_ns)
         })
