@@ -200,6 +200,7 @@ impl Entry {
         }
         let entry = Self::assemble(inode, data, sidecar, header, sequence, (data_path, path));
         entry.crossed_boot.store(crossed_boot, Ordering::Relaxed);
+        entry.take_up_failed_sync();
         let is_open = entry.is_open();
         let is_forsaken = crossed_boot && is_open;
         entry.is_forsaken.store(is_forsaken, Ordering::Relaxed);
@@ -250,8 +251,8 @@ impl Entry {
             surplus: AtomicBool::new(false),
             used_s: AtomicU64::new(0),
             spilling: Spilling::default(),
-            paths,
             made: Mutex::default(),
+            paths,
         }
     }
 
@@ -334,7 +335,6 @@ impl Entry {
         self.inner.lock().label.is_dead()
     }
 
-    /// Whether it is open for writing.
     /// Whether the change of that number was made. The caller has the turn.
     pub fn was_made(&self, number: u64) -> bool {
         number != 0 && self.made.lock().contains(&number)
@@ -352,6 +352,7 @@ impl Entry {
         made.push_back(number);
     }
 
+    /// Whether it is open for writing.
     pub fn is_open(&self) -> bool {
         self.inner.lock().label.open
     }
