@@ -7,6 +7,7 @@
 use super::Vfs;
 use super::inode::{Handle, Home, OpenInode, OpenState, WriteState, Written};
 use super::local::Stamp;
+use super::pending_closes::Ending;
 use alluxio_proto::master::{Close, Commit, Counted, Empty, GetPath, MarkDurable, PathReply, WaitPersisted};
 use alluxio_proto::types::{Attr, WriteType};
 use alluxio_proto::worker::{OpenStat, Seal, SetTimes, StatOpen, SyncOpen, WorkerOperation};
@@ -160,7 +161,11 @@ impl Vfs {
                 state.write = Some(write);
                 return self.commit_mapped(open, state).await;
             }
-            // Unchanged: given back, or others write on, and what was written here is in what they commit.
+            // What was written here is in what they commit.
+            Ok(stat) if stat.others_write => {
+                self.close_write_at_master(open.id, Ending::LeftOpen).await;
+                Ok(())
+            }
             Ok(stat) if stat.changed => {
                 // Others, and the home itself to make room, may have committed it meanwhile: then this is of the version after that.
                 let version = stat.version.max(write.version);
@@ -170,8 +175,9 @@ impl Vfs {
                 self.forget_soon(open.node);
                 committed.map(drop)
             }
+            // Unchanged, and given back.
             Ok(_) => {
-                self.close_write_at_master(open.id, false).await;
+                self.close_write_at_master(open.id, Ending::Done).await;
                 Ok(())
             }
             Err(error) if error.is_retryable() && write.known_mapped => {
@@ -187,7 +193,12 @@ impl Vfs {
         if let Err(error) = result {
             // Flush has reported its own; this is about what came after the last flush, which only mmap does.
             tracing::warn!(%error, inode = open.id, "complete a file after its last close; the master will recover it");
-            self.close_write_at_master(open.id, false).await;
+            let ending = match error.kind {
+                // Its home does not have it open.
+                ErrorKind::Stale => Ending::Done,
+                _ => Ending::LeftOpen,
+            };
+            self.close_write_at_master(open.id, ending).await;
         }
     }
 
@@ -211,7 +222,7 @@ impl Vfs {
             Err(error) => {
                 tracing::warn!(%error, inode = open.id, "commit a file that is still mapped; the master will recover it");
                 state.write = None;
-                self.close_write_at_master(open.id, false).await;
+                self.close_write_at_master(open.id, Ending::LeftOpen).await;
             }
         }
     }

@@ -4,9 +4,10 @@ use super::Vfs;
 use super::inode::{Home, Marks, OpenInode, OpenState, Transition, WriteState};
 use super::local::{LocalFile, Stamp, same_file};
 use super::open::{DataPath, incomplete};
+use super::pending_closes::Ending;
 use super::times::ShownTimes;
-use alluxio_common::descriptors;
 use alluxio_client::workers::new_change_number;
+use alluxio_common::descriptors;
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::{Open, Opened};
 use alluxio_proto::types::{Caller, WriteType};
@@ -54,8 +55,8 @@ impl Vfs {
                     inode: open.id,
                     version: write.version,
                     length: 0,
-                };
                     number: new_change_number(),
+                };
                 write.home.worker.ask(request).await?;
                 write.marks.set_dirty();
             }
@@ -112,7 +113,7 @@ impl Vfs {
             Err(error) => {
                 state.write = None;
                 state.drop_unused();
-                self.close_write_at_master(open.id, true).await;
+                self.close_write_at_master(open.id, Ending::Abandoned).await;
                 Err(error)
             }
         }

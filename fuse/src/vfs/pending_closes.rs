@@ -38,16 +38,27 @@ struct PendingClose {
     session: SessionId,
     /// The same at each try, so that it is done once.
     op_id: u64,
-    abandon: bool,
+    how: Ending,
+}
+
+/// How an opening for writing ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// What was written is committed, or there was nothing.
+    Done,
+    /// See [`Close::left_open`].
+    LeftOpen,
+    /// See [`Close::abandon`].
+    Abandoned,
 }
 
 impl Vfs {
     /// Lets go of an opening for writing at the master, now or when it is back.
-    pub(super) async fn close_write_at_master(&self, inode: u64, abandon: bool) {
+    pub(super) async fn close_write_at_master(&self, inode: u64, how: Ending) {
         let close = PendingClose {
             session: self.master.session(),
             op_id: self.master.new_op_id(),
-            abandon,
+            how,
         };
         match self.tell_close(inode, close).await {
             Ok(()) => {}
@@ -65,7 +76,7 @@ impl Vfs {
             let close = PendingClose {
                 session: self.master.session(),
                 op_id: self.master.new_op_id(),
-                abandon: false,
+                how: Ending::Done,
             };
             self.keep_close(inode, close);
         }
@@ -152,7 +163,8 @@ impl Vfs {
         let op = Close {
             inode,
             write: true,
-            abandon: close.abandon,
+            abandon: close.how == Ending::Abandoned,
+            left_open: close.how == Ending::LeftOpen,
             ..Default::default()
         };
         let Empty {} = self.master.change_as(close.op_id, &self.own_caller(), op).await?;

@@ -219,6 +219,10 @@ pub struct OpenStat {
     /// Nothing was sealed, because mappings for writing have outlived their descriptors: see [`Seal::release`].
     #[prost(bool, tag = "7")]
     pub mapped: bool,
+    /// Who asked has let go of it, and nothing was sealed, because other mounts write on as far as its home knows. One of them may
+    /// have died without a word: see [`crate::master::Close::left_open`].
+    #[prost(bool, tag = "8")]
+    pub others_write: bool,
 }
 
 /// fsync of the open version's local file.

@@ -469,6 +469,7 @@ impl Core {
             version: entry.view().header.version,
             hole_bytes: hole_bytes(entry, &stat)?,
             mapped: false,
+            others_write: false,
         })
     }
 }
@@ -525,7 +526,6 @@ impl Plan {
             _ => Plan::Replace,
         }
     }
-}
 
     /// What was fetched and could not be synced is fetched again: nothing can be synced over it any more. Who empties the file
     /// needs nothing of it.
@@ -540,6 +540,7 @@ impl Plan {
 /// Whether the under-storage has what an open version begins as, and the master knows.
 fn can_be_fetched(lease: &WriteLease) -> bool {
     lease.base.as_ref().is_some_and(|base| base.ufs.is_some())
+}
 
 impl Entry {
     /// Makes the open version of `lease` out of what is here, in the same data file. What is large and complete, and in the

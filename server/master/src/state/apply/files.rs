@@ -236,7 +236,7 @@ impl Work<'_, '_> {
         open.closed_by_one |= of_writers && !c.abandon;
         self.end_opening(&mut inode);
         if inode.open.as_ref().is_some_and(|open| open.writers.is_empty()) {
-            return self.end_open(inode, c.abandon, &c.keep_for);
+            return self.end_open(inode, &c);
         }
         self.put_and_answer(inode);
         Ok(())
@@ -254,7 +254,8 @@ impl Work<'_, '_> {
     }
 
     /// The last writer closed without committing what is open.
-    fn end_open(&mut self, mut inode: Inode, abandon: bool, keep_for: &[u64]) -> Outcomes<()> {
+    fn end_open(&mut self, mut inode: Inode, c: &CloseWrite) -> Outcomes<()> {
+        let abandon = c.abandon;
         let Some(open) = inode.open.clone() else { return Ok(()) };
         let never_committed = !open.is_committed();
         if inode.nlink == 0 {
@@ -262,7 +263,7 @@ impl Work<'_, '_> {
             self.put_and_answer(inode);
             return Ok(());
         }
-        if (open.durable_length.is_some() || open.mapped) && !abandon {
+        if (open.durable_length.is_some() || open.mapped || c.left_open) && !abandon {
             return self.recover(inode);
         }
         (inode.open, inode.spilled) = (None, false);
@@ -272,7 +273,7 @@ impl Work<'_, '_> {
         // A name that was given to it since it was made stays.
         if never_committed && abandon && inode.nlink == 1 && !open.closed_by_one {
             let (parent, name) = (inode.parent_id(), inode.name.clone());
-            return self.unlink_inode(parent, &name, inode, keep_for);
+            return self.unlink_inode(parent, &name, inode, &c.keep_for);
         }
         if never_committed && self.must_upload(&inode)? {
             // Created and closed, nothing written: the empty file is what was meant.

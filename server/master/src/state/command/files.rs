@@ -77,6 +77,9 @@ pub struct CloseWrite {
     /// Sessions that have it open for reading, should it go.
     #[prost(uint64, repeated, tag = "3")]
     pub keep_for: Vec<u64>,
+    /// See [`alluxio_proto::master::Close::left_open`].
+    #[prost(bool, tag = "4")]
+    pub left_open: bool,
 }
 
 /// The command's session has closed an unlinked inode for the last time.

@@ -396,6 +396,29 @@ fn a_commit_that_closes_ends_its_own_opening_while_others_write_on() {
     assert!(state.inode(InodeId(inode)).unwrap().open.is_none(), "nobody writes it");
 }
 
+/// A mount died without a word to the home, which therefore took the last close for one of several.
+#[test]
+fn what_the_last_close_leaves_open_at_its_home_is_recovered() {
+    let state = formatted(false);
+    for left_open in [false, true] {
+        let (maker, other) = (session(&state), session(&state));
+        let (inode, version) = made_and_joined(&state, &format!("f {left_open}"), (maker, other));
+        let close = || CloseWrite {
+            inode,
+            left_open,
+            ..Default::default()
+        };
+        let first = run(&state, as_user("ann", maker, 0, close())).unwrap();
+        let open = state.inode(InodeId(inode)).unwrap().open.clone().unwrap();
+        assert!(first.recover.is_empty() && !open.recovering, "the other writes it");
+        let last = run(&state, as_user("ann", other, 0, close())).unwrap();
+        let asked: Vec<_> = last.recover.iter().map(|item| (item.inode, item.version)).collect();
+        assert_eq!(asked, if left_open { vec![(inode, version)] } else { vec![] });
+        let open = state.inode(InodeId(inode)).unwrap().open.clone();
+        assert_eq!(open.is_some_and(|open| open.recovering), left_open);
+    }
+}
+
 #[test]
 fn a_file_that_one_has_closed_stays_if_the_other_gives_up_or_dies() {
     let state = formatted(false);
