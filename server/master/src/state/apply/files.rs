@@ -46,6 +46,11 @@ impl Work<'_, '_> {
                 (open.recovering, open.mapped) = (false, false);
                 join(open, self.session);
                 open.truncated |= c.truncate;
+                if c.truncate && open.durable_length.is_some() && self.follows(1) {
+                    // What was synced before is no longer what is promised, or shown.
+                    open.durable_length = Some(0);
+                    open.durable_mtime_ns = open.durable_mtime_ns.max(self.now_ns);
+                }
             }
             None => {
                 inode.version_high += 1;

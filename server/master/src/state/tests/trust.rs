@@ -419,6 +419,40 @@ fn what_the_last_close_leaves_open_at_its_home_is_recovered() {
     }
 }
 
+/// O_TRUNC of a file that another session writes, and has synced.
+#[test]
+fn what_was_synced_before_a_truncating_open_is_not_promised_any_more() {
+    let state = formatted(false);
+    let (maker, other) = (session(&state), session(&state));
+    let (inode, version) = made_and_joined(&state, "f", (maker, other));
+    let mark = MarkDurable {
+        inode,
+        version,
+        length: 9,
+        mtime_ns: 3,
+    };
+    run(&state, as_user("ann", maker, 0, mark)).unwrap();
+    let durable = || {
+        state
+            .inode(InodeId(inode))
+            .unwrap()
+            .open
+            .clone()
+            .unwrap()
+            .durable_length
+    };
+    let open = |truncate| OpenWrite {
+        inode,
+        truncate,
+        home_worker: 1,
+        ..Default::default()
+    };
+    run(&state, as_user("ann", other, 0, open(false))).unwrap();
+    assert_eq!(durable(), Some(9));
+    run(&state, as_user("ann", other, 0, open(true))).unwrap();
+    assert_eq!(durable(), Some(0), "it was emptied");
+}
+
 #[test]
 fn a_file_that_one_has_closed_stays_if_the_other_gives_up_or_dies() {
     let state = formatted(false);
