@@ -508,7 +508,6 @@ impl World {
 
     fn commit(&mut self, inode: u64, tag: u8, keep_open: bool) {
         let open = self.state.inode(InodeId(inode)).unwrap().open.clone().unwrap();
-        let writers = open.writer_count();
         self.contents.insert((inode, open.version), tag);
         self.committed.insert(inode, tag);
         let version = open.version;
