@@ -23,6 +23,12 @@ const IDENTIFY_TIME_MAX: Duration = Duration::from_secs(1);
 /// A socket that could not be reached is tried again after so long: its worker may be starting.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
+/// A number for [`alluxio_proto::worker::SetLength::number`]: no other client's either.
+#[must_use]
+pub fn new_change_number() -> u64 {
+    rand::random_range(1..=u64::MAX)
+}
+
 /// Where workers are reached.
 #[async_trait]
 pub trait WorkerPool: Send + Sync + 'static {

@@ -10,11 +10,14 @@ use alluxio_tests::LocalBuilder;
 use alluxio_tests::cluster::Mount;
 use alluxio_tests::modes::Mode;
 use alluxio_tests::separate::Separate;
-use alluxio_tests::{tools, tree};
+use alluxio_tests::{Agent, tools, tree, wait};
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Of what happens at once, on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
 
 /// What was closed on one mount is what open on the other reads, at once and always.
 #[test]
@@ -73,6 +76,50 @@ fn an_empty_file_that_another_mount_takes_up_ends_with_its_last_close() {
             );
         }
     }
+}
+
+/// A mount that dies says nothing to the home of what it wrote. Who closes the file last is the last all the same: what is stored
+/// into a mapping after that is looked after.
+#[test]
+fn a_mount_that_died_keeps_nothing_open_that_another_closes() {
+    const BYTES: usize = 100_000;
+    let mut cluster = Separate::start(&[("alluxio.user.session.timeout", "5s")]);
+    let (mount, mut dying) = (cluster.mount("mount"), cluster.mount("dying"));
+    let path = mount.file("f");
+    let mut agent = Agent::new();
+    let fd = agent.order(&format!("os.open({path:?}, RW)"));
+    assert_eq!(
+        agent.order(&format!("os.pwrite({fd}, b'a' * {BYTES}, 0)")),
+        BYTES.to_string()
+    );
+    let other = File::options().write(true).open(dying.file("f")).unwrap();
+    other.write_all_at(b"both", 4).unwrap();
+    let at: u64 = agent.order(&format!("mapped({fd}, {BYTES})")).parse().unwrap();
+    dying.kill();
+    drop(other);
+    wait::until("the session of the mount that died has ended", SOON, || {
+        cluster.master().log().contains("a session fell silent and was ended")
+    });
+    agent.order(&format!("os.close({fd})"));
+    let mut expected = vec![b'a'; BYTES];
+    expected[4..8].copy_from_slice(b"both");
+    let object = cluster.ufs().join("f");
+    let is_stored = |expected: &[u8]| std::fs::read(&object).is_ok_and(|bytes| bytes == expected);
+    wait::until("what was written is stored", SOON, || is_stored(&expected));
+    for page in 1..4u64 {
+        // The one before was looked at by then.
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(agent.order(&format!("store({}, b'later')", at + page * 4096)), "ok");
+        expected[page as usize * 4096..][..5].copy_from_slice(b"later");
+    }
+    drop(agent);
+    wait::until("what was stored after the close is stored", SOON, || {
+        is_stored(&expected)
+    });
+    assert!(std::fs::read(&path).unwrap() == expected, "{}", cluster.master().log());
+    // It is a file as any other again.
+    std::fs::write(&path, b"anew").unwrap();
+    wait::until("what was written next is stored", SOON, || is_stored(b"anew"));
 }
 
 /// A program that writes by the client library, as the command line does, leaves a mount alone that writes the same file.

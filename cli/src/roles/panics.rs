@@ -106,4 +106,50 @@ mod tests {
         PANICKED.store(false, Ordering::Relaxed);
         *lock() = None;
     }
+
+    /// Says to the test below that it is the process that panics.
+    const CHILD: &str = "ALLUXIO_TEST_PANICS";
+
+    /// The whole way, in a process of its own: what [`super::super::run`] installs, and what the program makes of it.
+    #[test]
+    fn a_panic_of_a_task_ends_the_process_with_a_message_and_a_status() {
+        if std::env::var_os(CHILD).is_some() {
+            std::process::exit(i32::from(crate::report(panicking_role())));
+        }
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", "--test-threads=1"])
+            .arg("roles::panics::tests::a_panic_of_a_task_ends_the_process_with_a_message_and_a_status")
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let said = [&output.stderr[..], &output.stdout[..]].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(output.status.code(), Some(i32::from(crate::STATUS_FAILED)), "{said}");
+        for line in [
+            "panic: an invariant of ours",
+            "roles/panics.rs",
+            "the role ends because of this panic",
+            "it ended in order",
+            "alluxio: ended because of a mistake in alluxio itself",
+        ] {
+            assert!(said.contains(line), "{line:?} is not in:\n{said}");
+        }
+    }
+
+    /// A role that waits for its end, and has a task that panics.
+    fn panicking_role() -> crate::commands::Done {
+        let conf = alluxio_common::config::Configuration::default();
+        crate::logging::start(&conf, crate::logging::Default::Info)?;
+        super::super::run(|stop| async move {
+            let task = tokio::spawn(async { panic!("an invariant of ours") });
+            let _: Result<(), tokio::task::JoinError> = task.await;
+            // Without a hook nothing would end it.
+            match tokio::time::timeout(Duration::from_secs(30), stop.cancelled()).await {
+                Ok(()) => eprintln!("it ended in order"),
+                Err(_) => eprintln!("nobody ends it"),
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
 }

@@ -168,7 +168,7 @@ impl FileWriter {
                 }
                 self.commit(version, sealed, false).await?
             }
-            false => self.commit_shared(version).await?,
+            false => self.commit_shared(version, sealed.others_write).await?,
         };
         if matches!(self.write_type, WriteType::CacheThrough | WriteType::Through) {
             let wait = WaitPersisted {
@@ -210,8 +210,8 @@ impl FileWriter {
     }
 
     /// Others have it open for writing, or a mapping of it: what is there now is committed, with what they wrote, and they go on
-    /// with the next version.
-    async fn commit_shared(&self, version: u64) -> FsResult<Attr> {
+    /// with the next version. `left_open`: as in [`Close::left_open`].
+    async fn commit_shared(&self, version: u64, left_open: bool) -> FsResult<Attr> {
         let committed = match self.seal(version, version + 1).await {
             Ok(sealed) => self.commit(version, sealed, true).await.map(drop),
             Err(error) => Err(error),
@@ -226,6 +226,7 @@ impl FileWriter {
         let close = Close {
             inode,
             write: true,
+            left_open,
             ..Default::default()
         };
         let Empty {} = self.fs.change(close).await?;

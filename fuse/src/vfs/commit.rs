@@ -168,7 +168,11 @@ impl Vfs {
                 state.write = Some(write);
                 return self.commit_mapped(open, state).await;
             }
-            // Unchanged: given back, or others write on, and what was written here is in what they commit.
+            // What was written here is in what they commit.
+            Ok(stat) if stat.others_write => {
+                self.close_write_at_master(open.id, Ending::LeftOpen).await;
+                Ok(())
+            }
             Ok(stat) if stat.changed => {
                 // Others, and the home itself to make room, may have committed it meanwhile: then this is of the version after that.
                 let version = stat.version.max(write.version);
@@ -178,10 +182,11 @@ impl Vfs {
                 self.forget_soon(open.node);
                 committed.map(drop)
             }
+            // Unchanged, and given back.
             Ok(_) => {
                 let ending = match write.is_half_committed {
-                    true => Ending::Unsure,
-                    false => Ending::Committed,
+                    true => Ending::LeftOpen,
+                    false => Ending::Done,
                 };
                 self.close_write_at_master(open.id, ending).await;
                 Ok(())
@@ -199,7 +204,7 @@ impl Vfs {
         if let Err(error) = result {
             // Flush has reported its own; this is about what came after the last flush, which only mmap does.
             tracing::warn!(%error, inode = open.id, "complete a file after its last close; the master will recover it");
-            self.close_write_at_master(open.id, Ending::Unsure).await;
+            self.close_write_at_master(open.id, Ending::LeftOpen).await;
         }
     }
 
@@ -223,7 +228,7 @@ impl Vfs {
             Err(error) => {
                 tracing::warn!(%error, inode = open.id, "commit a file that is still mapped; the master will recover it");
                 state.write = None;
-                self.close_write_at_master(open.id, Ending::Unsure).await;
+                self.close_write_at_master(open.id, Ending::LeftOpen).await;
             }
         }
     }
@@ -246,7 +251,7 @@ impl Vfs {
         if !still.is_ok_and(|stat| !stat.changed) {
             return false;
         }
-        if !self.close_write_at_master(inode, Ending::Committed).await {
+        if !self.close_write_at_master(inode, Ending::Done).await {
             // Its home keeps the note until the session ends.
             return true;
         }

@@ -4,6 +4,7 @@ use super::Vfs;
 use super::commit::open_stat;
 use super::inode::{Handle, Home, OpenState};
 use super::open::without_workers;
+use alluxio_client::workers::new_change_number;
 use alluxio_proto::master::{Opened, ReadSource, UfsChanged};
 use alluxio_proto::types::Caller;
 use alluxio_proto::worker::{Allocate, Read, SetLength, StatOpen, TRANSFER_BYTES_MAX, Write};
@@ -390,6 +391,7 @@ impl Vfs {
             mode: mode.cast_unsigned(),
             offset,
             length,
+            number: new_change_number(),
         };
         open_stat(&write.home, request).await?;
         write.marks.set_dirty();
@@ -405,6 +407,7 @@ async fn set_open_length(inode: u64, state: &mut OpenState, length: u64) -> FsRe
             inode,
             version: write.version,
             length,
+            number: new_change_number(),
         },
     )
     .await?;

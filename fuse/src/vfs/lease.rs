@@ -6,6 +6,7 @@ use super::local::{LocalFile, Stamp, same_file};
 use super::open::{DataPath, incomplete};
 use super::pending_closes::Ending;
 use super::times::ShownTimes;
+use alluxio_client::workers::new_change_number;
 use alluxio_common::descriptors;
 use alluxio_common::sync::Mutex;
 use alluxio_proto::master::{Open, Opened};
@@ -54,6 +55,7 @@ impl Vfs {
                     inode: open.id,
                     version: write.version,
                     length: 0,
+                    number: new_change_number(),
                 };
                 write.home.worker.ask(request).await?;
                 write.marks.set_dirty();
@@ -121,7 +123,7 @@ impl Vfs {
             Err(error) => {
                 state.write = None;
                 state.drop_unused();
-                self.close_write_at_master(open.id, Ending::GivenUp).await;
+                self.close_write_at_master(open.id, Ending::Abandoned).await;
                 Err(error)
             }
         }

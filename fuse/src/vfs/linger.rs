@@ -17,7 +17,8 @@ use tokio::time::Instant;
 const LINGER: Duration = Duration::from_millis(20);
 /// Later than anything.
 const FOREVER: Duration = Duration::from_secs(1 << 30);
-/// Files finished at once; others wait behind them.
+/// Files of one home finished at once; others of that home wait behind them. A home that is away keeps each for as long as a
+/// call may wait.
 const AT_ONCE_MAX: usize = 512;
 
 /// Pause before a file that was mapped at its last close is looked at again, and how long that grows. A mapping can live as
@@ -27,10 +28,11 @@ const MAPPED_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Looking takes this share of the time at most: a commit reads all of the file.
 const MAPPED_SHARE: u32 = 8;
 
-/// Files whose last close waits, in the order of closing.
+/// Files whose last close waits.
 #[derive(Default)]
 pub(super) struct Lingering {
-    closed: Mutex<Waiting>,
+    /// By home worker.
+    closed: Mutex<HashMap<u64, Waiting>>,
     /// By node.
     mapped: Mutex<HashMap<u64, Mapped>>,
     /// A file was mapped at its last close.
@@ -45,6 +47,38 @@ struct Mapped {
 }
 
 impl Lingering {
+    /// The last close of a file waits. True: nobody attends to those of its home yet.
+    fn wait(&self, home: u64, node: u64) -> bool {
+        let mut closed = self.closed.lock();
+        let is_unattended = !closed.contains_key(&home);
+        let waiting = closed.entry(home).or_default();
+        waiting.nodes.push_back((Instant::now() + LINGER, node));
+        is_unattended
+    }
+
+    /// What is due of a home's files, or `all` of them, `room` at most, and when to look again. With `None` nothing waits any more;
+    /// `leaving` then says that nobody attends from here on.
+    fn due(&self, home: u64, all: bool, room: usize, leaving: bool) -> (Vec<u64>, Option<Instant>) {
+        let mut closed = self.closed.lock();
+        let Some(waiting) = closed.get_mut(&home) else {
+            return (Vec::new(), None);
+        };
+        let now = Instant::now();
+        let count = waiting
+            .nodes
+            .iter()
+            .take(room)
+            .take_while(|(at, _)| all || *at <= now)
+            .count();
+        let due: Vec<u64> = waiting.nodes.drain(..count).map(|(_, node)| node).collect();
+        // Not for each by itself: who comes a little later goes with it.
+        let next = waiting.nodes.front().map(|(at, _)| *at + LINGER / 4);
+        if leaving && due.is_empty() && next.is_none() {
+            closed.remove(&home);
+        }
+        (due, next)
+    }
+
     /// A file was found mapped, after `took`.
     pub fn look_again(&self, node: u64, took: Duration) {
         let mut mapped = self.mapped.lock();
@@ -55,13 +89,14 @@ impl Lingering {
         self.more_mapped.notify_one();
     }
 
-    /// Which mapped files are due now, and when the next one will be.
-    fn mapped_due(&self) -> (Vec<u64>, Option<Instant>) {
+    /// Which mapped files are due now, `room` at most, and when the next one will be.
+    fn mapped_due(&self, room: usize) -> (Vec<u64>, Option<Instant>) {
         let mut mapped = self.mapped.lock();
         let now = Instant::now();
         let due: Vec<u64> = mapped
             .iter()
             .filter(|(_, m)| m.due <= now)
+            .take(room)
             .map(|(node, _)| *node)
             .collect();
         for node in &due {
@@ -74,38 +109,39 @@ impl Lingering {
     }
 }
 
+/// Files of one home in the order of closing. It is there for as long as a task attends to them.
 #[derive(Default)]
 struct Waiting {
     nodes: VecDeque<(Instant, u64)>,
-    /// A task looks after them.
-    attended: bool,
 }
 
 impl Vfs {
     /// Whether a node is still open for writing though no handle writes it.
     pub fn lingers(&self, node: u64) -> bool {
+        self.home_of_written(node).is_some()
+    }
+
+    fn home_of_written(&self, node: u64) -> Option<u64> {
         let inodes = self.inodes.lock();
-        inodes.get(&node).is_some_and(|open| open.snapshot().written.is_some())
+        let now = inodes.get(&node)?.snapshot();
+        now.written.as_ref().map(|written| written.home.address.worker_id)
     }
 
     /// Sees to the end of a file that was written, some time after [`Vfs::release`].
     pub fn spawn_linger(self: &Arc<Vfs>, node: u64) {
-        if !self.lingers(node) {
-            return;
-        }
-        let mut waiting = self.lingering.closed.lock();
-        waiting.nodes.push_back((Instant::now() + LINGER, node));
-        if !std::mem::replace(&mut waiting.attended, true) {
-            self.tasks.spawn(Arc::clone(self).attend());
+        let Some(home) = self.home_of_written(node) else { return };
+        if self.lingering.wait(home, node) {
+            self.tasks.spawn(Arc::clone(self).attend(home));
         }
     }
 
-    /// Finishes what is due, until nothing waits.
-    async fn attend(self: Arc<Vfs>) {
+    /// Finishes what is due of a home's files, until nothing waits.
+    async fn attend(self: Arc<Vfs>, home: u64) {
         let mut finishing = FuturesUnordered::new();
         loop {
             let room = AT_ONCE_MAX - finishing.len();
-            let (due, next) = self.due(room, finishing.is_empty());
+            let all = self.shutdown.is_cancelled();
+            let (due, next) = self.lingering.due(home, all, room, finishing.is_empty());
             due.into_iter().for_each(|node| finishing.push(self.finish(node)));
             let Some(next) = next else {
                 if finishing.is_empty() {
@@ -122,40 +158,19 @@ impl Vfs {
         }
     }
 
-    /// What is due, `room` at most, and when to look again. With `None` nothing waits any more; `leaving` then says that
-    /// nobody attends from here on.
-    fn due(&self, room: usize, leaving: bool) -> (Vec<u64>, Option<Instant>) {
-        let mut waiting = self.lingering.closed.lock();
-        let now = Instant::now();
-        let all = self.shutdown.is_cancelled();
-        let count = waiting
-            .nodes
-            .iter()
-            .take(room)
-            .take_while(|(at, _)| all || *at <= now)
-            .count();
-        let due: Vec<u64> = waiting.nodes.drain(..count).map(|(_, node)| node).collect();
-        // Not for each by itself: who comes a little later goes with it.
-        let next = waiting.nodes.front().map(|(at, _)| *at + LINGER / 4);
-        waiting.attended = !(leaving && due.is_empty() && next.is_none());
-        (due, next)
-    }
-
     /// Looks after files that are mapped and that nobody has open, until the mount ends.
     pub(super) async fn tend_mapped(self: Arc<Vfs>) {
+        let mut finishing = FuturesUnordered::new();
         loop {
             let more = self.lingering.more_mapped.notified();
-            let (due, next) = self.lingering.mapped_due();
-            if !due.is_empty() {
-                let finish = |node| self.finish(node);
-                futures::stream::iter(due)
-                    .for_each_concurrent(AT_ONCE_MAX, finish)
-                    .await;
-                continue;
-            }
+            let (due, next) = self.lingering.mapped_due(AT_ONCE_MAX - finishing.len());
+            // One that waits for its home holds up no other.
+            due.into_iter().for_each(|node| finishing.push(self.finish(node)));
+            let has_room = finishing.len() < AT_ONCE_MAX;
             tokio::select! {
-                () = more => {}
-                () = tokio::time::sleep_until(next.unwrap_or(Instant::now() + FOREVER)) => {}
+                () = more, if has_room => {}
+                _ = finishing.next(), if !finishing.is_empty() => {}
+                () = tokio::time::sleep_until(next.unwrap_or(Instant::now() + FOREVER)), if has_room => {}
                 () = self.shutdown.cancelled() => return,
             }
         }
@@ -190,5 +205,27 @@ impl Vfs {
         }
         state.drop_unused();
         self.forget_if_unused(&open, &state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As many last closes as are worked on at once wait for a home that is away.
+    #[test]
+    fn a_home_that_is_away_holds_up_the_closes_of_no_other() {
+        let lingering = Lingering::default();
+        for node in 0..2 * AT_ONCE_MAX as u64 {
+            assert_eq!(lingering.wait(1, node), node == 0, "one task for each home");
+        }
+        assert!(lingering.wait(2, 7777));
+        let (stuck, next) = lingering.due(1, true, AT_ONCE_MAX, true);
+        assert_eq!((stuck.len(), next.is_some()), (AT_ONCE_MAX, true));
+        assert!(lingering.due(1, true, AT_ONCE_MAX - stuck.len(), false).0.is_empty());
+        assert_eq!(lingering.due(2, true, AT_ONCE_MAX, true), (vec![7777], None));
+        // Its task ends, and the next close starts another one.
+        assert_eq!(lingering.due(2, true, AT_ONCE_MAX, true), (vec![], None));
+        assert!(lingering.wait(2, 7778) && !lingering.wait(1, 7));
     }
 }

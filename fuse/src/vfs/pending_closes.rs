@@ -23,12 +23,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How an opening for writing ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// What was written is committed.
-    Committed,
-    /// What was written, if anything, is given up.
-    GivenUp,
-    /// The home may have what was not committed: the last writer leaves it to be recovered.
-    Unsure,
+    /// What was written is committed, or there was nothing.
+    Done,
+    /// See [`Close::abandon`].
+    Abandoned,
+    /// See [`Close::left_open`].
+    LeftOpen,
 }
 
 /// What the master is to hear when it is back.
@@ -77,7 +77,7 @@ impl Vfs {
             let close = PendingClose {
                 session: self.master.session(),
                 op_id: self.master.new_op_id(),
-                ending: Ending::Committed,
+                ending: Ending::Done,
             };
             self.keep_close(inode, close);
         }
@@ -164,8 +164,8 @@ impl Vfs {
         let op = Close {
             inode,
             write: true,
-            abandon: close.ending == Ending::GivenUp,
-            recover: close.ending == Ending::Unsure,
+            abandon: close.ending == Ending::Abandoned,
+            left_open: close.ending == Ending::LeftOpen,
             ..Default::default()
         };
         let Empty {} = self.master.change_as(close.op_id, &self.own_caller(), op).await?;

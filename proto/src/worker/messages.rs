@@ -144,6 +144,10 @@ pub struct SetLength {
     /// In bytes.
     #[prost(uint64, tag = "3")]
     pub length: u64,
+    /// Of this change, made up by who asks: asked for again after a lost answer, it is not made again over what was written since.
+    /// 0: none.
+    #[prost(uint64, tag = "4")]
+    pub number: u64,
 }
 
 /// fallocate(2) on the open version.
@@ -164,6 +168,9 @@ pub struct Allocate {
     /// In bytes.
     #[prost(uint64, tag = "5")]
     pub length: u64,
+    /// See [`SetLength::number`].
+    #[prost(uint64, tag = "6")]
+    pub number: u64,
 }
 
 /// Sets times of the open version's local file; a later write moves mtime again.
@@ -215,6 +222,10 @@ pub struct OpenStat {
     /// Nothing was sealed, because mappings for writing have outlived their descriptors: see [`Seal::release`].
     #[prost(bool, tag = "7")]
     pub mapped: bool,
+    /// Who asked has let go of it, and nothing was sealed, because other mounts write on as far as its home knows. One of them may
+    /// have died without a word: see [`crate::master::Close::left_open`].
+    #[prost(bool, tag = "8")]
+    pub others_write: bool,
 }
 
 /// fsync of the open version's local file.

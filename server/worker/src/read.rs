@@ -217,7 +217,8 @@ impl Core {
             if view.dead {
                 continue;
             }
-            if view.serves(source.version) {
+            let is_in_doubt = source.ufs.is_some() && entry.is_to_be_fetched_again();
+            if view.serves(source.version) && !is_in_doubt {
                 self.note_location(&entry, source)?;
                 return Ok(Some(entry));
             }

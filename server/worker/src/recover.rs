@@ -123,6 +123,7 @@ impl Core {
         }
         if !header.open && header.version == task.version {
             self.settle_doubt(&entry).await?;
+            forgive_failed_sync(&entry).await?;
             recovered.found = true;
             recovered.length = header.length;
             recovered.mtime_ns = header.mtime_ns;
@@ -167,14 +168,7 @@ impl Core {
         if crossed_boot {
             on_file(&entry, "clear what lies behind the end of", |entry| entry.clear_tail()).await?;
         }
-        if entry.check_synced().is_err() {
-            // Its writers have been told, and nothing better is anywhere.
-            tracing::warn!(
-                inode = task.inode,
-                "a file of which a sync failed is recovered as it is here"
-            );
-            entry.forget_failed_sync();
-        }
+        forgive_failed_sync(&entry).await?;
         // The seal settles the doubt in the header. Until then who is asked again looks again, also after a crash in between.
         let stat = self.seal_entry(&entry, task.version, 0).await?;
         entry.crossed_boot.store(false, Ordering::Relaxed);
@@ -241,6 +235,18 @@ pub(crate) enum Recovery {
     StillMapped,
     /// Somebody writes it again.
     Overtaken,
+}
+
+/// Its writers have been told, and nothing better is anywhere.
+async fn forgive_failed_sync(entry: &Arc<Entry>) -> FsResult<()> {
+    if entry.check_synced().is_ok() {
+        return Ok(());
+    }
+    tracing::warn!(
+        inode = entry.inode.get(),
+        "a file of which a sync failed is recovered as it is here"
+    );
+    on_file(entry, "forget the failed sync of", |entry| entry.forget_failed_sync()).await
 }
 
 fn busy(entry: &Entry, why: &str) -> FsError {

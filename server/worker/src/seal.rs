@@ -133,7 +133,7 @@ impl Core {
     async fn let_go(&self, entry: &Arc<Entry>) -> FsResult<OpenStat> {
         entry.joined.fetch_sub(1, Ordering::Relaxed);
         let mut stat = self.stat_reply(entry).await?;
-        stat.changed = false;
+        (stat.changed, stat.others_write) = (false, true);
         Ok(stat)
     }
 

@@ -146,7 +146,7 @@ impl Core {
             if view.dead {
                 continue;
             }
-            match Plan::of(&view, lease, truncate) {
+            match Plan::of(&view, lease, truncate).of_what_is_durable(&entry, lease, truncate) {
                 Plan::Join => {
                     if entry.is_forsaken.load(Ordering::Relaxed) {
                         let why =
@@ -174,12 +174,20 @@ impl Core {
                         // With a descriptor, or without checksums, damage would become the content.
                         self.verify_at_open(&entry, verify_bytes_max(request)).await?;
                     }
-                    let (lease, track_bytes_min) = (lease.clone(), self.track_bytes_min(&entry).await);
+                    let (theirs, track_bytes_min) = (lease.clone(), self.track_bytes_min(&entry).await);
                     let store = Arc::clone(&self.store);
-                    on_file(&entry, "open", move |entry| {
-                        entry.open_in_place(&lease, truncate, track_bytes_min, &store.layout)
+                    let opened = on_file(&entry, "open", move |entry| {
+                        entry.open_in_place(&theirs, truncate, track_bytes_min, &store.layout)
                     })
-                    .await?;
+                    .await;
+                    match opened {
+                        // What was fetched cannot be made durable: it is fetched again, into another local file.
+                        Err(error) if can_be_fetched(lease) && entry.is_to_be_fetched_again() => {
+                            tracing::info!(%error, inode = inode.get(), "open a fetched file for writing; fetching it again");
+                            continue;
+                        }
+                        other => other?,
+                    }
                     drop(turn);
                     self.store.space.pin(inode);
                     self.store.reports.set(inode, view.header.version, 0);
@@ -334,6 +342,9 @@ impl Core {
         let entry = self.open_entry(request.inode, request.version).await?;
         let _turn = entry.turn.lock().await;
         let stat = self.open_stat(&entry, request.version)?;
+        if entry.was_made(request.number) {
+            return self.stat_reply(&entry).await;
+        }
         if request.length > 0 {
             self.verify_end(&entry, stat.size.min(request.length)).await?;
         }
@@ -344,6 +355,7 @@ impl Core {
             length => entry.set_length_local(length),
         })
         .await?;
+        entry.note_made(request.number);
         self.store.measure(&entry);
         self.stat_reply(&entry).await
     }
@@ -379,6 +391,9 @@ impl Core {
         let end = checked_end(request.offset, request.length)?;
         let _turn = entry.turn.lock().await;
         let stat = self.open_stat(entry, request.version)?;
+        if entry.was_made(request.number) {
+            return self.stat_reply(entry).await;
+        }
         let keeps_size = mode & KEEP != 0;
         let within = request.offset..if keeps_size { end.min(stat.size) } else { end };
         if mode & PUNCH_OR_ZERO != 0 && !within.is_empty() {
@@ -395,6 +410,7 @@ impl Core {
             Ok(())
         };
         self.in_room(entry, needed, allocate).await?;
+        entry.note_made(request.number);
         self.stat_reply(entry).await
     }
 
@@ -450,6 +466,7 @@ impl Core {
             version: entry.view().header.version,
             hole_bytes: hole_bytes(entry, &stat)?,
             mapped: false,
+            others_write: false,
         })
     }
 }
@@ -506,6 +523,20 @@ impl Plan {
             _ => Plan::Replace,
         }
     }
+
+    /// What was fetched and could not be synced is fetched again: nothing can be synced over it any more. Who empties the file
+    /// needs nothing of it.
+    fn of_what_is_durable(self, entry: &Entry, lease: &WriteLease, truncate: bool) -> Self {
+        match self {
+            Plan::Relabel if !truncate && can_be_fetched(lease) && entry.is_to_be_fetched_again() => Plan::Replace,
+            plan => plan,
+        }
+    }
+}
+
+/// Whether the under-storage has what an open version begins as, and the master knows.
+fn can_be_fetched(lease: &WriteLease) -> bool {
+    lease.base.as_ref().is_some_and(|base| base.ufs.is_some())
 }
 
 impl Entry {

@@ -49,6 +49,7 @@ async fn holes_cost_nothing_and_data_between_them_is_checked() {
         mode: (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE) as u32,
         offset: 6 * TB,
         length: 3 * CHUNK,
+        number: 0,
     };
     node.stat_call(punch).await.unwrap();
     node.write(5, 2, 9 * TB + 3, second.clone()).await.unwrap();
@@ -74,6 +75,7 @@ async fn holes_cost_nothing_and_data_between_them_is_checked() {
         inode: 5,
         version: 3,
         length: MB,
+        number: 0,
     };
     node.stat_call(cut).await.unwrap();
     node.seal(5, 3, 0).await.unwrap();

@@ -140,6 +140,7 @@ impl Model {
                     inode: INODE,
                     version: self.version,
                     length,
+                    number: 0,
                 };
                 assert_eq!(self.node.stat_call(set).await.unwrap().length, length);
                 self.bytes.resize(length as usize, 0);
@@ -266,6 +267,7 @@ impl Model {
             mode: mode as u32,
             offset,
             length,
+            number: 0,
         };
         self.succeeds(self.node.stat_call(allocate).await)
     }

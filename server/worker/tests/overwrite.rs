@@ -308,6 +308,7 @@ async fn what_is_cut_after_the_seal_does_not_change_what_was_sealed() {
             inode: INODE,
             version: 3,
             length,
+            number: 0,
         };
         node.stat_call(set(cut_to)).await.unwrap();
         node.stat_call(set(LENGTH)).await.unwrap();
@@ -345,6 +346,7 @@ async fn a_version_that_is_all_its_base_is_reported_and_uploaded() {
         inode: INODE,
         version: 2,
         length: 10 * MB + 1,
+        number: 0,
     };
     node.stat_call(cut).await.unwrap();
     node.seal(INODE, 2, 0).await.unwrap();

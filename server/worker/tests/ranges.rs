@@ -34,7 +34,12 @@ async fn copy(node: &Node, request: CopyRange) -> FsResult<Written> {
 }
 
 async fn set_length(node: &Node, inode: u64, version: u64, length: u64) {
-    let set = SetLength { inode, version, length };
+    let set = SetLength {
+        inode,
+        version,
+        length,
+        number: 0,
+    };
     node.stat_call(set).await.unwrap();
 }
 

@@ -248,6 +248,7 @@ async fn truncate_and_extend_over_a_base_shows_zeros() {
         inode: 5,
         version: 2,
         length,
+        number: 0,
     };
     node.stat_call(length(CHUNK + 100)).await.unwrap();
     node.stat_call(length(4 * CHUNK)).await.unwrap();
@@ -288,6 +289,7 @@ async fn append_allocate_times_and_sync() {
         mode: mode as u32,
         offset,
         length,
+        number: 0,
     };
     let size = |stat: alluxio_proto::worker::OpenStat| stat.length;
     assert_eq!(
@@ -603,4 +605,41 @@ async fn what_was_open_in_another_boot_takes_nothing_until_it_is_recovered() {
         .unwrap();
     node.write(5, 2, 0, &b"anew"[..]).await.unwrap();
     node.seal(5, 2, 0).await.unwrap();
+}
+
+/// The connection broke before the answer came: the same request comes again, after others have written.
+#[tokio::test]
+async fn a_change_that_is_asked_for_again_does_not_undo_what_came_between() {
+    let node = Node::new().await;
+    let (inode, version) = (5, 1);
+    node.open_write(inode, version, None, false, false).await.unwrap();
+    let empty = |number| SetLength {
+        inode,
+        version,
+        length: 0,
+        number,
+    };
+    let punch = |number| Allocate {
+        inode,
+        version,
+        mode: (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE).cast_unsigned(),
+        offset: 0,
+        length: 7,
+        number,
+    };
+    node.write(inode, version, 0, &b"before it"[..]).await.unwrap();
+    node.stat_call(empty(71)).await.unwrap();
+    node.write(inode, version, 0, &b"between"[..]).await.unwrap();
+    assert_eq!(node.stat_call(empty(71)).await.unwrap().length, 7);
+    node.stat_call(punch(72)).await.unwrap();
+    node.write(inode, version, 0, &b"Between"[..]).await.unwrap();
+    node.stat_call(punch(72)).await.unwrap();
+    assert_eq!(node.read_open(inode, version, 0, 7).await.unwrap(), &b"Between"[..]);
+    // Another one is another one, and who gives no number has none.
+    node.stat_call(punch(73)).await.unwrap();
+    assert_eq!(node.read_open(inode, version, 0, 7).await.unwrap(), &[0; 7][..]);
+    for number in [74, 0, 0] {
+        assert_eq!(node.stat_call(empty(number)).await.unwrap().length, 0);
+        node.write(inode, version, 0, &b"again"[..]).await.unwrap();
+    }
 }

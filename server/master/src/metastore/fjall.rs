@@ -182,31 +182,36 @@ fn failed(error: ::fjall::Error) -> io::Error {
 mod tests {
     use super::*;
 
-    /// Sealed memtables at which fjall sleeps after a write, until there are fewer.
+    /// Sealed memtables at which fjall sleeps after a write, until there are fewer, and runs at which it does.
     const FJALL_SLEEPS_AT: usize = 4;
+    const FJALL_SLEEPS_AT_RUNS: usize = 30;
+
+    /// As if its threads had died.
+    fn without_threads(dir: &Path) -> FjallStore {
+        let database = Database::builder(dir).worker_threads_unchecked(0).open().unwrap();
+        FjallStore {
+            keyspace: database.keyspace(KEYSPACE, KeyspaceCreateOptions::default).unwrap(),
+            database,
+            damage: Arc::default(),
+        }
+    }
+
+    fn row(value: usize) -> Batch {
+        Batch {
+            changes: vec![(Bytes::from_static(b"k"), Some(Bytes::from(value.to_string())))],
+        }
+    }
 
     #[test]
     fn a_store_that_writes_nothing_out_admits_no_more_before_fjall_sleeps() {
         let dir = tempfile::tempdir().unwrap();
-        // As if its threads had died.
-        let database = Database::builder(dir.path())
-            .worker_threads_unchecked(0)
-            .open()
-            .unwrap();
-        let store = FjallStore {
-            keyspace: database.keyspace(KEYSPACE, KeyspaceCreateOptions::default).unwrap(),
-            database,
-            damage: Arc::default(),
-        };
-        let row = || Batch {
-            changes: vec![(Bytes::from_static(b"k"), Some(Bytes::from_static(b"v")))],
-        };
+        let store = without_threads(dir.path());
         let mut written = 0;
         let error = loop {
             if let Err(error) = store.admit_within(Duration::ZERO) {
                 break error;
             }
-            store.write(row()).unwrap();
+            store.write(row(written)).unwrap();
             written += 1;
             store.keyspace.rotate_memtable().unwrap();
             // The next write would not come back.
@@ -214,5 +219,36 @@ mod tests {
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
         assert_eq!(written, SEALED_MAX);
+    }
+
+    /// Memory is written out, and nothing compacts what comes of that.
+    #[test]
+    fn while_too_many_runs_wait_to_be_compacted_writers_wait_and_readers_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = without_threads(dir.path());
+        let runs = || store.keyspace.tree.l0_run_count();
+        let error = loop {
+            if let Err(error) = store.admit_within(Duration::ZERO) {
+                break error;
+            }
+            store.write(row(runs())).unwrap();
+            store.keyspace.tree.flush_active_memtable(0).unwrap();
+            // The next write would not come back.
+            assert!(runs() < FJALL_SLEEPS_AT_RUNS);
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        assert_eq!(runs(), RUNS_MAX);
+        let last = (RUNS_MAX - 1).to_string();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| store.admit_within(STALL_MAX));
+            let (got, rows) = (store.get(b"k").unwrap(), store.scan(b"a", b"z", 9).unwrap());
+            assert_eq!(got.as_deref(), Some(last.as_bytes()));
+            assert_eq!((rows.len(), store.snapshot().unwrap().count()), (1, 1));
+            assert!(!writer.is_finished(), "admitted to {} runs", runs());
+            store.keyspace.major_compact().unwrap();
+            writer.join().unwrap().unwrap();
+        });
+        assert!(runs() < RUNS_MAX);
+        store.write(row(RUNS_MAX)).unwrap();
     }
 }

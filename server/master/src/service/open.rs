@@ -226,7 +226,7 @@ impl Core {
             let body = command::CloseWrite {
                 inode: op.inode,
                 abandon: op.abandon,
-                recover: op.recover,
+                left_open: op.left_open,
                 keep_for: removal
                     .as_ref()
                     .map_or_else(Vec::new, |it| it.readers(InodeId(op.inode))),

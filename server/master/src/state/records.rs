@@ -322,7 +322,7 @@ pub struct Counters {
 /// The rules of this software. Whatever changes the ids that a command gives, or whether it has an effect, comes under a new number.
 ///
 /// - 1: everybody makes whiteouts, by mknod and by rename; only who writes a file marks it durable or closes it; the recovery of an
-///   empty version never loses it.
+///   empty version never loses it; who joins the writers of a file with O_TRUNC takes back what was marked durable.
 pub const RULES: u32 = 1;
 
 /// An open version that lost its writers and must be recovered at its home.

@@ -519,8 +519,7 @@ impl Entry {
             self.sidecar.sync()?;
         }
         self.sidecar.cut_marks(0)?;
-        self.forget_failed_sync();
-        Ok(())
+        self.forget_failed_sync()
     }
 
     /// fallocate(2) in a mode that was checked. What the range covers in part is here already.

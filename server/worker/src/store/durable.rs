@@ -1,6 +1,7 @@
-//! Making an entry durable, and remembering for ever that it failed.
+//! Making an entry durable, and remembering that it failed: until the file is emptied, recovered, or fetched again.
 
 use super::entry::Entry;
+use super::state::State;
 use crate::io::FileStat;
 use alluxio_common::crashsafe;
 use std::io::Result as IoResult;
@@ -18,7 +19,7 @@ impl Entry {
             false => self.data.sync_data(),
         };
         if result.is_err() {
-            self.sync_failed.store(true, Ordering::Release);
+            self.note_failed_sync();
         }
         result
     }
@@ -27,13 +28,13 @@ impl Entry {
     pub(super) fn sync_sidecar(&self) -> IoResult<()> {
         let result = self.sidecar.sync();
         if result.is_err() {
-            self.sync_failed.store(true, Ordering::Release);
+            self.note_failed_sync();
         }
         result
     }
 
     /// # Errors
-    /// If a sync has failed since the file was made, loaded or emptied.
+    /// If a sync has failed since the file was made, emptied or recovered.
     pub fn check_synced(&self) -> IoResult<()> {
         match self.sync_failed.load(Ordering::Acquire) {
             true => Err(std::io::Error::other(
@@ -43,9 +44,39 @@ impl Entry {
         }
     }
 
-    /// Nothing is left of what a sync that failed was of.
-    pub fn forget_failed_sync(&self) {
-        self.sync_failed.store(false, Ordering::Release);
+    /// Whether a sync failed of what the under-storage has as well: the kernel may read other bytes from the disk later than it has
+    /// in memory now, so the file is fetched again.
+    pub fn is_to_be_fetched_again(&self) -> bool {
+        self.check_synced().is_err() && matches!(self.inner.lock().label.state(), State::Cached { .. })
+    }
+
+    /// The kernel will not say it again, to the next process of ours neither: it is noted in the sidecar, as far as the disk takes
+    /// that.
+    fn note_failed_sync(&self) {
+        if self.sync_failed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if let Err(error) = self.change(|label| label.note_failed_sync(true)) {
+            tracing::warn!(%error, inode = self.inode.get(), "note that a sync failed");
+        }
+    }
+
+    /// What the process before this one noted.
+    pub(super) fn take_up_failed_sync(&self) {
+        let failed = self.inner.lock().label.sync_failed;
+        self.sync_failed.store(failed, Ordering::Release);
+    }
+
+    /// Nothing is left of what a sync that failed was of, or its writers were told and nothing better is anywhere.
+    ///
+    /// # Errors
+    /// Of writing the sidecar; then it still counts as failed.
+    pub fn forget_failed_sync(&self) -> IoResult<()> {
+        if self.check_synced().is_err() {
+            self.change(|label| label.note_failed_sync(false))?;
+            self.sync_failed.store(false, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Makes data, sidecar and names durable: all at once, so that a journaling file system commits once for them.
@@ -70,7 +101,7 @@ impl Entry {
                 .join()
                 .unwrap_or_else(|_| Err(std::io::Error::other("a sync panicked")));
             if sidecar.is_err() {
-                self.sync_failed.store(true, Ordering::Release);
+                self.note_failed_sync();
             }
             data.and(sidecar).and_then(|()| sync_names())
         })

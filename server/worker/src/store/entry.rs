@@ -20,6 +20,7 @@ use alluxio_common::crashsafe;
 use alluxio_common::sync::Mutex;
 use alluxio_proto::types::UfsSource;
 use alluxio_proto::{CHUNK_BYTES, InodeId};
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::Result as IoResult;
 use std::ops::Range;
@@ -27,6 +28,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// Changes remembered of a file: more than can come between an answer that was lost and the same request again.
+const MADE_MAX: usize = 64;
 
 /// One file held.
 #[derive(Debug)]
@@ -71,6 +75,8 @@ pub(crate) struct Entry {
     /// Second of last use, for the order of eviction.
     pub used_s: AtomicU64,
     pub spilling: Spilling,
+    /// Changes made lately, by [`alluxio_proto::worker::SetLength::number`].
+    made: Mutex<VecDeque<u64>>,
     pub(super) paths: (PathBuf, PathBuf),
 }
 
@@ -194,6 +200,7 @@ impl Entry {
         }
         let entry = Self::assemble(inode, data, sidecar, header, sequence, (data_path, path));
         entry.crossed_boot.store(crossed_boot, Ordering::Relaxed);
+        entry.take_up_failed_sync();
         let is_open = entry.is_open();
         let is_forsaken = crossed_boot && is_open;
         entry.is_forsaken.store(is_forsaken, Ordering::Relaxed);
@@ -244,6 +251,7 @@ impl Entry {
             surplus: AtomicBool::new(false),
             used_s: AtomicU64::new(0),
             spilling: Spilling::default(),
+            made: Mutex::default(),
             paths,
         }
     }
@@ -328,6 +336,23 @@ impl Entry {
     /// Whether it was removed.
     pub fn is_dead(&self) -> bool {
         self.inner.lock().label.is_dead()
+    }
+
+    /// Whether the change of that number was made. The caller has the turn.
+    pub fn was_made(&self, number: u64) -> bool {
+        number != 0 && self.made.lock().contains(&number)
+    }
+
+    /// The change of that number was made. The caller has the turn.
+    pub fn note_made(&self, number: u64) {
+        if number == 0 {
+            return;
+        }
+        let mut made = self.made.lock();
+        if made.len() >= MADE_MAX {
+            made.pop_front();
+        }
+        made.push_back(number);
     }
 
     /// Whether it is open for writing.

@@ -45,7 +45,8 @@ impl Known {
     pub fn keep(&self, entry: &Entry) {
         let is_complete = entry.complete().unwrap_or(false);
         let view = entry.view();
-        if is_complete && !view.header.open && !view.dead && entry.first_unverified(0).is_none() {
+        let is_known = is_complete && entry.first_unverified(0).is_none() && entry.check_synced().is_ok();
+        if is_known && !view.header.open && !view.dead {
             let fact = Fact {
                 version: view.header.version,
                 generation: view.header.generation,

@@ -401,6 +401,11 @@ impl Label {
         self.header.durable = !self.header.open;
     }
 
+    /// A sync failed, or nothing is left of what one failed of.
+    pub fn note_failed_sync(&mut self, failed: bool) {
+        self.header.sync_failed = failed;
+    }
+
     /// From now on what has no mark is not here.
     pub fn forget_holes(&mut self) {
         self.header.holes = false;

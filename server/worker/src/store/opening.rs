@@ -69,14 +69,7 @@ impl Note {
         match result {
             0 => Ok(true),
             _ => match Error::last_os_error() {
-                error
-                    if matches!(
-                        error.raw_os_error(),
-                        Some(libc::EOPNOTSUPP | libc::ENOSPC | libc::E2BIG)
-                    ) =>
-                {
-                    Ok(false)
-                }
+                error if is_for_want_of_room(&error) => Ok(false),
                 error => Err(error),
             },
         }
@@ -115,6 +108,15 @@ impl Note {
             },
         }
     }
+}
+
+/// Whether a note was refused because the file system has no room or no means for it, or a quota allows none: the
+/// file itself may need nothing of it.
+fn is_for_want_of_room(error: &Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EOPNOTSUPP | libc::ENOSPC | libc::EDQUOT | libc::E2BIG)
+    )
 }
 
 /// What of a file whose sidecar has no header yet is on the disk.
@@ -242,5 +244,19 @@ impl Entry {
         self.sync(&stat, false)?;
         self.is_opening_noted.store(true, Ordering::Release);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A create goes on without the note.
+    #[test]
+    fn a_note_that_a_quota_has_no_room_for_is_left_out() {
+        for errno in [libc::ENOSPC, libc::EDQUOT] {
+            assert!(is_for_want_of_room(&Error::from_raw_os_error(errno)), "{errno}");
+        }
+        assert!(!is_for_want_of_room(&Error::from_raw_os_error(libc::EIO)));
     }
 }

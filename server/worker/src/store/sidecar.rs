@@ -96,6 +96,9 @@ pub(crate) struct Header {
     /// Open over a base, and descriptors are out on which the kernel writes past the worker.
     #[prost(bool, tag = "17")]
     pub passed: bool,
+    /// A sync of it failed in this process or in one before it.
+    #[prost(bool, tag = "18")]
+    pub sync_failed: bool,
 }
 
 /// An earlier version in the under-storage.

@@ -46,6 +46,11 @@ impl Work<'_, '_> {
                 (open.recovering, open.mapped) = (false, false);
                 join(open, self.session);
                 open.truncated |= c.truncate;
+                if c.truncate && open.durable_length.is_some() && self.follows(1) {
+                    // What was synced before is no longer what is promised, or shown.
+                    open.durable_length = Some(0);
+                    open.durable_mtime_ns = open.durable_mtime_ns.max(self.now_ns);
+                }
             }
             None => {
                 inode.version_high += 1;
@@ -275,7 +280,7 @@ impl Work<'_, '_> {
         let is_kept =
             never_committed || inode.size == 0 || inode.is_persisted() || inode.locations.iter().any(elsewhere);
         let is_over_all = abandon && !is_kept && self.follows(1);
-        let may_have_more = (open.durable_length.is_some() || open.mapped || c.recover) && !abandon;
+        let may_have_more = (open.durable_length.is_some() || open.mapped || c.left_open) && !abandon;
         if may_have_more || is_over_all {
             return self.recover(inode);
         }

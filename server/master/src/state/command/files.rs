@@ -77,9 +77,9 @@ pub struct CloseWrite {
     /// Sessions that have it open for reading, should it go.
     #[prost(uint64, repeated, tag = "3")]
     pub keep_for: Vec<u64>,
-    /// The home may have more than was committed: whoever closes last leaves it to be recovered.
+    /// See [`alluxio_proto::master::Close::left_open`].
     #[prost(bool, tag = "4")]
-    pub recover: bool,
+    pub left_open: bool,
 }
 
 /// The command's session has closed an unlinked inode for the last time.

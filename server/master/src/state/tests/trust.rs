@@ -396,6 +396,63 @@ fn a_commit_that_closes_ends_its_own_opening_while_others_write_on() {
     assert!(state.inode(InodeId(inode)).unwrap().open.is_none(), "nobody writes it");
 }
 
+/// A mount died without a word to the home, which therefore took the last close for one of several.
+#[test]
+fn what_the_last_close_leaves_open_at_its_home_is_recovered() {
+    let state = formatted(false);
+    for left_open in [false, true] {
+        let (maker, other) = (session(&state), session(&state));
+        let (inode, version) = made_and_joined(&state, &format!("f {left_open}"), (maker, other));
+        let close = || CloseWrite {
+            inode,
+            left_open,
+            ..Default::default()
+        };
+        let first = run(&state, as_user("ann", maker, 0, close())).unwrap();
+        let open = state.inode(InodeId(inode)).unwrap().open.clone().unwrap();
+        assert!(first.recover.is_empty() && !open.recovering, "the other writes it");
+        let last = run(&state, as_user("ann", other, 0, close())).unwrap();
+        let asked: Vec<_> = last.recover.iter().map(|item| (item.inode, item.version)).collect();
+        assert_eq!(asked, if left_open { vec![(inode, version)] } else { vec![] });
+        let open = state.inode(InodeId(inode)).unwrap().open.clone();
+        assert_eq!(open.is_some_and(|open| open.recovering), left_open);
+    }
+}
+
+/// O_TRUNC of a file that another session writes, and has synced.
+#[test]
+fn what_was_synced_before_a_truncating_open_is_not_promised_any_more() {
+    let state = formatted(false);
+    let (maker, other) = (session(&state), session(&state));
+    let (inode, version) = made_and_joined(&state, "f", (maker, other));
+    let mark = MarkDurable {
+        inode,
+        version,
+        length: 9,
+        mtime_ns: 3,
+    };
+    run(&state, as_user("ann", maker, 0, mark)).unwrap();
+    let durable = || {
+        state
+            .inode(InodeId(inode))
+            .unwrap()
+            .open
+            .clone()
+            .unwrap()
+            .durable_length
+    };
+    let open = |truncate| OpenWrite {
+        inode,
+        truncate,
+        home_worker: 1,
+        ..Default::default()
+    };
+    run(&state, as_user("ann", other, 0, open(false))).unwrap();
+    assert_eq!(durable(), Some(9));
+    run(&state, as_user("ann", other, 0, open(true))).unwrap();
+    assert_eq!(durable(), Some(0), "it was emptied");
+}
+
 #[test]
 fn a_file_that_one_has_closed_stays_if_the_other_gives_up_or_dies() {
     let state = formatted(false);
@@ -474,13 +531,13 @@ fn committed_and_open(state: &State) -> (u64, u64, u64) {
 
 #[test]
 fn who_gives_up_or_does_not_know_leaves_the_only_copy_to_be_recovered() {
-    for (abandon, recover) in [(true, false), (false, true)] {
+    for (abandon, left_open) in [(true, false), (false, true)] {
         let state = formatted(false);
         let (writer, inode, version) = committed_and_open(&state);
         let close = CloseWrite {
             inode,
             abandon,
-            recover,
+            left_open,
             ..Default::default()
         };
         let closed = run(&state, as_user("ann", writer, 0, close)).unwrap();
