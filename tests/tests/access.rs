@@ -241,6 +241,7 @@ fn nobody_gets_a_descriptor() {
             }),
             want_fd: true,
             verify: false,
+            check_source: false,
         })
     };
     assert!(ask_socket(&socket, request()).expect("root is served").1.is_some());

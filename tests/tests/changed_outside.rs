@@ -1,5 +1,6 @@
 //! Objects that somebody else replaces after they were listed: whoever comes next takes the new one, in the same call.
 #![allow(clippy::unwrap_used, reason = "a test ends there")]
+#![allow(clippy::disallowed_methods, reason = "they are what is tested")]
 
 use alluxio_tests::s3::{self, S3Server, Versity};
 use alluxio_tests::{Local, LocalBuilder, tools, tree, wait};
