@@ -1,6 +1,7 @@
 //! Files that the kernel writes past the worker, on descriptors that went out while the disk was roomy: they are slowed down and
 //! spilled like others. Needs Linux 6.14 and root: without announcements (fanotify's pre-content events) these tests fail.
 
+#![allow(clippy::disallowed_methods, reason = "they are what is tested")]
 #![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 use alluxio_tests::disk::Disk;
