@@ -156,6 +156,8 @@ impl FileWriter {
         // Another writer's commit may have moved it on.
         let version = self.home.ask(StatOpen { inode, version }).await?.version;
         let sealed = self.seal(version, 0).await?;
+        // Its home may have sealed it meanwhile, to make room: then this is of the version after that.
+        let version = sealed.version.max(version);
         let attr = match sealed.changed && !sealed.mapped {
             true => {
                 // Another writer, gone by now, may have made it longer.

@@ -251,8 +251,8 @@ impl Vfs {
         if !still.is_ok_and(|stat| !stat.changed) {
             return false;
         }
-        if !self.close_write_at_master(inode, Ending::Done).await {
-            // Its home keeps the note until the session ends.
+        if !self.close_empty_at_master(inode).await {
+            // Its home keeps the note until it is asked.
             return true;
         }
         let dropped = match open_stat(&write.home, seal(true, true)).await {

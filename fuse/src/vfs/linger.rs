@@ -171,9 +171,11 @@ impl Vfs {
                 () = more, if has_room => {}
                 _ = finishing.next(), if !finishing.is_empty() => {}
                 () = tokio::time::sleep_until(next.unwrap_or(Instant::now() + FOREVER)), if has_room => {}
-                () = self.shutdown.cancelled() => return,
+                () = self.shutdown.cancelled() => break,
             }
         }
+        // One that is left in the middle is in nobody's hands.
+        while finishing.next().await.is_some() {}
     }
 
     /// As [`Self::finish`], of all that was written: the mount ends, and whoever had files open cannot write them any more.

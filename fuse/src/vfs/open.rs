@@ -412,7 +412,8 @@ impl Vfs {
     async fn complete_local_file(&self, inode: u64, source: &ReadSource) -> FsResult<Option<Arc<LocalFile>>> {
         let here = self.worker_here(source).await;
         let is_stored = source.ufs.is_some();
-        let Some(address) = here.or_else(|| source.workers.first().filter(|_| is_stored)) else {
+        let fetches = is_stored && !source.is_whole;
+        let Some(address) = here.or_else(|| source.workers.first().filter(|_| fetches)) else {
             return Ok(None);
         };
         let request = OpenRead {
@@ -455,6 +456,7 @@ pub(super) fn without_workers(source: &ReadSource) -> ReadSource {
         ufs: source.ufs.clone(),
         older: source.older.clone(),
         older_version: source.older_version,
+        is_whole: source.is_whole,
     }
 }
 

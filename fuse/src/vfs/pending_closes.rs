@@ -71,6 +71,24 @@ impl Vfs {
         false
     }
 
+    /// As [`Self::close_write_at_master`], of a file that stayed empty. Told late, the master asks its home, which then forgets it.
+    pub(super) async fn close_empty_at_master(&self, inode: u64) -> bool {
+        let close = PendingClose {
+            session: self.master.session(),
+            op_id: self.master.new_op_id(),
+            ending: Ending::Done,
+        };
+        let Err(error) = self.tell_close(inode, close).await else {
+            return true;
+        };
+        tracing::info!(%error, inode, "close an empty file at the master");
+        if error.is_retryable() {
+            let ending = Ending::LeftOpen;
+            self.keep_close(inode, PendingClose { ending, ..close });
+        }
+        false
+    }
+
     /// After an open for writing failed: if the master may have done it all the same, it is to be undone.
     pub(super) fn doubt_open(&self, inode: u64, error: &FsError) {
         if error.is_retryable() {

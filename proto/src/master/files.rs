@@ -61,6 +61,9 @@ pub struct ReadSource {
     /// Which version `older` is.
     #[prost(uint64, tag = "6")]
     pub older_version: u64,
+    /// The first of `workers` has all of it.
+    #[prost(bool, tag = "7")]
+    pub is_whole: bool,
 }
 
 /// The one open version of a file, and its home (DESIGN D15).

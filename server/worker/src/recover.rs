@@ -80,8 +80,10 @@ impl Core {
         if view.dead || !meant {
             return Ok(());
         }
-        // What was committed lies under an open version that nobody changed: a later order is about that.
-        if view.header.open && order.version != 0 && self.give_back(&entry).await? {
+        // What was committed lies under an open version that nobody changed: a later order is about that. Of what was open when
+        // the power was cut nobody knows whether it was changed.
+        let is_known = !entry.is_forsaken.load(Ordering::Relaxed);
+        if view.header.open && order.version != 0 && is_known && self.give_back(&entry).await? {
             return Ok(());
         }
         let (store, entry) = (Arc::clone(&self.store), Arc::clone(&entry));

@@ -43,15 +43,21 @@ impl Core {
         let entry = self.make_open(inode, &lease, &request).await?;
         let length = io::stat(&entry.data).map_or(u64::MAX, |stat| stat.size);
         let whole_bytes = self.settings.whole_fetch_bytes;
-        if request.needs_fd && length <= whole_bytes {
+        let is_stored = lease.base.as_ref().is_some_and(|base| base.ufs.is_some());
+        if is_stored && !request.needs_fd {
+            // What was changed here and is not uploaded yet has no other object to be taken over.
+            self.filler.ensure_current(&entry, length, whole_bytes).await?;
+        } else if request.want_fd && length <= whole_bytes {
             // Who has it open already on its descriptor cannot be joined without one.
-            match self.filler.ensure(&entry, 0..chunks_of(length), Purpose::Write).await {
+            let purpose = match request.needs_fd {
+                true => Purpose::Write,
+                false => Purpose::Read,
+            };
+            match self.filler.ensure(&entry, 0..chunks_of(length), purpose).await {
                 // Without all of it there is no descriptor, and the caller comes to us for every byte.
                 Ok(()) | Err(FillError::NotKept(_)) => {}
                 Err(FillError::Source(error)) => return Err(error),
             }
-        } else {
-            self.filler.ensure_current(&entry, length, whole_bytes).await?;
         }
         let wants = self.wants_of(&request);
         let _turn = entry.turn.lock().await;

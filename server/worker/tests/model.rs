@@ -177,7 +177,9 @@ impl Model {
             Op::Open { truncate } if !self.open => self.open(truncate).await,
             Op::OpenAndLeave if !self.open => {
                 self.open(false).await;
-                self.close().await;
+                if self.open {
+                    self.close().await;
+                }
             }
             Op::Persist => self.persist().await,
             Op::DropCached if !self.open && self.committed.2.is_some() => {
@@ -210,7 +212,14 @@ impl Model {
             .node
             .open_write(INODE, self.version, Some(base), truncate, self.steps.is_multiple_of(2))
             .await;
-        let (opened, descriptor) = opened.unwrap();
+        let (opened, descriptor) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                assert!(!truncate && self.committed.2.is_some(), "{error:?}");
+                assert!(!self.succeeds::<()>(Err(error)));
+                return self.give_up().await;
+            }
+        };
         if truncate {
             self.bytes.clear();
         }
@@ -218,6 +227,17 @@ impl Model {
         assert_eq!(self.changed().await, truncate, "{opened:?}");
         self.descriptor = descriptor;
         self.open = true;
+    }
+
+    /// An opening met another object: the master has its home drop what was opened.
+    async fn give_up(&mut self) {
+        let drop = Drop {
+            inode: INODE,
+            version: self.version,
+            open: true,
+        };
+        self.node.call(drop, Bytes::new()).await.unwrap();
+        self.version = self.committed.0;
     }
 
     async fn close(&mut self) {

@@ -50,6 +50,11 @@ impl ObjectOptions {
         let algorithm = conf.string(&keys::S3_ENCRYPTION_ALGORITHM);
         let is_kms = enabled && algorithm != "AES256";
         if enabled {
+            let algorithm = match is_kms {
+                // As S3 spells it.
+                true => algorithm.to_ascii_lowercase(),
+                false => algorithm,
+            };
             options.encryption.push((ENCRYPTION, algorithm));
         }
         let of_kms = [

@@ -156,9 +156,9 @@ keys! {
     pub const S3_ENCRYPTION_ALGORITHM: Key = Key {
         name: "alluxio.underfs.s3.server.side.encryption.algorithm",
         default: "AES256",
-        kind: Kind::Enum(&["AES256", "aws:kms", "aws:kms:dsse"]),
+        kind: Kind::Enum(&["AES256", "AWS:KMS", "AWS:KMS:DSSE"]),
         scope: Scope::Server,
-        doc: "AES256: keys of S3 (SSE-S3). aws:kms: keys of KMS (SSE-KMS).",
+        doc: "AES256: keys of S3 (SSE-S3). AWS:KMS: keys of KMS (SSE-KMS), AWS:KMS:DSSE: in two layers.",
     };
 
     /// `alluxio.underfs.s3.server.side.encryption.kms.key.id`.

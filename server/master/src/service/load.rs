@@ -34,7 +34,7 @@ const ABSENT_TIME_MAX: Duration = Duration::from_secs(3);
 pub(super) const STALE_TRIES_MAX: usize = 20;
 /// How long a rename or removal of a folder in the store may hold up a look at it.
 const TREE_BUSY_MAX: Duration = Duration::from_secs(30);
-pub(super) const TREE_BUSY_PAUSE: Duration = Duration::from_millis(20);
+const TREE_BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// After a look failed, known names are served for so long before the next.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
 /// A listing that took a second is not repeated within this many seconds.

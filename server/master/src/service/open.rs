@@ -157,6 +157,8 @@ impl Core {
             .collect();
         let workers = self.workers.readers(host, inode.inode_id(), &holders, ufs.is_some());
         let (older, older_version) = self.older_source(inode)?.unzip();
+        let has_all = |id: u64| holders.iter().any(|at| at.worker == id && at.bytes >= inode.size);
+        let is_whole = workers.first().is_some_and(|first| has_all(first.worker_id));
         Ok(ReadSource {
             version: inode.version,
             length: inode.size,
@@ -164,6 +166,7 @@ impl Core {
             ufs,
             older,
             older_version: older_version.unwrap_or(0),
+            is_whole,
         })
     }
 

@@ -13,7 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::load::{Look, PAGE_ENTRIES, STALE_TRIES_MAX, TREE_BUSY_PAUSE, is_absent, is_outdated};
+use super::load::{Look, PAGE_ENTRIES, STALE_TRIES_MAX, is_absent, is_outdated};
 use super::{Core, Ctx};
 use crate::state::command::{ApplySync, SyncChange, SyncRemoval, UfsChanged, UfsEntry};
 use crate::state::{Inode, IntentKind, UfsLocation};
@@ -24,6 +24,8 @@ pub(super) const WHOLE_DIR_ENTRIES_MAX: u64 = PAGE_ENTRIES as u64;
 /// How long an access to something known waits for a store that is asked about it again. Then what is known is served, and the
 /// look goes on behind.
 const REFRESH_WAIT_MAX: Duration = Duration::from_secs(3);
+/// How often it is looked whether a rename is over.
+const MOVING_PAUSE: Duration = Duration::from_millis(20);
 
 /// What one page of a listing shows to be different.
 #[derive(Debug, Default)]
@@ -343,22 +345,19 @@ impl Core {
     pub(super) async fn ufs_changed(self: &Arc<Self>, ctx: &Ctx, request: UfsChangedRequest) -> FsResult<Opened> {
         let id = InodeId(request.inode);
         let deadline = Instant::now() + REFRESH_WAIT_MAX;
-        loop {
-            // A rename under way takes along what it finds, and says what that was when it is done.
-            let was_moving = self.is_moving(id)?;
-            let inode = self.state.inode(id)?;
-            if inode.version == request.version {
-                let core = self.clone();
-                let look = Look::File(id);
-                self.look_once(look, async move { core.look_at_file(id, request.version).await })
-                    .await?;
-            }
-            let inode = self.state.inode(id)?;
-            if inode.version != request.version || !was_moving || Instant::now() > deadline {
-                return self.opened(ctx, &inode);
-            }
-            tokio::time::sleep(TREE_BUSY_PAUSE).await;
+        // A rename under way takes along what it finds, and says what that was when it is done.
+        while self.is_moving(id)? && Instant::now() < deadline {
+            tokio::time::sleep(MOVING_PAUSE).await;
         }
+        let inode = self.state.inode(id)?;
+        if inode.version == request.version {
+            let core = self.clone();
+            let look = Look::File(id);
+            self.look_once(look, async move { core.look_at_file(id, request.version).await })
+                .await?;
+        }
+        let inode = self.state.inode(id)?;
+        self.opened(ctx, &inode)
     }
 
     /// Whether a rename of a file is still to be made in its under-storage.

@@ -218,9 +218,16 @@ pub(super) fn join(dir: &[u8], name: &[u8]) -> Bytes {
     path.freeze()
 }
 
-/// Whether somebody has put a file where the one was that an intent is about.
+/// Whether somebody has put something where the file was that an intent is about. An object of one of our uploads, which a copy
+/// gave another fingerprint, is not somebody's.
 fn is_of_others(intent: &Intent, there: &UfsStatus, cluster: &str) -> bool {
-    !intent.expect.is_empty() && there.kind == FileKind::File && !is_ours(intent, there, cluster)
+    !intent.expect.is_empty() && !is_ours(intent, there, cluster) && !is_of_inode(there, intent.inode, cluster)
+}
+
+/// Whether an object bears the name of an upload of that inode of this cluster.
+fn is_of_inode(there: &UfsStatus, inode: u64, cluster: &str) -> bool {
+    let first = there.write_id.as_deref().and_then(|id| id.split('-').next());
+    is_of_cluster(there, cluster) && first == Some(format!("{inode:x}").as_str())
 }
 
 fn moved_to(intent: &Intent, there: UfsStatus, cluster: &str) -> Change {

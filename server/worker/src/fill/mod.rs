@@ -45,6 +45,10 @@ const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// How often the master is asked where an object has moved, and the pause between.
 const MOVED_TRIES_MAX: usize = 5;
 const MOVED_PAUSE: Duration = Duration::from_millis(100);
+/// For how long an object that was looked at is taken for what it was, or its store for away.
+const LOOKED_FOR: Duration = Duration::from_millis(500);
+/// Longest wait of an opening for what a store says of an object.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
 /// Longest wait for an upload of the same file, whose object replaces the one that was read.
 const UPLOAD_WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -187,12 +191,22 @@ impl Filler {
 
     /// Whether the object that missing bytes come from is what it was.
     async fn look_at_source(self: &Arc<Self>, entry: &Arc<Entry>) -> FsResult<()> {
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        let until = entry
+            .fills
+            .looked_until_ms
+            .swap(now_ms + LOOKED_FOR.as_millis() as u64, Ordering::Relaxed);
+        if now_ms < until {
+            return Ok(());
+        }
         while let Some((source, _, _)) = entry.source() {
             let ufs = self.clients.get(source.mount_id).await?;
-            let error = match ufs.status(&source.path).await {
-                Ok(there) if there.fingerprint == source.fingerprint => return Ok(()),
-                Ok(_) => UfsError::new(UfsErrorKind::PreconditionFailed, "it has changed"),
-                Err(error) => error,
+            let error = match tokio::time::timeout(LOOK_TIME_MAX, ufs.status(&source.path)).await {
+                Ok(Ok(there)) if there.fingerprint == source.fingerprint => return Ok(()),
+                Ok(Ok(_)) => UfsError::new(UfsErrorKind::PreconditionFailed, "it has changed"),
+                Ok(Err(error)) => error,
+                // Of what is here much can be read though the store is away.
+                Err(_) => return Ok(()),
             };
             let error = read_error(&source, error);
             if error.kind != ErrorKind::VersionMismatch || !self.mismatch(entry, &source).await {
@@ -430,9 +444,9 @@ impl Filler {
         let tries = match self.find_own_upload(entry, tried, version).await {
             InPlace::Ours => return true,
             // It has not moved: there is nothing to wait for.
-            InPlace::Others => 1,
+            InPlace::Others if !entry.view().pinned() => 1,
             // Of a rename under way the master knows only when it is done, which is a moment after the object has moved.
-            InPlace::Unknown => MOVED_TRIES_MAX,
+            InPlace::Others | InPlace::Unknown => MOVED_TRIES_MAX,
         };
         for left in (0..tries).rev() {
             match self.clients.locations_of(entry.inode).await {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Work;
 use super::presence::{forget_others, occupy, occupy_uncertain};
-use crate::state::command::{IntentDone, IntentFailed, IntentStarted};
+use crate::state::command::{IntentDone, IntentFailed, IntentStarted, UfsEntry};
 use crate::state::fault::{Outcomes, refuse};
 use crate::state::inode::{Inode, UfsBinding};
 use crate::state::records::{GIVEN_UP_MAX, GivenUp, Intent, IntentKind, STUCK_AFTER};
@@ -224,12 +224,10 @@ impl Work<'_, '_> {
                 {
                     ufs.occupied.clear();
                 }
-                let is_the_content = |inode: &Inode| {
-                    let is_known = |ufs: &UfsBinding| ufs.present && ufs.version == inode.version;
-                    inode.open.is_none() && inode.ufs.as_ref().is_some_and(is_known)
-                };
-                if let Some(entry) = c.taken_along.filter(|_| is_the_content(&inode)) {
-                    self.adopt(&mut inode, &entry);
+                if let Some(entry) = c.taken_along.filter(|_| !c.skipped) {
+                    self.take_along(&mut inode, &entry);
+                    self.put_and_answer(inode);
+                    return Ok(());
                 }
                 // The fingerprint of a folder says nothing of what is in it.
                 let tells = !c.fingerprint.is_empty() && !inode.is_dir();
@@ -241,6 +239,20 @@ impl Work<'_, '_> {
         }
         self.put_and_answer(inode);
         Ok(())
+    }
+
+    /// A rename took along what somebody had put in the place of a file. Where that file is all that there is of it, it is the file
+    /// from now on. Otherwise it only is where the next upload goes: no byte of it is a byte of ours.
+    fn take_along(&mut self, inode: &mut Inode, entry: &UfsEntry) {
+        let is_known = |ufs: &UfsBinding| ufs.present && ufs.version == inode.version;
+        let is_all = inode.open.is_none() && inode.ufs.as_ref().is_some_and(is_known);
+        if is_all && inode.kind == entry.kind {
+            return self.adopt(inode, entry);
+        }
+        if let Some(ufs) = &mut inode.ufs {
+            ufs.present = false;
+            ufs.occupied = vec![entry.fingerprint.clone()];
+        }
     }
 
     /// A rename to another mount is done there: it lives on as the delete of its source, in its place in the order. Nothing

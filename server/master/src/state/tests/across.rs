@@ -285,36 +285,84 @@ fn what_cannot_move_is_refused_without_effect() {
     assert_eq!(refusal(&state, rename("f", point)), ErrorKind::ReadOnly);
 }
 
-#[test]
-fn a_rename_that_takes_another_object_along_gives_the_file_its_content() {
-    let (state, _) = two_mounts(MountSpec::default());
-    let file = child(&state, 1, "f").id;
-    let version = state.inode(InodeId(file)).unwrap().version;
-    must(&state, rename("f", 1));
-    let intent = state.intents(IntentId(0), 10).unwrap().remove(0).id;
+/// `f` is renamed to `x` in its own mount; what the rename found there was somebody's.
+fn take_along(state: &State, theirs: &UfsEntry) {
+    must(state, rename("f", 1));
+    let intents = state.intents(IntentId(0), 10).unwrap();
+    let intent = intents
+        .iter()
+        .find(|intent| intent.kind() == IntentKind::Rename)
+        .unwrap()
+        .id;
     let started = IntentStarted {
         intent,
         replace_foreign: None,
     };
-    must(&state, started);
-    let theirs = UfsEntry {
+    must(state, started);
+    let done = IntentDone {
+        intent,
+        fingerprint: theirs.fingerprint.clone(),
+        taken_along: Some(theirs.clone()),
+        ..Default::default()
+    };
+    must(state, done);
+}
+
+fn theirs() -> UfsEntry {
+    UfsEntry {
         name: Bytes::from_static(b"x"),
         kind: FileKind::File as i32,
         length: 9,
         mtime_ns: 77,
         fingerprint: "theirs".into(),
         ..Default::default()
-    };
-    let done = IntentDone {
-        intent,
-        fingerprint: "theirs".into(),
-        taken_along: Some(theirs),
-        ..Default::default()
-    };
-    must(&state, done);
+    }
+}
+
+#[test]
+fn a_rename_that_takes_another_object_along_gives_the_file_its_content() {
+    let (state, _) = two_mounts(MountSpec::default());
+    let file = child(&state, 1, "f").id;
+    let version = state.inode(InodeId(file)).unwrap().version;
+    take_along(&state, &theirs());
     let now = child(&state, 1, "x");
     assert_eq!((now.id, now.size, now.fingerprint()), (file, 9, "theirs"));
     assert!(now.version > version, "bytes of the old one are never taken for it");
     let source = state.ufs_source(InodeId(file)).unwrap().unwrap();
     assert_eq!((&source.path[..], source.length), (&b"x"[..], 9));
+}
+
+/// Nothing that is uploaded later is made of its bytes.
+#[test]
+fn what_a_rename_takes_along_is_no_base_of_what_is_written_here() {
+    for is_open in [true, false] {
+        let (state, _) = two_mounts(MountSpec::default());
+        let file = child(&state, 1, "f").id;
+        let writer = session(&state);
+        let open = OpenWrite {
+            inode: file,
+            home_worker: 1,
+            ..Default::default()
+        };
+        let by_root = |body: Body| Command {
+            superuser: true,
+            ..as_user("root", writer, 0, body)
+        };
+        let opened = run(&state, by_root(open.into())).unwrap().inode.unwrap();
+        if !is_open {
+            let commit = Commit {
+                inode: file,
+                version: opened.open.unwrap().version,
+                length: 5,
+                mtime_ns: 6,
+                ..Default::default()
+            };
+            run(&state, by_root(commit.into())).unwrap();
+        }
+        take_along(&state, &theirs());
+        let ufs = child(&state, 1, "x").ufs.clone().unwrap();
+        assert!(!ufs.present, "{ufs:?}");
+        assert_eq!(ufs.occupied, ["theirs"], "what an upload replaces is known");
+        assert!(state.ufs_source(InodeId(file)).unwrap().is_none());
+    }
 }
