@@ -45,8 +45,8 @@ const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// How often the master is asked where an object has moved, and the pause between.
 const MOVED_TRIES_MAX: usize = 5;
 const MOVED_PAUSE: Duration = Duration::from_millis(100);
-/// For how long an object that was looked at is taken for what it was, or its store for away.
-const LOOKED_FOR: Duration = Duration::from_millis(500);
+/// For how long a store that did not say is not asked again about an object that is opened.
+const AWAY_FOR: Duration = Duration::from_secs(5);
 /// Longest wait of an opening for what a store says of an object.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
 /// Longest wait for an upload of the same file, whose object replaces the one that was read.
@@ -192,11 +192,7 @@ impl Filler {
     /// Whether the object that missing bytes come from is what it was.
     async fn look_at_source(self: &Arc<Self>, entry: &Arc<Entry>) -> FsResult<()> {
         let now_ms = self.started.elapsed().as_millis() as u64;
-        let until = entry
-            .fills
-            .looked_until_ms
-            .swap(now_ms + LOOKED_FOR.as_millis() as u64, Ordering::Relaxed);
-        if now_ms < until {
+        if now_ms < entry.fills.away_until_ms.load(Ordering::Relaxed) {
             return Ok(());
         }
         while let Some((source, _, _)) = entry.source() {
@@ -206,7 +202,11 @@ impl Filler {
                 Ok(Ok(_)) => UfsError::new(UfsErrorKind::PreconditionFailed, "it has changed"),
                 Ok(Err(error)) => error,
                 // Of what is here much can be read though the store is away.
-                Err(_) => return Ok(()),
+                Err(_) => {
+                    let until_ms = (self.started.elapsed() + AWAY_FOR).as_millis() as u64;
+                    entry.fills.away_until_ms.store(until_ms, Ordering::Relaxed);
+                    return Ok(());
+                }
             };
             let error = read_error(&source, error);
             if error.kind != ErrorKind::VersionMismatch || !self.mismatch(entry, &source).await {
