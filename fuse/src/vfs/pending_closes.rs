@@ -55,49 +55,41 @@ struct PendingClose {
 impl Vfs {
     /// Lets go of an opening for writing at the master, now or when it is back. False: the master has not heard of it yet.
     pub(super) async fn close_write_at_master(&self, inode: u64, ending: Ending) -> bool {
-        let close = PendingClose {
-            session: self.master.session(),
-            op_id: self.master.new_op_id(),
-            ending,
-        };
+        self.close_at_master_or_later(inode, ending, ending).await
+    }
+
+    /// As [`Self::close_write_at_master`], of a file that stayed empty. Told late, the master asks its home, which then forgets it.
+    pub(super) async fn close_empty_at_master(&self, inode: u64) -> bool {
+        self.close_at_master_or_later(inode, Ending::Done, Ending::LeftOpen)
+            .await
+    }
+
+    /// `late` is how the opening ends if the master cannot be reached now.
+    async fn close_at_master_or_later(&self, inode: u64, now: Ending, late: Ending) -> bool {
+        let close = self.pending_close(now);
         match self.tell_close(inode, close).await {
             Ok(()) => return true,
             Err(error) if error.is_retryable() => {
                 tracing::info!(%error, inode, "close at the master; it will be told when it can be reached");
-                self.keep_close(inode, close);
+                self.keep_close(inode, PendingClose { ending: late, ..close });
             }
             Err(error) => tracing::info!(%error, inode, "close at the master; it will be closed with the session"),
         }
         false
     }
 
-    /// As [`Self::close_write_at_master`], of a file that stayed empty. Told late, the master asks its home, which then forgets it.
-    pub(super) async fn close_empty_at_master(&self, inode: u64) -> bool {
-        let close = PendingClose {
+    fn pending_close(&self, ending: Ending) -> PendingClose {
+        PendingClose {
             session: self.master.session(),
             op_id: self.master.new_op_id(),
-            ending: Ending::Done,
-        };
-        let Err(error) = self.tell_close(inode, close).await else {
-            return true;
-        };
-        tracing::info!(%error, inode, "close an empty file at the master");
-        if error.is_retryable() {
-            let ending = Ending::LeftOpen;
-            self.keep_close(inode, PendingClose { ending, ..close });
+            ending,
         }
-        false
     }
 
     /// After an open for writing failed: if the master may have done it all the same, it is to be undone.
     pub(super) fn doubt_open(&self, inode: u64, error: &FsError) {
         if error.is_retryable() {
-            let close = PendingClose {
-                session: self.master.session(),
-                op_id: self.master.new_op_id(),
-                ending: Ending::Done,
-            };
-            self.keep_close(inode, close);
+            self.keep_close(inode, self.pending_close(Ending::Done));
         }
     }
 

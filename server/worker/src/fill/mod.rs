@@ -185,7 +185,11 @@ impl Filler {
         match failed {
             Some(error) if matches!(error.kind, ErrorKind::VersionMismatch | ErrorKind::DataLost) => Err(error),
             // The read itself will find a way, or say why there is none.
-            _ => Ok(()),
+            Some(error) => {
+                tracing::debug!(%error, inode = entry.inode.get(), "whether the object is what it was is not known");
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 

@@ -57,8 +57,8 @@ impl Group {
     /// # Errors
     /// EPERM without `CAP_SYS_ADMIN`, EINVAL and ENOSYS where the kernel has none of this.
     pub fn new() -> io::Result<Self> {
-        // Unlimited: an access that finds the queue full goes on unseen. Each entry is a program's thread that waits, which
-        // bounds them.
+        // Unlimited: an access or an opening that finds the queue full goes on unseen. Each entry is a thread that waits (of a
+        // program, or of the mount while the kernel opens the file), which bounds them.
         let flags = libc::FAN_CLASS_PRE_CONTENT
             | libc::FAN_CLOEXEC
             | libc::FAN_NONBLOCK
