@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "they are what is tested")]
 
 use alluxio_tests::s3::{self, S3Server, Versity};
-use alluxio_tests::{Local, LocalBuilder, tools, tree, wait};
+use alluxio_tests::{Local, LocalBuilder, process, tools, tree, wait};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -218,5 +218,92 @@ fn an_edit_of_a_partly_cached_object_ends_as_one_of_the_two() {
         world.stored("f", &found);
         std::fs::write(world.path("f"), b"usable").unwrap();
         world.stored("f", b"usable");
+    });
+}
+
+#[test]
+fn a_rename_of_a_file_that_is_open_loses_nothing_of_others() {
+    both(|world| {
+        for (number, renames) in [(0, 1), (1, 2)] {
+            let names: Vec<String> = (0..=renames).map(|nth| format!("f{number}-{nth}")).collect();
+            let last = &names[renames];
+            world.put(&names[0], &old(number));
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .open(world.path(&names[0]))
+                .unwrap();
+            let mut bytes = vec![0; 70_000];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            assert!(bytes == old(number));
+            world.put(&names[0], &new(number));
+            for pair in names.windows(2) {
+                std::fs::rename(world.path(&pair[0]), world.path(&pair[1])).unwrap();
+                world.stored(&pair[1], &new(number));
+            }
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            assert!(bytes == old(number), "the old handle has the old bytes");
+            drop(file);
+            // The close changed nothing: there is only what somebody has put there.
+            wait::until("it is the new object", LONG, || {
+                std::fs::read(world.path(last)).is_ok_and(|found| found == new(number))
+            });
+            assert_eq!(world.local.alluxio(&["fs", "persist", &format!("/{last}")]).code, 0);
+            assert_eq!(world.local.alluxio(&["fs", "free", &format!("/{last}")]).code, 0);
+            assert!(std::fs::read(world.store.join(last)).unwrap() == new(number));
+            assert!(std::fs::read(world.path(last)).unwrap() == new(number));
+        }
+    });
+}
+
+/// A file of which a part is cached, and its bytes.
+fn partly_cached(world: &World, name: &str, is_ours: bool) -> Vec<u8> {
+    let before = tree::contents(1, 3 << 20);
+    match is_ours {
+        true => {
+            std::fs::write(world.path(name), &before).unwrap();
+            world.stored(name, &before);
+            let path = format!("/{name}");
+            assert_eq!(world.local.alluxio(&["fs", "persist", &path]).code, 0);
+            assert_eq!(world.local.alluxio(&["fs", "free", &path]).code, 0);
+        }
+        false => world.put(name, &before),
+    }
+    let file = File::open(world.path(name)).unwrap();
+    file.read_exact_at(&mut [0; 4096], 2 << 20).unwrap();
+    before
+}
+
+#[test]
+fn a_change_of_attributes_binds_nobody_elses_bytes_to_ours() {
+    for (nth, is_ours) in [false, true].into_iter().enumerate() {
+        let world = World::over_folder();
+        let after = tree::contents(2, 3 << 20);
+        for change in ["chmod 600", "touch -d 2001-02-03", "chown 1:1"] {
+            let name = format!("f{nth}-{}", change.len());
+            partly_cached(&world, &name, is_ours);
+            world.put(&name, &after);
+            let path = world.path(&name);
+            process::sh(&format!("{change} {}", path.display()), LONG).ok();
+            wait::until(&format!("after {change} it is the new object, whole"), LONG, || {
+                std::fs::read(&path).is_ok_and(|found| found == after)
+            });
+        }
+    }
+}
+
+#[test]
+fn what_is_written_in_place_is_not_taken_for_ours_by_a_rename() {
+    let world = World::over_folder();
+    let before = partly_cached(&world, "f", true);
+    // As an editor does that keeps the inode: names in extended attributes stay.
+    let after = tree::contents(2, before.len());
+    let object = File::options().write(true).open(world.store.join("f")).unwrap();
+    object.write_all_at(&after, 0).unwrap();
+    drop(object);
+    std::fs::rename(world.path("f"), world.path("g")).unwrap();
+    world.stored("g", &after);
+    wait::until("it is the new object, whole", LONG, || {
+        std::fs::read(world.path("g")).is_ok_and(|found| found == after)
     });
 }

@@ -195,6 +195,10 @@ impl UnderFileSystem for FaultyUfs {
         self.faults.before(Call::Rename).await?;
         self.inner.rename(from, to).await
     }
+    async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
+        self.faults.before(Call::Rename).await?;
+        self.inner.copy_file(from, fingerprint, to).await
+    }
     async fn set_attributes(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<bool> {
         self.faults.before(Call::SetAttributes).await?;
         self.inner.set_attributes(path, attributes).await

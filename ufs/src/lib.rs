@@ -262,6 +262,18 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
     /// `to` that is there counts as done, on every store. Returns the new status.
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus>;
 
+    /// Copies a file within the store, with all that it carries, if it still has `fingerprint`; what is at `to` is replaced. Returns the
+    /// fingerprint of the copy: not of what somebody put there a moment later.
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::PreconditionFailed`] if it is another one now; [`UfsErrorKind::IsADirectory`] if there is a directory at
+    /// `to`; [`UfsErrorKind::Unsupported`] where a rename is one atomic step, which is what to use there.
+    async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
+        let (_, _, _) = (from, fingerprint, to);
+        let why = "the store renames, and copies nothing";
+        Err(UfsError::new(UfsErrorKind::Unsupported, why))
+    }
+
     /// Applies what is `Some` where the store can; stores that cannot do nothing and say so by `false`. On posix a new
     /// mtime is also a new fingerprint.
     async fn set_attributes(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<bool>;

@@ -178,8 +178,9 @@ pub(crate) trait ObjectClient: Send + Sync + std::fmt::Debug + 'static {
         expect: &Expect,
     ) -> UfsResult<Option<String>>;
     async fn abort_upload(&self, key: &str, upload: &str) -> UfsResult<()>;
-    /// Copies within the store, if the source still has its ETag; what it carries goes along.
-    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()>;
+    /// Copies within the store, if the source still has its ETag; what it carries goes along. Returns the ETag of the copy, where the
+    /// store says it.
+    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<Option<String>>;
     /// Deletes an object if it still has its ETag; absent counts as done. The store compares, if it can; else it is compared just before.
     async fn delete_if(&self, key: &str, etag: &str) -> UfsResult<()> {
         match self.head(key).await {

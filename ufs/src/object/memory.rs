@@ -223,7 +223,7 @@ impl ObjectClient for MemoryObjects {
         Ok(())
     }
 
-    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()> {
+    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<Option<String>> {
         self.count();
         let mut store = self.store.lock();
         let source = store.objects.get(&from.key).cloned();
@@ -232,7 +232,7 @@ impl ObjectClient for MemoryObjects {
             return Err(failed(UfsErrorKind::PreconditionFailed, &from.key));
         }
         self.store_object(&mut store, to, source.body, &Expect::Any, &source.meta.properties)
-            .map(drop)
+            .map(Some)
     }
 
     async fn delete_if(&self, key: &str, etag: &str) -> UfsResult<()> {

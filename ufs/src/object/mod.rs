@@ -330,6 +330,10 @@ impl UnderFileSystem for ObjectUfs {
         self.rename_path(from, to).await
     }
 
+    async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
+        self.copy_path(from, fingerprint, to).await
+    }
+
     /// Attributes of an object cannot change without making a new version of it.
     async fn set_attributes(&self, _path: &[u8], _attributes: &UfsAttributes) -> UfsResult<bool> {
         Ok(false)

@@ -61,6 +61,28 @@ impl ObjectUfs {
         }
     }
 
+    /// See [`UnderFileSystem::copy_file`].
+    pub(super) async fn copy_path(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
+        let to_key = self.key(to)?;
+        let source = self.client.head(&self.key(from)?).await?;
+        if source.etag != fingerprint {
+            let why = "it is another object now, and is not copied";
+            return Err(self.error(UfsErrorKind::PreconditionFailed, from, why));
+        }
+        match self.status(to).await {
+            Ok(there) if there.kind == FileKind::Directory => {
+                return Err(self.error(UfsErrorKind::IsADirectory, to, "a file cannot replace a folder"));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind == UfsErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        match self.copy_object(&source, &to_key).await? {
+            Some(etag) => Ok(etag),
+            None => Ok(self.client.head(&to_key).await?.etag),
+        }
+    }
+
     async fn rename_folder(&self, from: &str, to: &str) -> UfsResult<()> {
         let mut token: Option<String> = None;
         loop {
@@ -83,7 +105,7 @@ impl ObjectUfs {
             let copies: Vec<_> = sources
                 .iter()
                 .zip(&targets)
-                .map(|(from, to)| self.copy_object(from, to))
+                .map(|(from, to)| async move { self.copy_object(from, to).await.map(drop) })
                 .collect();
             stream::iter(copies)
                 .buffer_unordered(self.limits.requests_in_flight)

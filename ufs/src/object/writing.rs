@@ -302,15 +302,14 @@ impl ObjectUfs {
     }
 
     /// Copies an object of any size within the store.
-    pub(super) async fn copy_object(&self, from: &ObjectMeta, to: &str) -> UfsResult<()> {
+    pub(super) async fn copy_object(&self, from: &ObjectMeta, to: &str) -> UfsResult<Option<String>> {
         if from.key.ends_with('/') && from.length == 0 {
             // Stores on file systems refuse to copy a folder's marker; it has nothing but what it carries.
             let properties = self.client.describe(&from.key).await?.properties;
             return self
                 .client
                 .put(to, Bytes::new(), &Expect::Any, &properties)
-                .await
-                .map(drop);
+                .await;
         }
         if from.length <= self.limits.copy_part_bytes {
             return self.client.copy(from, to).await;
@@ -345,6 +344,6 @@ impl ObjectUfs {
             Ok(_) => guard.completed(),
             Err(_) => guard.abort().await,
         }
-        result.map(drop)
+        result
     }
 }

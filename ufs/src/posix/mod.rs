@@ -372,6 +372,6 @@ impl Root {
         }
         sync_directory(&target).map_err(fail)?;
         sync_directory(&source).map_err(fail)?;
-        self.status_at(&target, target_name).map_err(fail)
+        self.named_status_at(&target, target_name).map_err(fail)
     }
 }

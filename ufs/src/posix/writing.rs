@@ -232,6 +232,7 @@ impl Root {
         // By descriptor, so that a link put in its place meanwhile leads nowhere.
         use std::os::fd::AsRawFd;
         let by_descriptor = format!("/proc/self/fd/{}", target.as_raw_fd());
+        let named = (!symlink).then(|| names_of_uploads::Kept::before(&by_descriptor));
         if let Some(mode) = attributes.mode
             && !symlink
         {
@@ -250,6 +251,9 @@ impl Root {
             let (omit, mtime) = (TimeSpec::UTIME_OMIT, time_of(mtime_ns));
             let follow = UtimensatFlags::FollowSymlink;
             stat::utimensat(fcntl::AT_FDCWD, by_descriptor.as_str(), &omit, &mtime, follow).map_err(fail)?;
+        }
+        if let Some(named) = named {
+            named.after();
         }
         Ok(())
     }

@@ -472,14 +472,15 @@ impl ObjectClient for S3Client {
         }
     }
 
-    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()> {
+    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<Option<String>> {
         let send = |manner: Manner| async move {
             let request = Request::new(Method::PUT, Some(to)).copies(from.length);
             let request = self.options().copying(request, &from.properties)?;
             let request = self.copy_request(request, from, manner).await?;
             self.transport.send_xml(&request).await
         };
-        self.in_a_manner(On::Copy, !from.etag.is_empty(), send).await.map(drop)
+        let (_, root) = self.in_a_manner(On::Copy, !from.etag.is_empty(), send).await?;
+        Ok(Some(unquoted(root.text_of("ETag"))).filter(|etag| !etag.is_empty()))
     }
 
     /// Looks first, since some servers ignore the condition, or say that there is an object where there is none. Those that do not

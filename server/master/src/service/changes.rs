@@ -14,9 +14,9 @@ use tokio::sync::Semaphore;
 
 use super::across::{self, COPIES_PER_PAIR};
 use super::load::PAGE_ENTRIES;
-use super::ufs_ops::{self, Change, attributes};
+use super::ufs_ops::{self, Bound, Change, attributes};
 use super::{Core, now_ns, show};
-use crate::state::command::{IntentDone, IntentFailed, IntentStarted};
+use crate::state::command::{IntentCopied, IntentDone, IntentFailed, IntentStarted};
 use crate::state::{Applied, Body, Command, Inode, Intent, IntentKind, RETRY_NEVER};
 
 /// Pause before an intent is looked at again that could not be started, or whose worker is away.
@@ -455,10 +455,12 @@ impl Core {
                 // The source's folder is as it was.
                 return Ok(copied?);
             }
-            IntentKind::Rename => ufs_ops::rename(ufs, intent, cluster).await,
+            IntentKind::Rename => Ok(self.rename_in_store(ufs, intent).await?),
             IntentKind::Mkdir => ufs_ops::mkdir(ufs, intent, self.inode_of(intent)?.as_deref()).await,
             IntentKind::Rmdir => ufs_ops::rmdir(ufs, intent).await,
-            IntentKind::SetAttr => ufs_ops::set_attributes(ufs, intent, self.inode_of(intent)?.as_deref()).await,
+            IntentKind::SetAttr => {
+                ufs_ops::set_attributes(ufs, intent, self.inode_of(intent)?.as_deref(), cluster).await
+            }
             IntentKind::Symlink => ufs_ops::symlink(ufs, intent, self.inode_of(intent)?.as_deref()).await,
         };
         let change = change.map_err(FsError::from)?;
@@ -469,6 +471,20 @@ impl Core {
             self.keep_empty_dir(ufs, intent).await?;
         }
         Ok(change)
+    }
+
+    async fn rename_in_store(&self, ufs: &dyn UnderFileSystem, intent: &Intent) -> FsResult<Change> {
+        let (bound, cluster) = (Bound::of(self.inode_of(intent)?.as_deref()), &self.state.cluster_id());
+        let change = ufs_ops::rename(ufs, intent, bound, cluster).await?;
+        let Some(copied) = change.copied else { return Ok(change) };
+        let copied = IntentCopied {
+            intent: intent.id,
+            copied: Some(copied),
+        };
+        match self.commit_for(IntentId(intent.id), copied).await?.intent {
+            Some(intent) => Ok(ufs_ops::rename(ufs, &intent, bound, cluster).await?),
+            None => Ok(Change::skipped()),
+        }
     }
 
     fn inode_of(&self, intent: &Intent) -> FsResult<Option<Arc<Inode>>> {

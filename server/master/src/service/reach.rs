@@ -157,6 +157,9 @@ impl UnderFileSystem for NotedUfs {
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus> {
         self.reach.note(self.inner.rename(from, to).await)
     }
+    async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
+        self.reach.note(self.inner.copy_file(from, fingerprint, to).await)
+    }
     /// A store that has no attributes is not asked.
     async fn set_attributes(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<bool> {
         match self.inner.set_attributes(path, attributes).await {

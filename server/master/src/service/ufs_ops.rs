@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::load::{PAGE_ENTRIES, is_absent};
 use super::show;
-use crate::state::{Inode, Intent};
+use crate::state::{Copied, Inode, Intent};
 
 /// What became of the store's part.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub(super) struct Change {
     pub source_fingerprint: String,
     /// Of a rename: somebody had put another object there, which went along. What is at the target now.
     pub taken_along: Option<UfsStatus>,
+    /// Of a rename: the copy is made, and nothing is deleted yet; to be journaled, then done again.
+    pub copied: Option<Copied>,
 }
 
 impl Change {
@@ -218,46 +220,112 @@ pub(super) fn join(dir: &[u8], name: &[u8]) -> Bytes {
     path.freeze()
 }
 
-/// Whether somebody has put something where the file was that an intent is about. An object of one of our uploads, which a copy
-/// gave another fingerprint, is not somebody's.
-fn is_of_others(intent: &Intent, there: &UfsStatus, cluster: &str) -> bool {
-    !intent.expect.is_empty() && !is_ours(intent, there, cluster) && !is_of_inode(there, intent.inode, cluster)
+/// What a store's file must be to be the version that an inode is bound to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    pub version: u64,
+    pub length: u64,
 }
 
-/// Whether an object bears the name of an upload of that inode of this cluster.
-fn is_of_inode(there: &UfsStatus, inode: u64, cluster: &str) -> bool {
-    let first = there.write_id.as_deref().and_then(|id| id.split('-').next());
-    is_of_cluster(there, cluster) && first == Some(format!("{inode:x}").as_str())
-}
-
-fn moved_to(intent: &Intent, there: UfsStatus, cluster: &str) -> Change {
-    Change {
-        taken_along: is_of_others(intent, &there, cluster).then(|| there.clone()),
-        ..Change::of(there)
+impl Bound {
+    /// Of the inode that an intent is about.
+    pub fn of(inode: Option<&Inode>) -> Option<Self> {
+        let binding = inode?.ufs.as_ref().filter(|binding| binding.present)?;
+        Some(Self {
+            version: binding.version,
+            length: binding.length,
+        })
     }
+}
+
+/// Whether somebody has put something where the file was that an intent is about. A copy of one of our uploads, which the rename of
+/// a folder gave another fingerprint, is not somebody's: it bears the name of the very version that the inode is bound to.
+fn is_of_others(intent: &Intent, there: &UfsStatus, bound: Option<Bound>, cluster: &str) -> bool {
+    let is_copy_of_ours = || {
+        let Some(bound) = bound.filter(|bound| bound.length == there.length) else {
+            return false;
+        };
+        let name = format!("{:x}-{:x}-", intent.inode, bound.version);
+        is_of_cluster(there, cluster) && there.write_id.as_ref().is_some_and(|id| id.starts_with(&name))
+    };
+    !intent.expect.is_empty() && !is_ours(intent, there, cluster) && !is_copy_of_ours()
 }
 
 /// Renames what is there, as any file system does: a file that somebody has replaced since it was looked at goes along.
-pub(super) async fn rename(ufs: &dyn UnderFileSystem, intent: &Intent, cluster: &str) -> UfsResult<Change> {
-    let mut is_others = false;
-    if intent.inode_kind() != FileKind::Directory {
-        match status_if_any(ufs, &intent.path).await? {
-            // Done by an attempt that could not say so, or nothing to rename.
-            None => {
-                let moved = status_if_any(ufs, &intent.to_path).await?;
-                return Ok(moved.map_or_else(Change::skipped, |there| moved_to(intent, there, cluster)));
-            }
-            Some(there) => is_others = is_of_others(intent, &there, cluster),
-        }
+///
+/// Where a rename is not one step, a file is copied first, and [`Change::copied`] says what the copy is. Once that is journaled
+/// ([`Intent::copied`]) the same call deletes what was copied. So an attempt after a lost answer knows its own copy, whatever
+/// fingerprint the store gave it.
+pub(super) async fn rename(
+    ufs: &dyn UnderFileSystem,
+    intent: &Intent,
+    bound: Option<Bound>,
+    cluster: &str,
+) -> UfsResult<Change> {
+    if intent.inode_kind() == FileKind::Directory {
+        return match ufs.rename(&intent.path, &intent.to_path).await {
+            Ok(status) => Ok(Change::of(status)),
+            Err(error) if error.kind == UfsErrorKind::NotFound => Ok(Change::skipped()),
+            Err(error) => Err(error),
+        };
     }
-    match ufs.rename(&intent.path, &intent.to_path).await {
-        Ok(status) => Ok(Change {
-            taken_along: is_others.then(|| status.clone()),
-            ..Change::of(status)
+    if let Some(copied) = &intent.copied {
+        return end_rename(ufs, intent, copied).await;
+    }
+    let there = status_if_any(ufs, &intent.path).await?;
+    let Some(there) = there.filter(|there| there.kind != FileKind::Directory) else {
+        // Done by an attempt that could not say so, or nothing to rename.
+        let moved = status_if_any(ufs, &intent.to_path).await?;
+        let moved = moved.filter(|moved| moved.kind != FileKind::Directory);
+        return Ok(moved.map_or_else(Change::skipped, |moved| Change {
+            taken_along: is_of_others(intent, &moved, bound, cluster).then(|| moved.clone()),
+            ..Change::of(moved)
+        }));
+    };
+    if ufs.capabilities().atomic_rename {
+        return match ufs.rename(&intent.path, &intent.to_path).await {
+            // What was moved decides, not what was looked at.
+            Ok(moved) => Ok(Change {
+                taken_along: is_of_others(intent, &moved, bound, cluster).then(|| moved.clone()),
+                ..Change::of(moved)
+            }),
+            Err(error) if error.kind == UfsErrorKind::NotFound => Ok(Change::skipped()),
+            Err(error) => Err(error),
+        };
+    }
+    let fingerprint = match ufs.copy_file(&intent.path, &there.fingerprint, &intent.to_path).await {
+        Ok(fingerprint) => fingerprint,
+        Err(error) if error.kind == UfsErrorKind::NotFound => return Ok(Change::skipped()),
+        Err(error) => return Err(error),
+    };
+    Ok(Change {
+        copied: Some(Copied {
+            from: there.fingerprint.clone(),
+            to: fingerprint,
+            is_of_others: is_of_others(intent, &there, bound, cluster),
         }),
-        Err(error) if error.kind == UfsErrorKind::NotFound => Ok(Change::skipped()),
-        Err(error) => Err(error),
+        ..Change::default()
+    })
+}
+
+/// Deletes what a rename has copied. What somebody put there since is a new file under the old name.
+async fn end_rename(ufs: &dyn UnderFileSystem, intent: &Intent, copied: &Copied) -> UfsResult<Change> {
+    match ufs.delete_if(&intent.path, &copied.from).await {
+        Ok(()) => {}
+        Err(error) if error.kind == UfsErrorKind::PreconditionFailed => {
+            tracing::warn!(path = %show(&intent.path), "not deleted after a rename: another object is there now");
+        }
+        Err(error) => return Err(error),
     }
+    let there = match copied.is_of_others {
+        true => status_if_any(ufs, &intent.to_path).await?,
+        false => None,
+    };
+    Ok(Change {
+        fingerprint: copied.to.clone(),
+        taken_along: there.filter(|there| there.kind != FileKind::Directory),
+        ..Change::default()
+    })
 }
 
 /// Where folders are only prefixes of keys, one with something in it needs no marker.
@@ -283,10 +351,17 @@ pub(super) async fn set_attributes(
     ufs: &dyn UnderFileSystem,
     intent: &Intent,
     inode: Option<&Inode>,
+    cluster: &str,
 ) -> UfsResult<Change> {
     let mut wanted = attributes(inode);
     if intent.inode_kind() == FileKind::Directory {
         wanted.mtime_ns = None;
+    } else {
+        // What somebody has put there is his, attributes too; and its fingerprint must not become that of our version.
+        let there = status_if_any(ufs, &intent.path).await?;
+        if there.is_none_or(|there| is_of_others(intent, &there, Bound::of(inode), cluster)) {
+            return Ok(Change::skipped());
+        }
     }
     match ufs.set_attributes(&intent.path, &wanted).await {
         Ok(true) => {
@@ -436,13 +511,51 @@ mod tests {
             ..Default::default()
         };
         put(b"theirs").await;
+        let mut intent = intent;
+        intent.copied = rename(&ufs, &intent, None, OURS).await.unwrap().copied;
+        assert!(intent.copied.as_ref().unwrap().is_of_others);
         // The second attempt does not know what became of the first.
         for attempt in 1..=2 {
-            let change = rename(&ufs, &intent, OURS).await.unwrap();
+            let change = rename(&ufs, &intent, None, OURS).await.unwrap();
             let taken = change.taken_along.unwrap();
             assert_eq!((change.skipped, taken.length), (false, 6), "attempt {attempt}");
             assert_eq!(taken.fingerprint, change.fingerprint);
         }
         assert_eq!(ufs.status(b"g").await.unwrap().length, 6);
+    }
+
+    #[tokio::test]
+    async fn a_rename_knows_its_own_copy_whatever_answers_are_lost() {
+        let ufs = memory();
+        let source = BytesSource(Bytes::from_static(b"ours"));
+        let put = async |name: &[u8]| {
+            let written = ufs.write(name, &source, &Expect::Any, &UfsAttributes::default()).await;
+            written.unwrap().fingerprint
+        };
+        let bound = Some(Bound { version: 1, length: 4 });
+        let mut intent = Intent {
+            path: "f".into(),
+            to_path: "g".into(),
+            expect: vec![put(b"f").await],
+            inode_kind: FileKind::File as i32,
+            ..Default::default()
+        };
+        // Each attempt copies until it is journaled that one has.
+        let first = rename(&ufs, &intent, bound, OURS).await.unwrap().copied.unwrap();
+        let second = rename(&ufs, &intent, bound, OURS).await.unwrap().copied.unwrap();
+        assert!(first.from == intent.expect[0] && first.to != second.to && !second.is_of_others);
+        assert!(ufs.status(b"f").await.is_ok(), "nothing is deleted before");
+        intent.copied = Some(second.clone());
+        for attempt in 1..=2 {
+            let change = rename(&ufs, &intent, bound, OURS).await.unwrap();
+            assert!(change.taken_along.is_none(), "attempt {attempt}");
+            assert_eq!((change.skipped, &change.fingerprint), (false, &second.to));
+            assert_eq!(ufs.status(b"g").await.unwrap().fingerprint, second.to);
+            assert!(ufs.status(b"f").await.is_err());
+        }
+        // What comes to the old name afterwards is another file.
+        let theirs = put(b"f").await;
+        rename(&ufs, &intent, bound, OURS).await.unwrap();
+        assert_eq!(ufs.status(b"f").await.unwrap().fingerprint, theirs);
     }
 }

@@ -127,6 +127,9 @@ pub struct Intent {
     /// and is a copy: once it is confirmed, the intent lives on as the [`IntentKind::Delete`] of what was copied.
     #[prost(uint64, tag = "24")]
     pub to_mount_id: u64,
+    /// Of the rename of a file where that is not one step: the copy is made.
+    #[prost(message, optional, tag = "70")]
+    pub copied: Option<Copied>,
     /// The under-storage refuses it (`last_error`): it is tried again at `retry_at_ns`, or, if that is [`RETRY_NEVER`], when
     /// somebody asks for it. An upload has no place in the order while it is so; a rename keeps its own, for what is at its two
     /// paths depends on it.
@@ -138,6 +141,20 @@ pub struct Intent {
     /// When the first of those was.
     #[prost(int64, tag = "42")]
     pub refused_since_ns: i64,
+}
+
+/// What a rename has copied, and is to delete.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Copied {
+    /// Fingerprint of what was copied.
+    #[prost(string, tag = "1")]
+    pub from: String,
+    /// Fingerprint of the copy.
+    #[prost(string, tag = "2")]
+    pub to: String,
+    /// It was not the version that the inode is bound to: somebody had replaced it.
+    #[prost(bool, tag = "3")]
+    pub is_of_others: bool,
 }
 
 /// [`Intent::retry_at_ns`] of what waits for a person.
@@ -323,7 +340,7 @@ pub struct Counters {
 ///
 /// - 1: everybody makes whiteouts, by mknod and by rename; only who writes a file marks it durable or closes it; the recovery of an
 ///   empty version never loses it; who joins the writers of a file with O_TRUNC takes back what was marked durable.
-pub const RULES: u32 = 1;
+pub const RULES: u32 = 2;
 
 /// An open version that lost its writers and must be recovered at its home.
 #[derive(Clone, Copy, PartialEq, prost::Message)]

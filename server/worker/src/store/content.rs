@@ -172,6 +172,21 @@ impl Entry {
         let length = self.length()?;
         // What is added is in the page cache only.
         self.change(Label::note_unsynced)?;
+        // Nobody but us writes an open file of which no descriptor is out: what is fetched into it is no change of it.
+        let before = match self.view().header.open && !self.writable_fd_out() {
+            true => Some(io::stat(&self.data)?),
+            false => None,
+        };
+        let kept = self.fill_runs(epoch, offset, data, length)?;
+        if let Some(before) = before {
+            io::set_mtime(&self.data, before.mtime_ns)?;
+            self.keep_stamp(&before)?;
+        }
+        Ok(kept)
+    }
+
+    /// See [`Self::fill`]. The caller has the content.
+    fn fill_runs(&self, epoch: u64, offset: u64, data: &[u8], length: u64) -> IoResult<Option<u64>> {
         let mut kept = 0;
         let mut at = 0;
         while at < data.len() {
