@@ -228,6 +228,7 @@ fn a_rename_of_a_file_that_is_open_loses_nothing_of_others() {
             let names: Vec<String> = (0..=renames).map(|nth| format!("f{number}-{nth}")).collect();
             let last = &names[renames];
             world.put(&names[0], &old(number));
+            assert_eq!(world.local.alluxio(&["fs", "ls", "-f", "/"]).code, 0);
             let file = File::options()
                 .read(true)
                 .write(true)
@@ -246,6 +247,7 @@ fn a_rename_of_a_file_that_is_open_loses_nothing_of_others() {
             drop(file);
             // The close changed nothing: there is only what somebody has put there.
             wait::until("it is the new object", LONG, || {
+                assert_eq!(world.local.alluxio(&["fs", "ls", "-f", "/"]).code, 0);
                 std::fs::read(world.path(last)).is_ok_and(|found| found == new(number))
             });
             assert_eq!(world.local.alluxio(&["fs", "persist", &format!("/{last}")]).code, 0);
@@ -256,9 +258,12 @@ fn a_rename_of_a_file_that_is_open_loses_nothing_of_others() {
     });
 }
 
+/// Of a file that is not fetched as a whole.
+const LARGE: usize = 16 << 20;
+
 /// A file of which a part is cached, and its bytes.
 fn partly_cached(world: &World, name: &str, is_ours: bool) -> Vec<u8> {
-    let before = tree::contents(1, 3 << 20);
+    let before = tree::contents(1, LARGE);
     match is_ours {
         true => {
             std::fs::write(world.path(name), &before).unwrap();
@@ -267,10 +272,13 @@ fn partly_cached(world: &World, name: &str, is_ours: bool) -> Vec<u8> {
             assert_eq!(world.local.alluxio(&["fs", "persist", &path]).code, 0);
             assert_eq!(world.local.alluxio(&["fs", "free", &path]).code, 0);
         }
-        false => world.put(name, &before),
+        false => {
+            world.put(name, &before);
+            assert_eq!(world.local.alluxio(&["fs", "ls", "-f", "/"]).code, 0);
+        }
     }
     let file = File::open(world.path(name)).unwrap();
-    file.read_exact_at(&mut [0; 4096], 2 << 20).unwrap();
+    file.read_exact_at(&mut [0; 4096], 0).unwrap();
     before
 }
 
@@ -278,7 +286,7 @@ fn partly_cached(world: &World, name: &str, is_ours: bool) -> Vec<u8> {
 fn a_change_of_attributes_binds_nobody_elses_bytes_to_ours() {
     for (nth, is_ours) in [false, true].into_iter().enumerate() {
         let world = World::over_folder();
-        let after = tree::contents(2, 3 << 20);
+        let after = tree::contents(2, LARGE);
         for change in ["chmod 600", "touch -d 2001-02-03", "chown 1:1"] {
             let name = format!("f{nth}-{}", change.len());
             partly_cached(&world, &name, is_ours);
@@ -286,6 +294,7 @@ fn a_change_of_attributes_binds_nobody_elses_bytes_to_ours() {
             let path = world.path(&name);
             process::sh(&format!("{change} {}", path.display()), LONG).ok();
             wait::until(&format!("after {change} it is the new object, whole"), LONG, || {
+                assert_eq!(world.local.alluxio(&["fs", "ls", "-f", "/"]).code, 0);
                 std::fs::read(&path).is_ok_and(|found| found == after)
             });
         }
@@ -304,6 +313,7 @@ fn what_is_written_in_place_is_not_taken_for_ours_by_a_rename() {
     std::fs::rename(world.path("f"), world.path("g")).unwrap();
     world.stored("g", &after);
     wait::until("it is the new object, whole", LONG, || {
+        assert_eq!(world.local.alluxio(&["fs", "ls", "-f", "/"]).code, 0);
         std::fs::read(world.path("g")).is_ok_and(|found| found == after)
     });
 }

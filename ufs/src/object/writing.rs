@@ -306,10 +306,7 @@ impl ObjectUfs {
         if from.key.ends_with('/') && from.length == 0 {
             // Stores on file systems refuse to copy a folder's marker; it has nothing but what it carries.
             let properties = self.client.describe(&from.key).await?.properties;
-            return self
-                .client
-                .put(to, Bytes::new(), &Expect::Any, &properties)
-                .await;
+            return self.client.put(to, Bytes::new(), &Expect::Any, &properties).await;
         }
         if from.length <= self.limits.copy_part_bytes {
             return self.client.copy(from, to).await;

@@ -31,15 +31,7 @@ fn set_at(path: &str, name: &str) {
         return;
     };
     // SAFETY: path and attribute are C strings, and the value is as long as is said.
-    let done = unsafe {
-        libc::setxattr(
-            path.as_ptr(),
-            ATTRIBUTE.as_ptr(),
-            value.as_ptr().cast(),
-            value.len(),
-            0,
-        )
-    };
+    let done = unsafe { libc::setxattr(path.as_ptr(), ATTRIBUTE.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     if done != 0 {
         tracing::debug!(error = %std::io::Error::last_os_error(), "name an upload");
     }

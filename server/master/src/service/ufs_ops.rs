@@ -236,19 +236,21 @@ impl Bound {
             length: binding.length,
         })
     }
+
+    /// Whether what is there is a copy of it, to which the rename of a folder gave another fingerprint: it bears the name of the upload
+    /// of that very version.
+    fn is_copy(self, inode: u64, there: &UfsStatus, cluster: &str) -> bool {
+        let name = format!("{inode:x}-{:x}-", self.version);
+        self.length == there.length
+            && is_of_cluster(there, cluster)
+            && there.write_id.as_ref().is_some_and(|id| id.starts_with(&name))
+    }
 }
 
-/// Whether somebody has put something where the file was that an intent is about. A copy of one of our uploads, which the rename of
-/// a folder gave another fingerprint, is not somebody's: it bears the name of the very version that the inode is bound to.
+/// Whether somebody has put something where the file was that an intent is about.
 fn is_of_others(intent: &Intent, there: &UfsStatus, bound: Option<Bound>, cluster: &str) -> bool {
-    let is_copy_of_ours = || {
-        let Some(bound) = bound.filter(|bound| bound.length == there.length) else {
-            return false;
-        };
-        let name = format!("{:x}-{:x}-", intent.inode, bound.version);
-        is_of_cluster(there, cluster) && there.write_id.as_ref().is_some_and(|id| id.starts_with(&name))
-    };
-    !intent.expect.is_empty() && !is_ours(intent, there, cluster) && !is_copy_of_ours()
+    let is_copy = || bound.is_some_and(|bound| bound.is_copy(intent.inode, there, cluster));
+    !intent.expect.is_empty() && !is_ours(intent, there, cluster) && !is_copy()
 }
 
 /// Renames what is there, as any file system does: a file that somebody has replaced since it was looked at goes along.
@@ -359,7 +361,14 @@ pub(super) async fn set_attributes(
     } else {
         // What somebody has put there is his, attributes too; and its fingerprint must not become that of our version.
         let there = status_if_any(ufs, &intent.path).await?;
-        if there.is_none_or(|there| is_of_others(intent, &there, Bound::of(inode), cluster)) {
+        let known = inode
+            .and_then(|inode| inode.ufs.as_ref())
+            .filter(|binding| binding.present);
+        let is_bound = |there: &UfsStatus| {
+            known.is_none_or(|known| known.fingerprint == there.fingerprint)
+                || Bound::of(inode).is_some_and(|bound| bound.is_copy(intent.inode, there, cluster))
+        };
+        if !there.is_some_and(|there| is_bound(&there)) {
             return Ok(Change::skipped());
         }
     }

@@ -311,15 +311,13 @@ impl Work<'_, '_> {
 
     /// What a change left at its path is made known to those who come after it: a delete or rename behind it, or the inode
     /// that took the name.
-    /// Unless it is somebody's: nothing of ours deletes that.
+    /// Unless it is somebody's, which is not to become ours by that.
     fn tell(&mut self, change: &Intent, fingerprint: &str, is_of_others: bool) -> Outcomes<()> {
-        if fingerprint.is_empty() {
+        if fingerprint.is_empty() || (is_of_others && self.follows(2)) {
             return Ok(());
         }
-        let is_of_others = is_of_others && self.follows(2);
-        let stays = |later: &Intent| is_of_others && later.kind() == IntentKind::Delete;
         for id in &change.tell {
-            if let Some(mut later) = self.tx.intent_opt(IntentId(*id))?.filter(|later| !stays(later)) {
+            if let Some(mut later) = self.tx.intent_opt(IntentId(*id))? {
                 later.expect.push(fingerprint.to_owned());
                 self.put_intent(&later);
             }
