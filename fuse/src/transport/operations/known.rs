@@ -119,15 +119,15 @@ enum Name {
 
 impl Name {
     fn new(name: &[u8]) -> Name {
-        // Fits: neither array is longer than a u8 counts.
+        // Of those within an array, it fits.
         let length = name.len() as u8;
         match name.len() {
-            0..=SHORT_BYTES => {
+            count if count <= SHORT_BYTES => {
                 let mut bytes = [0; SHORT_BYTES];
                 bytes[..name.len()].copy_from_slice(name);
                 Name::Short(length, bytes)
             }
-            ..=MEDIUM_BYTES => {
+            count if count <= MEDIUM_BYTES => {
                 let mut bytes = Box::new([0; MEDIUM_BYTES]);
                 bytes[..name.len()].copy_from_slice(name);
                 Name::Medium(length, bytes)
