@@ -3,10 +3,10 @@
 #![allow(clippy::disallowed_methods, reason = "they are what is tested")]
 
 use alluxio_tests::s3::{self, S3Server, Versity};
-use alluxio_tests::{Local, LocalBuilder, process, tools, tree, wait};
+use alluxio_tests::{Local, LocalBuilder, Mount, Separate, process, tools, tree, wait};
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -316,4 +316,68 @@ fn what_is_written_in_place_is_not_taken_for_ours_by_a_rename() {
         assert_eq!(world.local.alluxio(&["fs", "ls", "-f", "/"]).code, 0);
         std::fs::read(world.path("g")).is_ok_and(|found| found == after)
     });
+}
+
+/// A mount that is to be killed, and in its hands a stored file, partly cached, that is open for writing and was not written. Its
+/// session ends soon.
+fn unwritten(content: &[u8]) -> (Separate, Mount, File) {
+    let cluster = Separate::start(&[("alluxio.user.session.timeout", "3s")]);
+    std::fs::write(cluster.ufs().join("f"), content).unwrap();
+    let mount = cluster.mount("dies");
+    File::open(mount.file("f"))
+        .unwrap()
+        .read_exact_at(&mut [0; 4096], 2 << 20)
+        .unwrap();
+    let file = File::options().read(true).write(true).open(mount.file("f")).unwrap();
+    (cluster, mount, file)
+}
+
+#[test]
+fn what_a_killed_mount_did_not_write_is_what_others_make_of_it() {
+    let (before, after) = (tree::contents(1, 8 << 20), tree::contents(2, 5 << 20));
+    let (cluster, mut mount, file) = unwritten(&before);
+    mount.kill();
+    drop(file);
+    let tmp = cluster.ufs().join(".tmp-of-somebody");
+    std::fs::write(&tmp, &after).unwrap();
+    std::fs::rename(&tmp, cluster.ufs().join("f")).unwrap();
+    let other = cluster.mount("other");
+    wait::until("the file is the new object", LONG, || {
+        std::fs::read(other.file("f")).is_ok_and(|found| found == after)
+    });
+    std::fs::write(other.file("f"), b"usable").unwrap();
+    wait::until("it is stored", LONG, || {
+        std::fs::read(cluster.ufs().join("f")).is_ok_and(|found| found == b"usable")
+    });
+}
+
+#[test]
+fn what_a_killed_mount_did_not_write_is_no_new_version() {
+    let content = tree::contents(1, 8 << 20);
+    let (cluster, mut mount, file) = unwritten(&content);
+    let field = |name: &str| {
+        let told = cluster.alluxio(&["fs", "stat", "/f"]).ok();
+        let value = told
+            .split_once(&format!("{name}="))
+            .and_then(|(_, rest)| rest.split([',', '}']).next());
+        value.unwrap_or_else(|| panic!("no {name} in {told}")).to_owned()
+    };
+    let facts = |path: PathBuf| {
+        let meta = path.metadata().unwrap();
+        (meta.ino(), meta.ctime(), meta.ctime_nsec(), meta.mtime_nsec())
+    };
+    let (of_file, of_object) = (facts(mount.file("f")), facts(cluster.ufs().join("f")));
+    let version = field("dataVersion");
+    assert_eq!(field("completed"), "false");
+    mount.kill();
+    drop(file);
+    wait::until("its session has ended, and the home was asked", LONG, || {
+        field("completed") == "true"
+    });
+    cluster.alluxio(&["fs", "persist", "/f"]).ok();
+    let other = cluster.mount("other");
+    assert_eq!(facts(other.file("f")), of_file);
+    assert_eq!(field("dataVersion"), version);
+    assert_eq!(facts(cluster.ufs().join("f")), of_object, "it was uploaded");
+    assert!(std::fs::read(other.file("f")).unwrap() == content);
 }

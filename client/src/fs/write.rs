@@ -170,7 +170,11 @@ impl FileWriter {
                 }
                 self.commit(version, sealed, false).await?
             }
-            false => self.commit_shared(version, sealed.others_write).await?,
+            // What a mapping stores from now on only its home can tell: the master is to ask it.
+            false => {
+                let left_open = sealed.others_write || sealed.mapped;
+                self.commit_shared(version, left_open).await?
+            }
         };
         if matches!(self.write_type, WriteType::CacheThrough | WriteType::Through) {
             let wait = WaitPersisted {

@@ -260,14 +260,24 @@ impl Entry {
         Ok(bytes.is_some_and(|bytes| crc32c(&bytes) == crc))
     }
 
+    /// Marks [`Self::unannounced`] chunks as damaged, because there is no base any more to hold them against. Answers which.
+    pub fn damage_unannounced(&self) -> IoResult<Vec<u64>> {
+        let _content = self.content.lock();
+        let chunks = self.unannounced_now()?;
+        self.mark_damaged(
+            &chunks,
+            "while nobody looked, and the object that it was made of is gone",
+        )?;
+        Ok(chunks)
+    }
+
     /// Which of the bytes of chunks are ours nobody can say. The caller has the content.
-    pub(super) fn mark_damaged(&self, chunks: &[u64]) -> IoResult<()> {
+    fn mark_damaged(&self, chunks: &[u64], how: &str) -> IoResult<()> {
         for &chunk in chunks {
             tracing::error!(
                 inode = self.inode.get(),
                 chunk,
-                "a part of a file that is spilled was written in a way that the kernel does not announce (a splice): it is \
-                 damaged"
+                "a part of a file that is spilled was written {how}: it is damaged"
             );
             self.sidecar.set_marks(chunk, &[Mark::Damaged])?;
             let mut inner = self.inner.lock();
@@ -298,7 +308,8 @@ impl Entry {
             if !is_data {
                 absent.push(block);
             } else if theirs != base && is_mixed(theirs, base) {
-                return self.mark_damaged(&[chunk]);
+                let how = "in a way that the kernel does not announce (a splice)";
+                return self.mark_damaged(&[chunk], how);
             } else {
                 is_ours |= theirs != base;
             }
