@@ -67,6 +67,7 @@ fn names_and_contents() {
         &["fs", "mv", "/a/big", "/c/text"],
         &["rename /a/big to /c/text: /c/text exists", "fs rm"],
     );
+    fails(&local, &["fs", "mv", "/none", "/c"], &["/none does not exist"]);
     fails(&local, &["fs", "mv", "/a", "/a/b"], &["into itself"]);
     fails(&local, &["fs", "rm", "/a"], &["-R"]);
     fails(&local, &["fs", "rm", "-R", "/"], &["the root"]);

@@ -226,7 +226,11 @@ impl FileSystem {
             across_mounts: self.rename_across_mounts,
         })
         .await
-        .map_err(|error| about_name(error, &format!("rename {from} to"), to))
+        .map_err(|error| match error.kind {
+            // The folders of both were there a moment ago.
+            ErrorKind::NotFound => FsError::new(error.kind, format!("rename {from} to {to}: {from} does not exist")),
+            _ => about_name(error, &format!("rename {from} to"), to),
+        })
         .map(drop)
     }
 
