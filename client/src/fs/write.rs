@@ -43,7 +43,10 @@ impl FileWriter {
             Err(error) if error.kind == ErrorKind::AlreadyExists && overwrite => {
                 Self::open_existing(&fs, path, write_type).await
             }
-            other => other,
+            other => other.map_err(|error| match error.kind {
+                ErrorKind::AlreadyExists => FsError::new(error.kind, "it exists"),
+                _ => error,
+            }),
         }
         .map_err(|error| error.context(doing()))?;
         let missing = |what: &str| {

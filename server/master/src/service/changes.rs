@@ -305,12 +305,16 @@ impl Core {
     /// Notes a failure and when to try again.
     pub(super) async fn intent_failed(self: &Arc<Self>, id: IntentId, intent: &Intent, error: FsError) -> FsResult<()> {
         let pause = self.pause_after(intent.attempts);
-        self.metrics.ufs_changes_failed.inc();
-        self.ufs.warn(
-            MountId(intent.mount_id),
-            &format!("{:?} of {:?}", intent.kind(), show(&intent.path)),
-            &error,
-        );
+        if self.is_moot(intent, &error)? {
+            tracing::debug!(intent = %id, path = %show(&intent.path), %error, "an upload was overtaken");
+        } else {
+            self.metrics.ufs_changes_failed.inc();
+            self.ufs.warn(
+                MountId(intent.mount_id),
+                &format!("{:?} of {:?}", intent.kind(), show(&intent.path)),
+                &error,
+            );
+        }
         let verdict = self.verdict(intent, &error).await?;
         let is_permanent = self.is_permanent(intent, &error)?;
         self.queue
@@ -341,6 +345,19 @@ impl Core {
             self.forget_intent(id);
         }
         Ok(())
+    }
+
+    /// Whether an upload ended because what it was of was replaced or removed meanwhile: nothing has failed.
+    pub(super) fn is_moot(&self, intent: &Intent, error: &FsError) -> FsResult<bool> {
+        let ends_so = matches!(error.kind, ErrorKind::Stale | ErrorKind::NotFound);
+        if intent.kind() != IntentKind::Persist || !ends_so {
+            return Ok(false);
+        }
+        let Some(inode) = self.inode_of(intent)? else {
+            return Ok(true);
+        };
+        let is_replaced = inode.version > intent.version || inode.open.is_some();
+        Ok(inode.nlink == 0 || (error.kind == ErrorKind::Stale && is_replaced))
     }
 
     /// What a failure says of the next tries. A store that refuses everything (credentials that ran out) is another matter:
