@@ -43,7 +43,7 @@ async fn read(ufs: &dyn UnderFileSystem) -> UfsResult<Vec<u8>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_says_slow_down_gets_fewer_requests() {
     let server = server();
-    let (ufs, metrics) = open_with(&server, &[(RETRIES, "10")]);
+    let (ufs, metrics) = open_with(&server, &[(RETRIES, "10"), ("alluxio.underfs.s3.hedge.ratio", "0")]);
     server.habits(|habits| habits.requests_per_s = 50);
     let reads = stream::iter(0..300).map(|_| read(&*ufs)).buffer_unordered(40);
     let results: Vec<UfsResult<Vec<u8>>> = reads.collect().await;

@@ -161,7 +161,7 @@ impl UfsClients {
                 .get(&mount.mount_id)
                 .filter(|(old, _)| same_store(old, &mount))
                 .cloned();
-            let open = || {
+            let open = || -> FsResult<Arc<dyn UnderFileSystem>> {
                 let ufs = (self.opener)(&mount)?;
                 ufs.metrics().serve_in(&self.metrics, "Worker", &mount.uri);
                 Ok(ufs)

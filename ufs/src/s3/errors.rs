@@ -61,7 +61,12 @@ impl Refusal {
     pub fn is_of_keys(&self) -> bool {
         matches!(
             self.code.as_str(),
-            "ExpiredToken" | "ExpiredTokenException" | "InvalidAccessKeyId" | "InvalidToken" | "TokenRefreshRequired"
+            "ExpiredToken"
+                | "ExpiredTokenException"
+                | "InvalidAccessKeyId"
+                | "InvalidToken"
+                | "SignatureDoesNotMatch"
+                | "TokenRefreshRequired"
         )
     }
 

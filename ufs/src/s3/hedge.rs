@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(hedge.patience(), Some(Duration::from_millis(180)));
         let taken = (0..100).filter(|_| hedge.take()).count();
         assert_eq!(taken, SAVED_MAX as usize);
-        for _ in 0..KEPT {
+        for _ in 0..KEPT + 32 {
             hedge.answered(Duration::from_micros(100));
         }
         assert_eq!(hedge.patience(), Some(PATIENCE_MIN));

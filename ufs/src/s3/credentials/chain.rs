@@ -23,7 +23,7 @@ pub(in super::super) struct Chain {
     pub profile: Option<String>,
     /// It is the mount's own: it goes before what the environment says for everything.
     pub own_profile: bool,
-    /// Instead of that of environment and profile.
+    /// The bucket's, if it is known.
     pub region: Option<String>,
     pub web: Web,
     pub clock: Arc<Clock>,
@@ -235,11 +235,12 @@ impl Search<'_> {
         sts.with_web_identity(Path::new(&file), &role).await.map(Some)
     }
 
+    /// That of the bucket is the last to be asked: its store may be another than the one that gives keys.
     fn region_of(&self, profile: &Profile) -> String {
-        let named = self.chain.region.clone().or_else(|| self.env("AWS_REGION"));
-        let named = named.or_else(|| self.env("AWS_DEFAULT_REGION"));
+        let named = self.env("AWS_REGION").or_else(|| self.env("AWS_DEFAULT_REGION"));
         named
             .or_else(|| profile.get("region").map(str::to_owned))
+            .or_else(|| self.chain.region.clone())
             .unwrap_or_else(|| DEFAULT_REGION.to_owned())
     }
 }

@@ -154,22 +154,26 @@ impl Credentials {
         if key_id.is_empty() && !token.is_empty() {
             return invalid(format!("{} wants {access} and {secret}", keys::S3_SESSION_TOKEN.name));
         }
-        let source = if conf.bool(&keys::S3_ANONYMOUS) {
+        let (anonymous, profile) = (conf.bool(&keys::S3_ANONYMOUS), conf.string(&keys::S3_PROFILE));
+        for (other, key) in [
+            (anonymous, keys::S3_ANONYMOUS.name),
+            (!profile.is_empty(), keys::S3_PROFILE.name),
+        ] {
             // One of the two is not meant, and nobody would notice which.
-            if !key_id.is_empty() {
+            if other && !key_id.is_empty() {
                 return invalid(format!(
-                    "{}=true and {access} exclude each other",
-                    keys::S3_ANONYMOUS.name
+                    "{key} and {access} exclude each other: leave one empty (`{access}=` for this mount)"
                 ));
             }
+        }
+        let source = if anonymous {
             Source::Anonymous
         } else if key_id.is_empty() {
             Source::Chain(chain())
         } else {
             let given = Credential::new(&key_id, &secret_key, Some(&token), None, access);
-            Source::Given(Arc::new(
-                given.map_err(|error| UfsError::new(UfsErrorKind::Invalid, error.message))?,
-            ))
+            let given = given.map_err(|error| UfsError::new(UfsErrorKind::Invalid, error.message))?;
+            Source::Given(Arc::new(given))
         };
         Ok(Self(Arc::new(Inner {
             source,
