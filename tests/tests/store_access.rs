@@ -51,18 +51,25 @@ fn a_mount_needs_no_more_than_the_document_says() {
     let large = vec![b'l'; 20 << 20];
     fs::create_dir(mount.join("d")).unwrap();
     fs::write(mount.join("d/f"), "one").unwrap();
-    fs::write(mount.join("d/large"), &large).unwrap();
+    fs::write(mount.join("large"), &large).unwrap();
     stored(&server, "p/d/f", b"one");
-    stored(&server, "p/d/large", &large);
+    stored(&server, "p/large", &large);
     append(&mount.join("d/f"), b" two");
-    append(&mount.join("d/large"), b"end");
+    append(&mount.join("large"), b"end");
     stored(&server, "p/d/f", b"one two");
-    stored(&server, "p/d/large", &[&large[..], b"end"].concat());
+    let longer = [&large[..], b"end"].concat();
+    stored(&server, "p/large", &longer);
     fs::rename(mount.join("d/f"), mount.join("d/g")).unwrap();
+    fs::rename(mount.join("large"), mount.join("larger")).unwrap();
     stored(&server, "p/d/g", b"one two");
+    stored(&server, "p/larger", &longer);
     fs::rename(mount.join("d"), mount.join("e")).unwrap();
     stored(&server, "p/e/g", b"one two");
+    wait::until("the old names are gone", LONG, || {
+        server.keys() == ["p/e/", "p/e/g", "p/larger"]
+    });
     assert_eq!(fs::read(mount.join("e/g")).unwrap(), b"one two");
+    fs::remove_file(mount.join("larger")).unwrap();
     fs::remove_dir_all(mount.join("e")).unwrap();
     wait::until("it is gone from the bucket", LONG, || server.keys().is_empty());
     let (code, log) = local.stop(LONG);

@@ -141,10 +141,12 @@ async fn a_store_that_does_not_answer_is_asked_by_one_at_a_time() {
         last.unwrap()
     };
     let errors: Vec<_> = stream::iter(0..20).map(|_| ask()).buffer_unordered(20).collect().await;
-    for error in errors {
-        assert_eq!(error.kind, UfsErrorKind::Unreachable);
-        assert!(error.message.contains("requests in a row"), "{error}");
-    }
+    assert!(errors.iter().all(|error| error.kind == UfsErrorKind::Unreachable));
+    // But for those whose turn it was.
+    let told = errors
+        .iter()
+        .filter(|error| error.message.contains("requests in a row"));
+    assert!(told.count() > 10, "{errors:#?}");
     let asked = server.log().len();
     assert!(asked < 60, "{asked} requests to a store that does not answer");
     server.heal();

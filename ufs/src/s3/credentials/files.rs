@@ -9,7 +9,7 @@ use super::super::settings::Environment;
 /// Settings of a section. Names are in lower case.
 pub(in super::super) type Section = BTreeMap<String, String>;
 
-/// What a file was when it was read; nothing: it was not there.
+/// What a file was when it was read; nothing: it was not there, or no file (`/dev/null`, whose time moves).
 type Stamp = Option<(u64, i64, i64, u64)>;
 
 /// Files that something was read from, and what they were then.
@@ -29,7 +29,7 @@ impl Stamps {
 }
 
 fn stamp(path: &Path) -> Stamp {
-    let meta = std::fs::metadata(path).ok()?;
+    let meta = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
     Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()))
 }
 

@@ -120,8 +120,21 @@ enum Source {
 struct State {
     current: Option<Loaded>,
     looked: Option<Instant>,
-    /// When the last renewal ended without something new, and with which error.
-    barren: Option<(Instant, Option<UfsError>)>,
+    /// When the last renewal failed, and how.
+    failed: Option<(Instant, UfsError)>,
+    /// When a renewal that somebody wanted brought what was there.
+    same: Option<Instant>,
+}
+
+/// Why there is a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    /// There are none, or they expire.
+    Time,
+    /// A file has changed; it may be about something else.
+    Files,
+    /// The store refuses them.
+    Refusal,
 }
 
 #[derive(Debug)]
@@ -198,16 +211,16 @@ impl Credentials {
 
     async fn of_chain(&self) -> UfsResult<Arc<Credential>> {
         let Some(current) = self.0.current() else {
-            return self.renewed(None).await;
+            return self.renewed(None, For::Time).await;
         };
         let time = current.time(self.0.clock.now());
         if time.is_some_and(|(left, all)| left < USED_BEFORE.min(all / 20)) {
-            return self.renewed(Some(current)).await;
+            return self.renewed(Some(current), For::Time).await;
         }
         if self.0.files_changed(&current) {
             // Of a file that is being written there is half: what was valid is.
             let used = current.credential.clone();
-            return Ok(self.renewed(Some(current)).await.unwrap_or(used));
+            return Ok(self.renewed(Some(current), For::Files).await.unwrap_or(used));
         }
         if let Some((left, all)) = time
             && left < RENEWED_BEFORE.min(all / 4)
@@ -215,16 +228,16 @@ impl Credentials {
         {
             let (own, known) = (self.clone(), current.clone());
             // Who uses them meanwhile need not wait.
-            tokio::spawn(async move { own.renewed(Some(known)).await });
+            tokio::spawn(async move { own.renewed(Some(known), For::Time).await });
         }
         Ok(current.credential)
     }
 
     /// What takes the place of `known`; nothing is asked for if something already has.
-    async fn renewed(&self, known: Option<Loaded>) -> UfsResult<Arc<Credential>> {
+    async fn renewed(&self, known: Option<Loaded>, why: For) -> UfsResult<Arc<Credential>> {
         let own = self.clone();
         // It goes on if who waits for it gives up: it is for all.
-        let renewal = tokio::spawn(async move { own.0.renew(known).await });
+        let renewal = tokio::spawn(async move { own.0.renew(known, why).await });
         renewal.await.unwrap_or_else(|error| {
             Err(UfsError::new(
                 UfsErrorKind::Other,
@@ -242,11 +255,11 @@ impl Credentials {
         if let Some(current) = known.as_ref().filter(|current| *current.credential != *refused) {
             return current.credential.expires.is_none_or(|at| at > self.0.clock.now());
         }
-        let same_again = |state: &State| state.barren.as_ref().is_some_and(|(at, _)| at.elapsed() < SAME_AGAIN);
-        if same_again(&self.0.state.lock()) {
+        let same_again = self.0.state.lock().same.is_some_and(|at| at.elapsed() < SAME_AGAIN);
+        if same_again && !known.as_ref().is_some_and(|known| known.files.changed()) {
             return false;
         }
-        match self.renewed(known).await {
+        match self.renewed(known, For::Refusal).await {
             Ok(credential) => *credential != *refused,
             Err(error) => {
                 tracing::warn!(%error, "renew credentials that the store refused");
@@ -276,11 +289,13 @@ impl Inner {
     fn may_renew(&self, left: TimeDelta) -> bool {
         let pause = (left / 10).to_std().unwrap_or_default();
         let pause = pause.clamp(RENEWED_EVERY, RENEWED_EVERY_MAX);
-        let too_soon = |(at, _): &(Instant, Option<UfsError>)| at.elapsed() < pause;
-        self.renewing.try_lock().is_ok() && !self.state.lock().barren.as_ref().is_some_and(too_soon)
+        let state = self.state.lock();
+        let last = [state.failed.as_ref().map(|(at, _)| *at), state.same];
+        let too_soon = last.into_iter().flatten().any(|at| at.elapsed() < pause);
+        !too_soon && self.renewing.try_lock().is_ok()
     }
 
-    async fn renew(&self, known: Option<Loaded>) -> UfsResult<Arc<Credential>> {
+    async fn renew(&self, known: Option<Loaded>, why: For) -> UfsResult<Arc<Credential>> {
         let Source::Chain(chain) = &self.source else {
             return Err(UfsError::new(UfsErrorKind::Other, "there is nothing to renew"));
         };
@@ -294,8 +309,10 @@ impl Inner {
                 (Some(current), None) => return Ok(current.credential.clone()),
                 _ => {}
             }
-            if let Some((at, Some(error))) = &state.barren
+            // What is refused now may have been a half-written file before.
+            if let Some((at, error)) = &state.failed
                 && at.elapsed() < RENEWED_EVERY
+                && why == For::Time
             {
                 return Err(error.clone());
             }
@@ -303,9 +320,13 @@ impl Inner {
         let loaded = chain.load().await;
         let mut state = self.state.lock();
         match loaded {
-            Ok(loaded) => {
-                let same = known.is_some_and(|known| known.credential == loaded.credential);
-                state.barren = same.then(|| (Instant::now(), None));
+            Ok(mut loaded) => {
+                let known = known.filter(|known| known.credential == loaded.credential);
+                let same = known.is_some();
+                // Their time began when they came first.
+                loaded.given = known.map_or(loaded.given, |known| known.given);
+                state.failed = None;
+                state.same = (same && why != For::Files).then(Instant::now);
                 if !same {
                     tracing::info!(source = loaded.source, expires = ?loaded.credential.expires, "credentials of the store");
                 }
@@ -321,7 +342,7 @@ impl Inner {
                     }
                     tracing::warn!(%error, source = known.source, "renew credentials; those that are there are used while they are valid");
                 }
-                state.barren = Some((Instant::now(), Some(error.clone())));
+                state.failed = Some((Instant::now(), error.clone()));
                 Err(error)
             }
         }

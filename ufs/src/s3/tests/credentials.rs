@@ -10,11 +10,20 @@ const ROLE: &str = "arn:aws:iam::123456789012:role/reader";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_change_in_a_profile_are_taken_at_once() {
-    let world = World::new();
+    let mut world = World::new();
     world.file("credentials", &keys_of("default"));
+    // Its time moves whenever somebody writes it.
+    world.set("AWS_CONFIG_FILE", "/dev/null");
     let client = world.client();
     works(&client).await.unwrap();
-    for round in 0..2 {
+    for round in 0..4 {
+        // A change of something else just before.
+        if round > 1 {
+            tokio::time::sleep(Duration::from_millis(1100)).await;
+            let text = std::fs::read_to_string(world.home.path().join(".aws/credentials")).unwrap();
+            world.file("credentials", &format!("{text}region = nowhere\n"));
+            works(&client).await.unwrap();
+        }
         let (key, secret) = (format!("NEW{round}"), format!("secret{round}"));
         rotate(&world.server, &key, &secret);
         let text = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
