@@ -36,7 +36,16 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Bodies from here on are hashed on a thread of their own: a millisecond and more.
 const BLOCKING_HASH_BYTES_MIN: usize = 1 << 20;
 
-/// What was sent, and with what.
+/// Why a HEAD was refused.
+enum Explained {
+    NotAtAll,
+    By(Refusal),
+    /// What it was sent with is not what is used now.
+    Outdated,
+}
+
+/// What a request was sent with.
+#[derive(PartialEq)]
 struct Sent {
     place: Arc<Place>,
     credential: Option<Arc<Credential>>,
@@ -48,11 +57,17 @@ struct Failed {
     error: UfsError,
     /// The answer, if there was one, with its date.
     refused: Option<(Refusal, String, Sent)>,
+    /// It was sent with what is known to be wrong by now.
+    outdated: bool,
 }
 
 impl From<UfsError> for Failed {
     fn from(error: UfsError) -> Self {
-        Self { error, refused: None }
+        Self {
+            error,
+            refused: None,
+            outdated: false,
+        }
     }
 }
 
@@ -62,6 +77,7 @@ struct Cured {
     keys: bool,
     clock: bool,
     place: bool,
+    outdated: bool,
 }
 
 #[derive(Debug)]
@@ -264,6 +280,9 @@ impl Transport {
             return false;
         };
         let first = |done: &mut bool| !std::mem::replace(done, true);
+        if failed.outdated && first(&mut cured.outdated) {
+            return true;
+        }
         if refusal.is_of_keys() && first(&mut cured.keys) {
             return match &sent.credential {
                 Some(credential) => self.settings.credentials.refused(credential).await,
@@ -288,7 +307,11 @@ impl Transport {
             .limiter
             .place(request.reads(), settings.request_timeout)
             .await?;
-        tokio::time::sleep(settings.limiter.pace.turn()).await;
+        let turn = settings.limiter.pace.turn();
+        // Even a sleep of nothing may take a millisecond.
+        if !turn.is_zero() {
+            tokio::time::sleep(turn).await;
+        }
         if let Err(open) = self.breaker.enter() {
             let why = format!(
                 "{}: the store has not answered {} requests in a row and is asked again in {:?}; the last: {}",
@@ -309,12 +332,16 @@ impl Transport {
             return Ok(response);
         }
         let (mut refusal, date) = self.refusal(request, response).await;
+        let mut outdated = false;
         if request.method == Method::HEAD
             && refusal.code.is_empty()
             && matches!(refusal.status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN)
-            && let Some(said) = self.explained(request).await
         {
-            refusal = said;
+            match self.explained(request, &sent).await {
+                Explained::By(said) => refusal = said,
+                Explained::Outdated => outdated = true,
+                Explained::NotAtAll => {}
+            }
         }
         if matches!(refusal.status.as_u16(), 429 | 503)
             && let Some(pace) = settings.limiter.pace.refused()
@@ -329,21 +356,30 @@ impl Transport {
         Err(Failed {
             error,
             refused: Some((refusal, date, sent)),
+            outdated,
         })
     }
 
     /// A refused HEAD says no reason, and it may be one that can be cured: an expired token, a clock. A read says it.
-    async fn explained(&self, request: &Request<'_>) -> Option<Refusal> {
+    async fn explained(&self, request: &Request<'_>, sent: &Sent) -> Explained {
         let mut read = request.clone();
         read.method = Method::GET;
         read.headers.insert("range", HeaderValue::from_static("bytes=0-0"));
-        let (response, _) = self.exchange(&read).await.ok()?;
+        let Ok((response, now)) = self.exchange(&read).await else {
+            return Explained::NotAtAll;
+        };
         if response.status().is_success() {
-            return None;
+            // Another request's refusal was cured meanwhile.
+            return match now == *sent {
+                true => Explained::NotAtAll,
+                false => Explained::Outdated,
+            };
         }
         let (refusal, _) = self.refusal(&read, response).await;
-        let said = !refusal.code.is_empty() && refusal.kind() != UfsErrorKind::NotFound;
-        said.then_some(refusal)
+        match !refusal.code.is_empty() && refusal.kind() != UfsErrorKind::NotFound {
+            true => Explained::By(refusal),
+            false => Explained::NotAtAll,
+        }
     }
 
     async fn refusal(&self, request: &Request<'_>, response: reqwest::Response) -> (Refusal, String) {
