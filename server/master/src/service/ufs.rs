@@ -107,9 +107,7 @@ impl UfsRegistry {
             return Err(FsError::new(ErrorKind::UfsDenied, why));
         }
         let ufs = self.open_uri(record.uri(), &credentials::options_of(&self.secret, &record)?)?;
-        // Not of what is only tried, so that there are no more names than mounts.
-        ufs.metrics().serve_in(&self.metrics, "Master", record.uri());
-        let open = Open::new(ufs, self.interval_of(&record));
+        let open = self.opened(&record, ufs);
         Ok(self.open.write().entry(mount).or_insert(open).clone())
     }
 
@@ -119,10 +117,15 @@ impl UfsRegistry {
             .unwrap_or(self.default_sync)
     }
 
+    /// From now on its requests are counted: not those of what is only tried, so that there are no more names than mounts.
+    fn opened(&self, record: &MountRecord, ufs: Arc<dyn UnderFileSystem>) -> Open {
+        ufs.metrics().serve_in(&self.metrics, "Master", record.uri());
+        Open::new(ufs, self.interval_of(record))
+    }
+
     /// A client that has been probed already becomes that of a mount.
     pub fn put(&self, record: &MountRecord, ufs: Arc<dyn UnderFileSystem>) {
-        let sync = self.interval_of(record);
-        let open = Open::new(ufs, sync);
+        let open = self.opened(record, ufs);
         open.reach.answered();
         self.open.write().insert(MountId(record.id), open);
     }

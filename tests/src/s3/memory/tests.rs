@@ -191,7 +191,7 @@ fn keys_for_a_while() {
     let code = r#"
 import os
 def client(service, **more):
-    return boto3.client(service, endpoint_url='ENDPOINT', region_name='us-east-1', **more)
+    return boto3.client(service, endpoint_url='HERE', region_name='us-east-1', **more)
 def reads(given):
     own = client('s3', aws_access_key_id=given['AccessKeyId'], aws_secret_access_key=given['SecretAccessKey'],
         aws_session_token=given['SessionToken'])
@@ -205,7 +205,7 @@ web = sts.assume_role_with_web_identity(RoleArn=role, RoleSessionName='me', WebI
 assert reads(web['Credentials']) == 0
 for name in [name for name in os.environ if name.startswith('AWS_')]:
     del os.environ[name]
-os.environ.update(AWS_EC2_METADATA_SERVICE_ENDPOINT='ENDPOINT/', AWS_SHARED_CREDENTIALS_FILE='/dev/null', AWS_CONFIG_FILE='/dev/null')
+os.environ.update(AWS_EC2_METADATA_SERVICE_ENDPOINT='HERE/', AWS_SHARED_CREDENTIALS_FILE='/dev/null', AWS_CONFIG_FILE='/dev/null')
 from botocore.session import Session
 found = Session().get_credentials()
 assert found.method == 'iam-role', found.method
@@ -213,7 +213,7 @@ assert found.get_frozen_credentials().access_key == 'ASIA3'
 print((given['Expiration'] - web['Credentials']['Expiration']).total_seconds() <= 0)
 "#;
     let code = code
-        .replace("ENDPOINT", &endpoint)
+        .replace("HERE", &endpoint)
         .replace("'KEY'", &format!("'{ACCESS_KEY}'"))
         .replace("'SECRET'", &format!("'{SECRET_KEY}'"));
     assert_eq!(python(&server, &code), "True");

@@ -38,6 +38,24 @@ async fn keys_that_change_in_a_profile_are_taken_at_once() {
     works(&client).await.unwrap();
 }
 
+/// A HEAD that was refused with the old keys asks for the reason with those that a listing's refusal brought meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_at_once_meet_new_keys() {
+    let world = World::new();
+    world.file("credentials", &keys_of("default"));
+    let client = world.client();
+    works(&client).await.unwrap();
+    for round in 0..40 {
+        let (key, secret) = (format!("NEW{round}"), format!("secret{round}"));
+        rotate(&world.server, &key, &secret);
+        let text = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
+        world.file("credentials", &text);
+        let (head, listed) = futures::join!(client.head("f"), list(&client));
+        head.unwrap();
+        listed.unwrap();
+    }
+}
+
 /// Sets up one source, and says what is asked of which service for it.
 type Source = (&'static str, fn(&mut World), &'static [&'static str]);
 
