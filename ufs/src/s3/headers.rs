@@ -5,8 +5,8 @@ use std::ops::Range;
 use http::HeaderMap;
 
 use super::manner::Sum;
+use super::request::Request;
 use super::sums::{crc32c_base64, md5_base64};
-use super::transport::Request;
 use super::{METADATA_PREFIX, xml};
 use crate::object::client::Properties;
 use crate::{Expect, UfsError, UfsErrorKind, UfsResult};

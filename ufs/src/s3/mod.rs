@@ -1,22 +1,34 @@
 //! S3 and what speaks like it, for every key that S3 allows.
 //!
 //! Own requests rather than `object_store`'s: its paths cannot hold keys such as `a//b`, `dir/` or ones with control
-//! characters, and one such key fails a whole page of a listing. Its credentials, signer and HTTP types are used.
+//! characters, and one such key fails a whole page of a listing.
 //!
 //! Promises: a key goes over the wire and comes back exactly as it is; each request ends within its timeouts; RenameObject is
 //! never sent (servers that do not know it take it for a PUT); a body goes with its checksum, and comes with it where the store has
-//! one. Left out: versions, ACLs.
+//! one. Left out: versions, ACLs but for canned ones.
 
+mod breaker;
+mod clock;
+mod credentials;
 mod errors;
 mod headers;
+mod hedge;
 mod listing;
 mod manner;
 mod options;
+mod pace;
+mod place;
+mod request;
 mod settings;
+mod sign;
 mod sums;
 mod time;
 mod transport;
+mod web;
 mod xml;
+
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,7 +36,7 @@ use std::sync::Arc;
 use alluxio_common::config::Configuration;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::object::client::{Body, Limits, ListRequest, ListedPage, ObjectClient, ObjectMeta, Properties};
@@ -36,9 +48,10 @@ use headers::{
 use listing::listed_page;
 use manner::{Manner, Manners, On, Sum};
 use options::ObjectOptions;
-use settings::Settings;
+use request::Request;
+use settings::{Environment, Settings};
 use sums::{crc32c_base64, md5_base64};
-use transport::{Request, Transport};
+use transport::Transport;
 
 const METADATA_PREFIX: &str = "x-amz-meta-";
 /// S3's limit on keys in one DeleteObjects.
@@ -59,7 +72,11 @@ pub(crate) struct S3Client {
 impl S3Client {
     pub fn new(bucket: &str, conf: &Configuration) -> UfsResult<Self> {
         let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let settings = Settings::new(bucket, conf, &environment)?;
+        Self::in_environment(bucket, conf, Arc::new(environment))
+    }
+
+    fn in_environment(bucket: &str, conf: &Configuration, environment: Environment) -> UfsResult<Self> {
+        let settings = Settings::new(bucket, conf, environment)?;
         Ok(Self {
             transport: Transport::new(settings)?,
         })
@@ -93,15 +110,20 @@ impl S3Client {
                 continue;
             }
             let error = errors::Refusal {
-                status: http::StatusCode::OK,
+                status: StatusCode::OK,
                 code: code.to_owned(),
                 message: failed.text_of("Message").to_owned(),
                 bucket_region: None,
+                retry_after: None,
                 on_bucket: false,
                 foreign: false,
             };
-            let what = format!("delete {}/{}", self.transport.settings().bucket_url, key.escape_debug());
-            let error = error.into_error(&what, &self.transport.settings().bucket);
+            let what = format!(
+                "delete {}/{}",
+                self.transport.settings().places.current().bucket_url,
+                key.escape_debug()
+            );
+            let error = error.to_error(&what, &self.transport.settings().bucket);
             for (_, result) in keys.iter().zip(&mut results).filter(|(name, _)| name.as_str() == key) {
                 *result = Err(error.clone());
             }
@@ -219,7 +241,11 @@ impl S3Client {
         manner: Manner,
     ) -> UfsResult<Request<'a>> {
         let bucket = &self.transport.settings().bucket;
-        let source = format!("/{bucket}/{}", utf8_percent_encode(&from.key, COPY_SOURCE));
+        let key = utf8_percent_encode(&from.key, COPY_SOURCE);
+        let source = match bucket.rsplit_once(":accesspoint:") {
+            Some((arn, name)) => format!("{arn}:accesspoint/{name}/object/{key}"),
+            None => format!("/{bucket}/{key}"),
+        };
         let request = request.header("x-amz-copy-source", &source)?;
         let request = self.options().source(request)?;
         if from.etag.is_empty() {
@@ -232,18 +258,9 @@ impl S3Client {
         Ok(request)
     }
 
-    /// A refused HEAD says no reason, and 400 may be any: an expired token, a key that is not the customer's. GET says it.
     async fn head_response(&self, key: &str) -> UfsResult<reqwest::Response> {
         let request = self.options().reading(Request::new(Method::HEAD, Some(key)))?;
-        let error = match self.transport.send(&request).await {
-            Err(error) if error.kind == UfsErrorKind::Invalid => error,
-            answer => return answer,
-        };
-        let request = Request::new(Method::GET, Some(key)).header("range", "bytes=0-0")?;
-        match self.transport.send(&self.options().reading(request)?).await {
-            Err(said) if said.kind != UfsErrorKind::NotFound => Err(said),
-            _ => Err(error),
-        }
+        self.transport.send(&request).await
     }
 
     /// "Not found" to a HEAD is also what a bucket that is gone answers.

@@ -66,6 +66,7 @@ impl Master {
             settings.sync_interval,
             own_dirs,
             Arc::clone(&options.secret),
+            options.metrics.clone(),
         );
         // Before the first byte of a new journal is written.
         let mut root = match known {
