@@ -13,7 +13,7 @@ mod listing;
 mod manner;
 mod options;
 mod settings;
-mod sums;
+pub(crate) mod sums;
 mod time;
 mod transport;
 mod xml;
@@ -480,6 +480,23 @@ impl ObjectClient for S3Client {
             self.transport.send_xml(&request).await
         };
         self.in_a_manner(On::Copy, !from.etag.is_empty(), send).await.map(drop)
+    }
+
+    async fn replace_properties(&self, meta: &ObjectMeta) -> UfsResult<Option<String>> {
+        let key = meta.key.as_str();
+        let expect = &Expect::Fingerprint(meta.etag.clone());
+        // Of conditions on sources the store is known to understand them or not, by other copies.
+        let source = self.manners().of(On::Copy, true)[0];
+        let send = |manner: Manner| async move {
+            let request = Request::new(Method::PUT, Some(key)).copies(meta.length);
+            let request = self.options().replacing(request, &meta.properties)?;
+            let request = self.expecting(request, key, expect, manner).await?;
+            let request = self.copy_request(request, meta, source).await?;
+            self.transport.send_xml(&request).await
+        };
+        let answer = self.in_a_manner(On::Replace, true, send).await;
+        let (_, root) = answer.map_err(|error| unmet(error, expect))?;
+        Ok(Some(unquoted(root.text_of("ETag"))).filter(|etag| !etag.is_empty()))
     }
 
     /// Looks first, since some servers ignore the condition, or say that there is an object where there is none. Those that do not

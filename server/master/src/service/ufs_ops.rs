@@ -35,16 +35,6 @@ impl Change {
     }
 }
 
-pub(super) fn attributes(inode: Option<&Inode>) -> UfsAttributes {
-    inode.map_or_else(UfsAttributes::default, |inode| UfsAttributes {
-        mode: Some(inode.mode),
-        owner: Some(inode.owner.clone()),
-        group: Some(inode.group.clone()),
-        mtime_ns: Some(inode.mtime_ns),
-        write_id: None,
-    })
-}
-
 pub(super) async fn status_if_any(ufs: &dyn UnderFileSystem, path: &[u8]) -> UfsResult<Option<UfsStatus>> {
     match ufs.status(path).await {
         Ok(status) => Ok(Some(status)),
@@ -56,13 +46,15 @@ pub(super) async fn status_if_any(ufs: &dyn UnderFileSystem, path: &[u8]) -> Ufs
 pub(super) async fn upload_nothing(
     ufs: &dyn UnderFileSystem,
     intent: &Intent,
-    inode: Option<&Inode>,
+    attributes: UfsAttributes,
     cluster: &str,
 ) -> UfsResult<Change> {
     let source = BytesSource(Bytes::new());
     let name = empty_name(intent, cluster);
-    let mut wanted = attributes(inode);
-    wanted.write_id = Some(name.clone());
+    let wanted = UfsAttributes {
+        write_id: Some(name.clone()),
+        ..attributes
+    };
     let mut expect = match (ufs.capabilities().conditional_write, intent.expect.as_slice()) {
         (false, _) => Expect::Any,
         (true, []) => Expect::Absent,
@@ -260,11 +252,17 @@ pub(super) async fn rename(ufs: &dyn UnderFileSystem, intent: &Intent, cluster: 
     }
 }
 
-/// Where folders are only prefixes of keys, one with something in it needs no marker.
-pub(super) async fn mkdir(ufs: &dyn UnderFileSystem, intent: &Intent, inode: Option<&Inode>) -> UfsResult<Change> {
+/// Where folders are only prefixes of keys, one with something in it needs no marker, but for what it carries.
+pub(super) async fn mkdir(
+    ufs: &dyn UnderFileSystem,
+    intent: &Intent,
+    inode: Option<&Inode>,
+    attributes: &UfsAttributes,
+) -> UfsResult<Change> {
     let needs_marker = inode.is_none_or(|inode| inode.entries == 0);
-    if ufs.capabilities().real_directories || needs_marker {
-        ufs.mkdir(&intent.path, &attributes(inode)).await?;
+    let can = ufs.capabilities();
+    if can.real_directories || can.keeps_attributes || needs_marker {
+        ufs.mkdir(&intent.path, attributes).await?;
     }
     Ok(Change::default())
 }
@@ -279,31 +277,16 @@ pub(super) async fn rmdir(ufs: &dyn UnderFileSystem, intent: &Intent) -> UfsResu
     }
 }
 
-pub(super) async fn set_attributes(
+pub(super) async fn symlink(
     ufs: &dyn UnderFileSystem,
     intent: &Intent,
     inode: Option<&Inode>,
+    attributes: &UfsAttributes,
 ) -> UfsResult<Change> {
-    let mut wanted = attributes(inode);
-    if intent.inode_kind() == FileKind::Directory {
-        wanted.mtime_ns = None;
-    }
-    match ufs.set_attributes(&intent.path, &wanted).await {
-        Ok(true) => {
-            let now = status_if_any(ufs, &intent.path).await?;
-            Ok(now.map_or_else(Change::skipped, Change::of))
-        }
-        Ok(false) => Ok(Change::skipped()),
-        Err(error) if is_absent(&error) || error.kind == UfsErrorKind::Unsupported => Ok(Change::skipped()),
-        Err(error) => Err(error),
-    }
-}
-
-pub(super) async fn symlink(ufs: &dyn UnderFileSystem, intent: &Intent, inode: Option<&Inode>) -> UfsResult<Change> {
     let Some(inode) = inode else {
         return Ok(Change::skipped());
     };
-    match ufs.symlink(&intent.path, &inode.symlink_target).await {
+    match ufs.symlink(&intent.path, &inode.symlink_target, attributes).await {
         Ok(()) => {}
         Err(error) if error.kind == UfsErrorKind::AlreadyExists => {
             let there = status_if_any(ufs, &intent.path).await?;
@@ -314,7 +297,7 @@ pub(super) async fn symlink(ufs: &dyn UnderFileSystem, intent: &Intent, inode: O
                 if let Some(there) = there {
                     ufs.delete_if(&intent.path, &there.fingerprint).await?;
                 }
-                ufs.symlink(&intent.path, &inode.symlink_target).await?;
+                ufs.symlink(&intent.path, &inode.symlink_target, attributes).await?;
             }
         }
         Err(error) if error.kind == UfsErrorKind::Unsupported => return Ok(Change::skipped()),
@@ -346,6 +329,9 @@ mod tests {
             group: None,
             symlink_target: None,
             write_id: write_id.map(str::to_owned),
+            atime_ns: None,
+            xattrs: None,
+            is_partial: false,
         }
     }
 
@@ -384,14 +370,20 @@ mod tests {
                 path: "f".into(),
                 ..Default::default()
             };
-            let first = upload_nothing(&*ufs, &intent, None, OURS).await.unwrap();
+            let first = upload_nothing(&*ufs, &intent, UfsAttributes::default(), OURS)
+                .await
+                .unwrap();
             // An attempt whose answer was lost is repeated: its object is known by its name, and stays.
-            let again = upload_nothing(&*ufs, &intent, None, OURS).await.unwrap();
+            let again = upload_nothing(&*ufs, &intent, UfsAttributes::default(), OURS)
+                .await
+                .unwrap();
             assert_eq!(again.fingerprint, first.fingerprint);
             // Another's is not taken for it for being as empty: the last writer of a name wins.
             let nothing = BytesSource(Bytes::new());
             let theirs = ufs.write(b"f", &nothing, &Expect::Any, &UfsAttributes::default()).await;
-            let last = upload_nothing(&*ufs, &intent, None, OURS).await.unwrap();
+            let last = upload_nothing(&*ufs, &intent, UfsAttributes::default(), OURS)
+                .await
+                .unwrap();
             assert_ne!(last.fingerprint, theirs.unwrap().fingerprint);
             let there = ufs.status(b"f").await.unwrap();
             assert_eq!(there.fingerprint, last.fingerprint);

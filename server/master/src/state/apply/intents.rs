@@ -225,7 +225,7 @@ impl Work<'_, '_> {
                     ufs.occupied.clear();
                 }
                 if let Some(entry) = c.taken_along.filter(|_| !c.skipped) {
-                    self.take_along(&mut inode, &entry);
+                    self.take_along(&mut inode, &entry)?;
                     self.put_and_answer(inode);
                     return Ok(());
                 }
@@ -243,7 +243,7 @@ impl Work<'_, '_> {
 
     /// A rename took along what somebody had put in the place of a file. Where that file is all that there is of it, it is the file
     /// from now on. Otherwise it only is where the next upload goes: no byte of it is a byte of ours.
-    fn take_along(&mut self, inode: &mut Inode, entry: &UfsEntry) {
+    fn take_along(&mut self, inode: &mut Inode, entry: &UfsEntry) -> Outcomes<()> {
         let is_known = |ufs: &UfsBinding| ufs.present && ufs.version == inode.version;
         let is_all = inode.open.is_none() && inode.ufs.as_ref().is_some_and(is_known);
         if is_all && inode.kind == entry.kind {
@@ -253,6 +253,7 @@ impl Work<'_, '_> {
             ufs.present = false;
             ufs.occupied = vec![entry.fingerprint.clone()];
         }
+        Ok(())
     }
 
     /// A rename to another mount is done there: it lives on as the delete of its source, in its place in the order. Nothing
