@@ -522,7 +522,7 @@ async fn a_copy_whose_answer_was_lost_is_found() {
             .iter()
             .filter(|seen| seen.status == 200)
             .count(),
-        0
+        1
     );
     assert!(read(&*ufs, "f", 0..large.len() as u64, &changed).await.unwrap() == large);
 }
