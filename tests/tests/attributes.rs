@@ -452,7 +452,10 @@ fn what_s3fs_and_rclone_wrote_is_read() {
         shown(&local, "s3fs/f s3fs/link"),
         "s3fs/f 750 1234 4321 1000000000 regular file\ns3fs/link 777 1234 4321 1000000000 symbolic link\n"
     );
-    assert_eq!(local.mount().join("s3fs/sub").metadata().unwrap().mode() & 0o7777, 0o700);
+    assert_eq!(
+        local.mount().join("s3fs/sub").metadata().unwrap().mode() & 0o7777,
+        0o700
+    );
     ends_well(local);
     let local = world.builder("always").option(POLICY, "ALWAYS").start();
     assert_eq!(

@@ -68,7 +68,8 @@ impl Core {
         intent: &Intent,
         inode: Option<&Inode>,
     ) -> UfsResult<Change> {
-        let Some(inode) = inode.filter(|inode| inode.nlink > 0) else {
+        // One that has lost its name since is still told of: the delete behind this wants to know what it leaves.
+        let Some(inode) = inode else {
             return Ok(Change::skipped());
         };
         let wanted = self.attributes_of(Some(inode));
