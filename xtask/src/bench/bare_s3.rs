@@ -58,6 +58,8 @@ impl BareS3 {
         let start = Instant::now();
         let count = self.runtime.block_on(async {
             let listed = self.store.list(Some(&Path::from(prefix)));
+            // Markers of folders are empty; `object_store` has no names for them.
+            let listed = listed.try_filter(|meta| std::future::ready(meta.size > 0));
             let listed: Vec<Path> = listed.map_ok(|meta| meta.location).try_collect().await?;
             let count = listed.len();
             futures::stream::iter(listed)
