@@ -95,7 +95,7 @@ impl World {
 
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// All files beneath a folder with what is in them.
+/// All files beneath a folder with what is in them, but for the mark of a bucket.
 fn try_files(dir: &Path) -> std::io::Result<Files> {
     let mut found = BTreeMap::new();
     let mut dirs = vec![dir.to_owned()];
@@ -105,7 +105,7 @@ fn try_files(dir: &Path) -> std::io::Result<Files> {
             let kind = fs::symlink_metadata(&path)?.file_type();
             if kind.is_dir() {
                 dirs.push(path);
-            } else if kind.is_file() {
+            } else if kind.is_file() && !path.ends_with(".alluxio-folder") {
                 let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
                 found.insert(name, fs::read(&path)?);
             }
