@@ -92,6 +92,7 @@ impl GenericClient {
             // There is no copy in parts.
             copy_part_bytes: u64::MAX,
             copies_ranges: false,
+            replaces_metadata: false,
             ..Limits::default()
         };
         if parts.is_none() {

@@ -235,6 +235,20 @@ impl ObjectClient for MemoryObjects {
             .map(Some)
     }
 
+    async fn replace_properties(&self, meta: &ObjectMeta) -> UfsResult<Option<String>> {
+        self.count();
+        let mut store = self.store.lock();
+        let there = store.objects.get(&meta.key).cloned();
+        let there = there.ok_or_else(|| failed(UfsErrorKind::NotFound, &meta.key))?;
+        let expect = Expect::Fingerprint(meta.etag.clone());
+        let properties = Properties {
+            tags: there.meta.properties.tags,
+            ..meta.properties.clone()
+        };
+        self.store_object(&mut store, &meta.key, there.body, &expect, &properties)
+            .map(Some)
+    }
+
     async fn delete_if(&self, key: &str, etag: &str) -> UfsResult<()> {
         self.count();
         let mut store = self.store.lock();

@@ -46,6 +46,7 @@ impl ObjectUfs {
                 Err(self.error(UfsErrorKind::NotADirectory, to, "a folder cannot replace a file"))
             }
             (FileKind::Directory, _) => {
+                self.mark_parent(to).await?;
                 self.rename_folder(&self.prefix(from)?, &self.prefix(to)?).await?;
                 self.status(to).await
             }
@@ -53,6 +54,7 @@ impl ObjectUfs {
                 Err(self.error(UfsErrorKind::IsADirectory, to, "a file cannot replace a folder"))
             }
             _ => {
+                self.mark_parent(to).await?;
                 let source = self.client.head(&self.key(from)?).await?;
                 self.copy_object(&source, &to_key).await?;
                 self.delete_moved(&source).await?;
@@ -112,6 +114,7 @@ impl ObjectUfs {
                 .try_collect::<()>()
                 .await?;
             let keys: Vec<String> = sources.into_iter().map(|source| source.key).collect();
+            keys.iter().for_each(|key| self.marks.forget(key));
             self.client.delete(&keys).await.into_iter().collect::<UfsResult<()>>()?;
             match page.token {
                 None => return Ok(()),

@@ -153,6 +153,9 @@ impl Root {
             group: Some(self.names.group(stat.st_gid)),
             symlink_target,
             write_id: None,
+            atime_ns: None,
+            xattrs: None,
+            is_partial: false,
         }
     }
 

@@ -21,7 +21,7 @@ mod place;
 mod request;
 mod settings;
 mod sign;
-mod sums;
+pub(crate) mod sums;
 mod time;
 mod transport;
 mod web;
@@ -497,6 +497,23 @@ impl ObjectClient for S3Client {
             self.transport.send_xml(&request).await
         };
         let (_, root) = self.in_a_manner(On::Copy, !from.etag.is_empty(), send).await?;
+        Ok(Some(unquoted(root.text_of("ETag"))).filter(|etag| !etag.is_empty()))
+    }
+
+    async fn replace_properties(&self, meta: &ObjectMeta) -> UfsResult<Option<String>> {
+        let key = meta.key.as_str();
+        let expect = &Expect::Fingerprint(meta.etag.clone());
+        // Of conditions on sources the store is known to understand them or not, by other copies.
+        let source = self.manners().of(On::Copy, true)[0];
+        let send = |manner: Manner| async move {
+            let request = Request::new(Method::PUT, Some(key)).copies(meta.length);
+            let request = self.options().replacing(request, &meta.properties)?;
+            let request = self.expecting(request, key, expect, manner).await?;
+            let request = self.copy_request(request, meta, source).await?;
+            self.transport.send_xml(&request).await
+        };
+        let answer = self.in_a_manner(On::Replace, true, send).await;
+        let (_, root) = answer.map_err(|error| unmet(error, expect))?;
         Ok(Some(unquoted(root.text_of("ETag"))).filter(|etag| !etag.is_empty()))
     }
 

@@ -176,6 +176,20 @@ impl ObjectOptions {
         }
     }
 
+    /// What makes an object of itself with other metadata: all that it carries has to be said again.
+    pub fn replacing<'a>(&self, request: Request<'a>, properties: &Properties) -> UfsResult<Request<'a>> {
+        let mut request = self.copying(request, properties)?;
+        for (name, value) in &properties.headers {
+            if !name.starts_with(ENCRYPTION) {
+                request = request.header_named(name, value)?;
+            }
+        }
+        for (name, value) in &properties.metadata {
+            request = request.header_named(&format!("{}{name}", super::METADATA_PREFIX), value)?;
+        }
+        request.header("x-amz-metadata-directive", "REPLACE")
+    }
+
     /// What reads the source of a copy.
     pub fn source<'a>(&self, request: Request<'a>) -> UfsResult<Request<'a>> {
         with(request, &self.source_key)

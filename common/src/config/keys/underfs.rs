@@ -265,6 +265,27 @@ keys! {
               ALWAYS: a store that refuses them takes no writes. NEVER: as AUTO after a refusal.",
     };
 
+    /// `alluxio.underfs.s3.attributes`.
+    pub const S3_ATTRIBUTES: Key = Key {
+        name: "alluxio.underfs.s3.attributes",
+        default: "AUTO",
+        kind: Kind::Enum(&["AUTO", "ALWAYS", "NEVER"]),
+        scope: Scope::Server,
+        doc: "Mode, owner, times, extended attributes and symbolic links in the metadata of objects (docs/s3-attributes.md). AUTO: written \
+              with each object, and looked for at listings in folders whose marker says that there are some (ours, s3fs's). ALWAYS: looked \
+              for at each object of each listing, which costs a HEAD for each: for trees of rclone's. NEVER: neither written nor read.",
+    };
+
+    /// `alluxio.underfs.s3.attributes.wait`.
+    pub const S3_ATTRIBUTES_WAIT: Key = Key {
+        name: "alluxio.underfs.s3.attributes.wait",
+        default: "2s",
+        kind: Kind::Duration,
+        scope: Scope::Server,
+        doc: "How long after the last change of the mode, owner, times or extended attributes of a stored file its object is given them, by \
+              a copy inside the store, so that chmod -R and chown -R together cost one; at most ten times as long after the first.",
+    };
+
     /// `alluxio.underfs.s3.checksum.algorithm`.
     pub const S3_CHECKSUM_ALGORITHM: Key = Key {
         name: "alluxio.underfs.s3.checksum.algorithm",

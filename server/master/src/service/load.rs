@@ -316,11 +316,13 @@ impl Core {
         self.wait_while_tree_busy(dir).await?;
         let generation = self.state.generation(dir)?;
         let at = self.state.ufs_path(dir)?;
-        let page = self.list_page(self.ufs.of(at.mount)?.as_ref(), &at, &None).await?;
+        let ufs = self.ufs.of(at.mount)?;
+        let page = self.list_page(ufs.as_ref(), &at, &None).await?;
         if page.next.is_some() {
             return Ok(());
         }
-        let entries = page.entries.into_iter().map(|status| self.entry_of(status, None));
+        let statuses = self.complete(ufs.as_ref(), dir, &at, page.entries).await?;
+        let entries = statuses.into_iter().map(|status| self.entry_of(status, None));
         match self.load_entries(dir, generation, entries.collect(), true).await {
             Ok(()) => {
                 self.looked(dir, at.mount, started.elapsed());
@@ -343,7 +345,8 @@ impl Core {
             let ufs = self.ufs.of(at.mount)?;
             let page = self.list_page(ufs.as_ref(), &at, &token).await?;
             let next = page.next;
-            let entries = page.entries.into_iter().map(|status| self.entry_of(status, None));
+            let statuses = self.complete(ufs.as_ref(), dir, &at, page.entries).await?;
+            let entries = statuses.into_iter().map(|status| self.entry_of(status, None));
             match self
                 .load_entries(dir, generation, entries.collect(), next.is_none())
                 .await
@@ -437,6 +440,8 @@ impl Core {
             group: status.group,
             symlink_target: status.symlink_target.unwrap_or_default(),
             block_bytes: self.settings.block_bytes,
+            atime_ns: status.atime_ns,
+            xattrs: super::attributes::pairs(status.xattrs.unwrap_or_default()),
         }
     }
 

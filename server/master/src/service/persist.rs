@@ -194,6 +194,7 @@ impl Core {
             drop_after: intent.write_type() == WriteType::Through,
             base,
             base_version,
+            xattrs: self.xattrs_of(&inode)?,
         })
     }
 

@@ -309,6 +309,7 @@ impl Core {
         self.forget_credentials(conf, locked).await?;
         self.take_up(options).await?;
         let sealed = self.seal_clear_mounts().await?;
+        self.adopt_abilities().await?;
         if old || sealed {
             self.checkpoint_soon();
         }

@@ -37,16 +37,6 @@ impl Change {
     }
 }
 
-pub(super) fn attributes(inode: Option<&Inode>) -> UfsAttributes {
-    inode.map_or_else(UfsAttributes::default, |inode| UfsAttributes {
-        mode: Some(inode.mode),
-        owner: Some(inode.owner.clone()),
-        group: Some(inode.group.clone()),
-        mtime_ns: Some(inode.mtime_ns),
-        write_id: None,
-    })
-}
-
 pub(super) async fn status_if_any(ufs: &dyn UnderFileSystem, path: &[u8]) -> UfsResult<Option<UfsStatus>> {
     match ufs.status(path).await {
         Ok(status) => Ok(Some(status)),
@@ -58,13 +48,15 @@ pub(super) async fn status_if_any(ufs: &dyn UnderFileSystem, path: &[u8]) -> Ufs
 pub(super) async fn upload_nothing(
     ufs: &dyn UnderFileSystem,
     intent: &Intent,
-    inode: Option<&Inode>,
+    attributes: UfsAttributes,
     cluster: &str,
 ) -> UfsResult<Change> {
     let source = BytesSource(Bytes::new());
     let name = empty_name(intent, cluster);
-    let mut wanted = attributes(inode);
-    wanted.write_id = Some(name.clone());
+    let wanted = UfsAttributes {
+        write_id: Some(name.clone()),
+        ..attributes
+    };
     let mut expect = match (ufs.capabilities().conditional_write, intent.expect.as_slice()) {
         (false, _) => Expect::Any,
         (true, []) => Expect::Absent,
@@ -330,11 +322,17 @@ async fn end_rename(ufs: &dyn UnderFileSystem, intent: &Intent, copied: &Copied)
     })
 }
 
-/// Where folders are only prefixes of keys, one with something in it needs no marker.
-pub(super) async fn mkdir(ufs: &dyn UnderFileSystem, intent: &Intent, inode: Option<&Inode>) -> UfsResult<Change> {
+/// Where folders are only prefixes of keys, one with something in it needs no marker, but for what it carries.
+pub(super) async fn mkdir(
+    ufs: &dyn UnderFileSystem,
+    intent: &Intent,
+    inode: Option<&Inode>,
+    attributes: &UfsAttributes,
+) -> UfsResult<Change> {
     let needs_marker = inode.is_none_or(|inode| inode.entries == 0);
-    if ufs.capabilities().real_directories || needs_marker {
-        ufs.mkdir(&intent.path, &attributes(inode)).await?;
+    let can = ufs.capabilities();
+    if can.real_directories || can.keeps_attributes || needs_marker {
+        ufs.mkdir(&intent.path, attributes).await?;
     }
     Ok(Change::default())
 }
@@ -349,45 +347,16 @@ pub(super) async fn rmdir(ufs: &dyn UnderFileSystem, intent: &Intent) -> UfsResu
     }
 }
 
-pub(super) async fn set_attributes(
+pub(super) async fn symlink(
     ufs: &dyn UnderFileSystem,
     intent: &Intent,
     inode: Option<&Inode>,
-    cluster: &str,
+    attributes: &UfsAttributes,
 ) -> UfsResult<Change> {
-    let mut wanted = attributes(inode);
-    if intent.inode_kind() == FileKind::Directory {
-        wanted.mtime_ns = None;
-    } else {
-        // What somebody has put there is his, attributes too; and its fingerprint must not become that of our version.
-        let there = status_if_any(ufs, &intent.path).await?;
-        let known = inode
-            .and_then(|inode| inode.ufs.as_ref())
-            .filter(|binding| binding.present);
-        let is_bound = |there: &UfsStatus| {
-            known.is_none_or(|known| known.fingerprint == there.fingerprint)
-                || Bound::of(inode).is_some_and(|bound| bound.is_copy(intent.inode, there, cluster))
-        };
-        if !there.is_some_and(|there| is_bound(&there)) {
-            return Ok(Change::skipped());
-        }
-    }
-    match ufs.set_attributes(&intent.path, &wanted).await {
-        Ok(true) => {
-            let now = status_if_any(ufs, &intent.path).await?;
-            Ok(now.map_or_else(Change::skipped, Change::of))
-        }
-        Ok(false) => Ok(Change::skipped()),
-        Err(error) if is_absent(&error) || error.kind == UfsErrorKind::Unsupported => Ok(Change::skipped()),
-        Err(error) => Err(error),
-    }
-}
-
-pub(super) async fn symlink(ufs: &dyn UnderFileSystem, intent: &Intent, inode: Option<&Inode>) -> UfsResult<Change> {
     let Some(inode) = inode else {
         return Ok(Change::skipped());
     };
-    match ufs.symlink(&intent.path, &inode.symlink_target).await {
+    match ufs.symlink(&intent.path, &inode.symlink_target, attributes).await {
         Ok(()) => {}
         Err(error) if error.kind == UfsErrorKind::AlreadyExists => {
             let there = status_if_any(ufs, &intent.path).await?;
@@ -398,7 +367,7 @@ pub(super) async fn symlink(ufs: &dyn UnderFileSystem, intent: &Intent, inode: O
                 if let Some(there) = there {
                     ufs.delete_if(&intent.path, &there.fingerprint).await?;
                 }
-                ufs.symlink(&intent.path, &inode.symlink_target).await?;
+                ufs.symlink(&intent.path, &inode.symlink_target, attributes).await?;
             }
         }
         Err(error) if error.kind == UfsErrorKind::Unsupported => return Ok(Change::skipped()),
@@ -430,6 +399,9 @@ mod tests {
             group: None,
             symlink_target: None,
             write_id: write_id.map(str::to_owned),
+            atime_ns: None,
+            xattrs: None,
+            is_partial: false,
         }
     }
 
@@ -468,14 +440,20 @@ mod tests {
                 path: "f".into(),
                 ..Default::default()
             };
-            let first = upload_nothing(&*ufs, &intent, None, OURS).await.unwrap();
+            let first = upload_nothing(&*ufs, &intent, UfsAttributes::default(), OURS)
+                .await
+                .unwrap();
             // An attempt whose answer was lost is repeated: its object is known by its name, and stays.
-            let again = upload_nothing(&*ufs, &intent, None, OURS).await.unwrap();
+            let again = upload_nothing(&*ufs, &intent, UfsAttributes::default(), OURS)
+                .await
+                .unwrap();
             assert_eq!(again.fingerprint, first.fingerprint);
             // Another's is not taken for it for being as empty: the last writer of a name wins.
             let nothing = BytesSource(Bytes::new());
             let theirs = ufs.write(b"f", &nothing, &Expect::Any, &UfsAttributes::default()).await;
-            let last = upload_nothing(&*ufs, &intent, None, OURS).await.unwrap();
+            let last = upload_nothing(&*ufs, &intent, UfsAttributes::default(), OURS)
+                .await
+                .unwrap();
             assert_ne!(last.fingerprint, theirs.unwrap().fingerprint);
             let there = ufs.status(b"f").await.unwrap();
             assert_eq!(there.fingerprint, last.fingerprint);

@@ -24,7 +24,7 @@ pub enum IntentKind {
     Mkdir = 4,
     /// Remove an empty directory.
     Rmdir = 5,
-    /// Set mode, owner and times. Late-bound.
+    /// Set mode, owner, times and extended attributes. Late-bound.
     SetAttr = 6,
     /// Make a symbolic link. Late-bound.
     Symlink = 7,
@@ -141,6 +141,9 @@ pub struct Intent {
     /// When the first of those was.
     #[prost(int64, tag = "42")]
     pub refused_since_ns: i64,
+    /// Of a change of attributes: when the first of the changes was that it stands for; `created_ns` is the last.
+    #[prost(int64, tag = "60")]
+    pub changed_since_ns: i64,
 }
 
 /// What a rename has copied, and is to delete.
@@ -340,6 +343,9 @@ pub struct Counters {
 ///
 /// - 1: everybody makes whiteouts, by mknod and by rename; only who writes a file marks it durable or closes it; the recovery of an
 ///   empty version never loses it; who joins the writers of a file with O_TRUNC takes back what was marked durable.
+/// - 2: a change of extended attributes of users is a change of attributes that an under-storage is told of;
+///   a rename binds, replaces and deletes nothing that somebody else has put in its way; a recovered file is lost if nobody has its
+///   committed version.
 pub const RULES: u32 = 2;
 
 /// An open version that lost its writers and must be recovered at its home.

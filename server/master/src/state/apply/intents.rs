@@ -235,7 +235,7 @@ impl Work<'_, '_> {
                     ufs.occupied.clear();
                 }
                 if let Some(entry) = c.taken_along.filter(|_| !c.skipped) {
-                    self.take_along(&mut inode, &entry);
+                    self.take_along(&mut inode, &entry)?;
                     self.put_and_answer(inode);
                     return Ok(());
                 }
@@ -254,7 +254,7 @@ impl Work<'_, '_> {
     /// A rename took along what somebody had put in the place of a file. If there is nothing else of that file, it is the file from
     /// now on. Otherwise the file stays bound to the object that it had, which is nowhere: so whoever changes it, looks at it or gives it
     /// back unchanged meets what is there as he would have without the rename, and nothing of ours replaces or deletes it unseen.
-    fn take_along(&mut self, inode: &mut Inode, entry: &UfsEntry) {
+    fn take_along(&mut self, inode: &mut Inode, entry: &UfsEntry) -> Outcomes<()> {
         let is_known = |ufs: &UfsBinding| ufs.present && ufs.version == inode.version;
         let is_all = inode.open.is_none() && inode.ufs.as_ref().is_some_and(is_known);
         let (is_named, careful) = (inode.nlink > 0, self.follows(2));
@@ -262,12 +262,13 @@ impl Work<'_, '_> {
             return self.adopt(inode, entry);
         }
         if careful {
-            return;
+            return Ok(());
         }
         if let Some(ufs) = &mut inode.ufs {
             ufs.present = false;
             ufs.occupied = vec![entry.fingerprint.clone()];
         }
+        Ok(())
     }
 
     /// A rename to another mount is done there: it lives on as the delete of its source, in its place in the order. Nothing
