@@ -132,6 +132,16 @@ Without, the servers' own environment or profile counts.")]
     },
     /// Waits until files are in the under-storage, also those that would never go there by themselves.
     Persist(PersistArgs),
+    /// Lists what an under-storage refuses, so that it and the namespace do not say the same; exit status 1 if there is some.
+    #[command(name = "checkConsistency")]
+    CheckConsistency {
+        /// Have it tried again now.
+        #[arg(short = 'r', long)]
+        repair: bool,
+        /// Files and folders.
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<String>,
+    },
     /// Drops cached data that the under-storage has.
     Free {
         /// Also what is pinned.

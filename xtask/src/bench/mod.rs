@@ -11,6 +11,7 @@ mod open_files;
 mod posix;
 mod read_cold;
 mod read_warm;
+mod rename;
 mod table;
 mod trees;
 
@@ -23,7 +24,7 @@ pub use table::{Row, Table, median};
 /// A benchmark: its name, what it shows, and how to run it.
 type Bench = (&'static str, &'static str, fn(usize) -> anyhow::Result<Table>);
 
-const BENCHES: [Bench; 9] = [
+const BENCHES: [Bench; 10] = [
     (
         "read-warm",
         "cached 1 GiB file through the mount against the same file on the native file system",
@@ -63,6 +64,11 @@ const BENCHES: [Bench; 9] = [
         "trees",
         "cp -a, tar x, git clone, rm -rf of 10,000 files until persisted, against native; CPU and PUTs",
         trees::run,
+    ),
+    (
+        "rename",
+        "rename of a folder of 10,000 objects: how soon it returns, and its copies against a bare client's",
+        rename::run,
     ),
     (
         "open-files",

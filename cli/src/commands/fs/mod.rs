@@ -2,6 +2,7 @@
 
 mod cache;
 mod change;
+mod consistency;
 mod contents;
 mod copy;
 mod ls;
@@ -58,6 +59,9 @@ async fn run(conf: &Configuration, command: FsCommand, out: &mut Out) -> Done {
         }
         FsCommand::Unmount { paths } => mounts::unmount(&mut Shell::open(conf, &paths, out).await?).await,
         FsCommand::Persist(args) => cache::persist(&mut Shell::open(conf, &args.paths, out).await?, args.timeout).await,
+        FsCommand::CheckConsistency { repair, paths } => {
+            consistency::check(&mut Shell::open(conf, &paths, out).await?, repair).await
+        }
         FsCommand::Free { force, paths } => cache::free(&mut Shell::open(conf, &paths, out).await?, force).await,
         FsCommand::Load(args) => cache::load(&mut Shell::open(conf, &args.paths, out).await?, &args).await,
         FsCommand::Cp(args) => copy::cp(conf, &args, out).await,

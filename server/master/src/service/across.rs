@@ -76,7 +76,7 @@ pub(super) async fn copy(
         fingerprint: copied,
         skipped: false,
         source_fingerprint: source.fingerprint.clone(),
-        taken_along: None,
+        ..Change::default()
     };
     let target = status_if_any(to, &intent.to_path).await?;
     if target.is_none() && inode.is_none_or(|inode| inode.nlink == 0) {

@@ -2,11 +2,12 @@
 
 use alluxio_common::sync::Mutex;
 use alluxio_ufs::{
-    BaseObject, Capabilities, Expect, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult,
-    UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
+    BaseObject, Capabilities, Expect, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage,
+    UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -156,6 +157,9 @@ impl UnderFileSystem for NotedUfs {
     }
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus> {
         self.reach.note(self.inner.rename(from, to).await)
+    }
+    async fn move_objects(&self, from: &[u8], to: &[u8], kept: &HashSet<Bytes>) -> UfsResult<Moved> {
+        self.reach.note(self.inner.move_objects(from, to, kept).await)
     }
     /// A store that has no attributes is not asked.
     async fn set_attributes(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<bool> {

@@ -270,6 +270,7 @@ impl Core {
                 stuck.push(StuckChange {
                     intent: given.id,
                     what: words_of(given.kind()).to_owned(),
+                    name: self.name_at(MountId(given.mount_id), &given.path)?,
                     path: self.uri_of(MountId(given.mount_id), &given.path),
                     error: given.error.map(|error| error.message).unwrap_or_default(),
                     given_up: true,
@@ -290,6 +291,7 @@ impl Core {
                     intent: intent.id,
                     what: words_of(intent.kind()).to_owned(),
                     path: self.place_of(&intent)?,
+                    name: self.name_of(&intent)?,
                     attempts: intent.attempts,
                     refused: intent.refused,
                     since_ms: millis(intent.created_ns),
@@ -322,6 +324,11 @@ impl Core {
         };
         for id in ids {
             if op.forget {
+                // Where a name belongs is decided one by one.
+                let is_of_name = |intent: &Intent| intent.kind() == IntentKind::Rename;
+                if op.all && self.state.intent(id)?.as_ref().is_some_and(is_of_name) {
+                    continue;
+                }
                 match self.propose(ctx, ForgetIntent { intent: id.get() }).await {
                     Ok(_) => self.forget_intent(id),
                     // One of names is passed over, as is one that is done meanwhile.
@@ -356,6 +363,32 @@ impl Core {
             IntentKind::Rename => format!("{from} to {}", self.uri_of(intent.to_mount(), &intent.to_path)),
             _ => from,
         })
+    }
+
+    /// What a change is about in the namespace.
+    fn name_of(&self, intent: &Intent) -> FsResult<Bytes> {
+        let is_removal = matches!(
+            intent.kind(),
+            IntentKind::Delete | IntentKind::DeleteTree | IntentKind::Rmdir
+        );
+        let inode = InodeId(intent.inode);
+        if !is_removal
+            && self.state.inode(inode).is_ok()
+            && let Some(path) = self.state.path_of(inode)?
+        {
+            return Ok(path);
+        }
+        self.name_at(MountId(intent.mount_id), &intent.path)
+    }
+
+    /// The name that the namespace would have for a place of an under-storage.
+    fn name_at(&self, mount: MountId, path: &[u8]) -> FsResult<Bytes> {
+        let Some(record) = self.state.mount(mount) else {
+            return Ok(Bytes::new());
+        };
+        let top = self.state.path_of(InodeId(record.root_inode))?.unwrap_or_default();
+        let top = top.strip_suffix(b"/").unwrap_or(&top);
+        Ok([top, b"/", path].concat().into())
     }
 
     fn uri_of(&self, mount: MountId, path: &[u8]) -> String {

@@ -1,8 +1,11 @@
 //! What each kind of intent does to an under-storage. Each can be repeated: a crash may have cut short the last attempt.
 
 use alluxio_proto::types::FileKind;
-use alluxio_ufs::{BytesSource, Expect, UfsAttributes, UfsError, UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem};
+use alluxio_ufs::{
+    BytesSource, Expect, LEFT_MAX, Left, UfsAttributes, UfsError, UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem,
+};
 use bytes::{Bytes, BytesMut};
+use std::collections::HashSet;
 
 use super::load::{PAGE_ENTRIES, is_absent};
 use super::show;
@@ -18,7 +21,12 @@ pub(super) struct Change {
     pub source_fingerprint: String,
     /// Of a rename: somebody had put another object there, which went along. What is at the target now.
     pub taken_along: Option<UfsStatus>,
+    /// Of a rename or the removal of a tree: single objects that the store refused.
+    pub left: Vec<Left>,
 }
+
+/// Paths that a change of a folder leaves alone.
+pub(super) type Kept = HashSet<Bytes>;
 
 impl Change {
     pub fn skipped() -> Self {
@@ -163,27 +171,63 @@ impl Frame {
     }
 }
 
-/// Deletes a folder with all beneath it, depth first, holding one page per level.
-pub(super) async fn delete_tree(ufs: &dyn UnderFileSystem, path: &Bytes) -> UfsResult<Change> {
+/// Deletes a folder with all beneath it, depth first, holding one page per level. One object that the store refuses to delete does
+/// not stop it.
+pub(super) async fn delete_tree(ufs: &dyn UnderFileSystem, path: &Bytes, kept: &Kept) -> UfsResult<Change> {
     let mut stack = vec![Frame::new(path.clone())];
+    let mut left = Vec::new();
     while let Some(frame) = stack.last_mut() {
         if let Some(folder) = frame.folders.pop() {
             stack.push(Frame::new(folder));
         } else if !frame.listed || frame.token.is_some() {
-            empty_page(ufs, frame).await?;
+            empty_page(ufs, frame, kept, &mut left).await?;
         } else {
             match ufs.rmdir(&frame.path).await {
                 Ok(()) => {}
                 Err(error) if is_absent(&error) => {}
+                Err(error) if error.kind == UfsErrorKind::NotEmpty && has_beneath(&frame.path, kept, &left) => {}
+                Err(error) if error.is_refusal() && !kept.contains(&frame.path) => left.push(Left {
+                    path: frame.path.clone(),
+                    copied: false,
+                    status: folder_status(&frame.path),
+                    error,
+                }),
+                Err(error) if error.is_refusal() => {}
                 Err(error) => return Err(error),
             }
             stack.pop();
         }
+        if left.len() > LEFT_MAX {
+            return Err(left.swap_remove(0).error);
+        }
     }
-    Ok(Change::default())
+    Ok(Change {
+        left,
+        ..Change::default()
+    })
 }
 
-async fn empty_page(ufs: &dyn UnderFileSystem, frame: &mut Frame) -> UfsResult<()> {
+fn has_beneath(dir: &[u8], kept: &Kept, left: &[Left]) -> bool {
+    let mut paths = kept.iter().chain(left.iter().map(|left| &left.path));
+    paths.any(|path| alluxio_ufs::path::is_beneath(path, dir))
+}
+
+fn folder_status(path: &[u8]) -> UfsStatus {
+    UfsStatus {
+        name: Bytes::copy_from_slice(alluxio_ufs::path::split(path).1),
+        kind: FileKind::Directory,
+        length: 0,
+        mtime_ns: 0,
+        fingerprint: String::new(),
+        mode: None,
+        owner: None,
+        group: None,
+        symlink_target: None,
+        write_id: None,
+    }
+}
+
+async fn empty_page(ufs: &dyn UnderFileSystem, frame: &mut Frame, kept: &Kept, left: &mut Vec<Left>) -> UfsResult<()> {
     let page = match ufs.list(&frame.path, frame.token.take(), PAGE_ENTRIES).await {
         Ok(page) => page,
         Err(error) if is_absent(&error) => Default::default(),
@@ -191,21 +235,34 @@ async fn empty_page(ufs: &dyn UnderFileSystem, frame: &mut Frame) -> UfsResult<(
     };
     frame.listed = true;
     frame.token = page.next;
-    let mut files = Vec::new();
+    let (mut files, mut entries) = (Vec::new(), Vec::new());
     for entry in page.entries {
         let path = join(&frame.path, &entry.name);
         if entry.kind == FileKind::Directory {
             frame.folders.push(path);
-        } else {
+        } else if !kept.contains(&path) {
             files.push(path);
+            entries.push(entry);
         }
     }
-    if !files.is_empty() {
-        for result in ufs.delete(&files).await {
-            result?;
+    if files.is_empty() {
+        return Ok(());
+    }
+    let mut failed = None;
+    let deleted = ufs.delete(&files).await;
+    for ((path, status), result) in files.into_iter().zip(entries).zip(deleted) {
+        match result {
+            Ok(()) => {}
+            Err(error) if error.is_refusal() => left.push(Left {
+                path,
+                copied: false,
+                status,
+                error,
+            }),
+            Err(error) => failed = Some(error),
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 pub(super) fn join(dir: &[u8], name: &[u8]) -> Bytes {
@@ -225,7 +282,7 @@ fn is_of_others(intent: &Intent, there: &UfsStatus, cluster: &str) -> bool {
 }
 
 /// Whether an object bears the name of an upload of that inode of this cluster.
-fn is_of_inode(there: &UfsStatus, inode: u64, cluster: &str) -> bool {
+pub(super) fn is_of_inode(there: &UfsStatus, inode: u64, cluster: &str) -> bool {
     let first = there.write_id.as_deref().and_then(|id| id.split('-').next());
     is_of_cluster(there, cluster) && first == Some(format!("{inode:x}").as_str())
 }
@@ -237,8 +294,14 @@ fn moved_to(intent: &Intent, there: UfsStatus, cluster: &str) -> Change {
     }
 }
 
-/// Renames what is there, as any file system does: a file that somebody has replaced since it was looked at goes along.
-pub(super) async fn rename(ufs: &dyn UnderFileSystem, intent: &Intent, cluster: &str) -> UfsResult<Change> {
+/// Renames what is there, as any file system does: a file that somebody has replaced since it was looked at goes along. One
+/// object that the store refuses to move does not stop it.
+pub(super) async fn rename(
+    ufs: &dyn UnderFileSystem,
+    intent: &Intent,
+    cluster: &str,
+    kept: &Kept,
+) -> UfsResult<Change> {
     let mut is_others = false;
     if intent.inode_kind() != FileKind::Directory {
         match status_if_any(ufs, &intent.path).await? {
@@ -250,10 +313,11 @@ pub(super) async fn rename(ufs: &dyn UnderFileSystem, intent: &Intent, cluster: 
             Some(there) => is_others = is_of_others(intent, &there, cluster),
         }
     }
-    match ufs.rename(&intent.path, &intent.to_path).await {
-        Ok(status) => Ok(Change {
-            taken_along: is_others.then(|| status.clone()),
-            ..Change::of(status)
+    match ufs.move_objects(&intent.path, &intent.to_path, kept).await {
+        Ok(moved) => Ok(Change {
+            taken_along: is_others.then(|| moved.status.clone()),
+            left: moved.left,
+            ..Change::of(moved.status)
         }),
         Err(error) if error.kind == UfsErrorKind::NotFound => Ok(Change::skipped()),
         Err(error) => Err(error),
@@ -438,7 +502,7 @@ mod tests {
         put(b"theirs").await;
         // The second attempt does not know what became of the first.
         for attempt in 1..=2 {
-            let change = rename(&ufs, &intent, OURS).await.unwrap();
+            let change = rename(&ufs, &intent, OURS, &Kept::new()).await.unwrap();
             let taken = change.taken_along.unwrap();
             assert_eq!((change.skipped, taken.length), (false, 6), "attempt {attempt}");
             assert_eq!(taken.fingerprint, change.fingerprint);

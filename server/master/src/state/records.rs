@@ -127,6 +127,13 @@ pub struct Intent {
     /// and is a copy: once it is confirmed, the intent lives on as the [`IntentKind::Delete`] of what was copied.
     #[prost(uint64, tag = "24")]
     pub to_mount_id: u64,
+    /// Of a stray rename: the place of `to_path` in the order, where that is another than [`Intent::order`]; 0: the same. A folder
+    /// rename that passed it has moved its target, and comes before it there.
+    #[prost(uint64, tag = "60")]
+    pub to_order: u64,
+    /// Of a refused rename of one object: it is known to be where it was, and nothing of it to be at the target.
+    #[prost(bool, tag = "61")]
+    pub stays: bool,
     /// The under-storage refuses it (`last_error`): it is tried again at `retry_at_ns`, or, if that is [`RETRY_NEVER`], when
     /// somebody asks for it. An upload has no place in the order while it is so; a rename keeps its own, for what is at its two
     /// paths depends on it.
@@ -188,6 +195,21 @@ impl Intent {
     /// A rename to another mount.
     pub fn is_across(&self) -> bool {
         self.to_mount_id != 0
+    }
+    /// One object that its store refuses to move or to delete: nothing waits behind it but what depends on that object
+    /// (`state/apply/strays.rs`).
+    pub fn is_stray(&self) -> bool {
+        let of_one = match self.kind() {
+            IntentKind::Delete => !self.is_folder(),
+            IntentKind::Rename => !self.is_folder() && self.stays,
+            IntentKind::Rmdir => true,
+            _ => false,
+        };
+        of_one && self.refused && !self.cancelled && !self.is_across()
+    }
+    /// Its place among intents at `to_path`.
+    pub fn target_order(&self) -> u64 {
+        if self.to_order == 0 { self.order } else { self.to_order }
     }
     /// About a directory.
     pub fn is_folder(&self) -> bool {
