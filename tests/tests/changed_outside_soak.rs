@@ -34,7 +34,10 @@ struct Numbers(u64);
 
 impl Numbers {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (self.0 >> 33) % limit
     }
 }
@@ -54,7 +57,8 @@ fn block(version: u64) -> Vec<u8> {
 
 fn version_of(block: &[u8]) -> u64 {
     let text = std::str::from_utf8(&block[8..20]).unwrap_or_default();
-    text.parse().unwrap_or_else(|_| panic!("a block of no version: {:?}", &block[..20]))
+    text.parse()
+        .unwrap_or_else(|_| panic!("a block of no version: {:?}", &block[..20]))
 }
 
 /// The version of all of it but of blocks that were appended (from [`APPENDS`]).
@@ -124,9 +128,16 @@ impl World {
             assert!(bytes == content(version), "{name} is not what was put there");
             let due = begun.checked_sub(INTERVAL + SLACK);
             let put = self.put.lock().unwrap();
-            let newest_due = put[&name].iter().rev().find(|(_, at)| due.is_some_and(|due| *at <= due));
+            let newest_due = put[&name]
+                .iter()
+                .rev()
+                .find(|(_, at)| due.is_some_and(|due| *at <= due));
             if let Some((newest, at)) = newest_due {
-                assert!(version >= *newest, "{name}: version {newest} is {:?} old and not seen", at.elapsed());
+                assert!(
+                    version >= *newest,
+                    "{name}: version {newest} is {:?} old and not seen",
+                    at.elapsed()
+                );
             }
         }
     }
@@ -145,7 +156,11 @@ impl World {
                     Ok(0) => {}
                     Ok(BLOCK) => {
                         let version = version_of(&block);
-                        assert_eq!(*seen.get_or_insert(version), version, "{name}: one descriptor, two versions");
+                        assert_eq!(
+                            *seen.get_or_insert(version),
+                            version,
+                            "{name}: one descriptor, two versions"
+                        );
                     }
                     Ok(short) => panic!("{name}: {short} bytes at {at}"),
                     // What was not cached is gone.
@@ -164,7 +179,11 @@ impl World {
             let index = numbers.below(MOVED);
             let names = [format!("m{index}"), format!("moved/m{index}")];
             let away = &mut is_away[index as usize];
-            let (from, to) = if *away { (&names[1], &names[0]) } else { (&names[0], &names[1]) };
+            let (from, to) = if *away {
+                (&names[1], &names[0])
+            } else {
+                (&names[0], &names[1])
+            };
             std::fs::rename(self.path(from), self.path(to)).unwrap_or_else(|error| panic!("rename {from}: {error}"));
             *away = !*away;
             let file = File::open(self.path(to)).unwrap_or_else(|error| panic!("open {to}: {error}"));
@@ -261,13 +280,18 @@ fn agree(local: &Local, server: &MemoryS3) {
 
 #[test]
 fn under_load_nobody_reads_what_never_was() {
-    let seconds = std::env::var("ALLUXIO_TEST_SOAK_S").ok().and_then(|text| text.parse().ok());
+    let seconds = std::env::var("ALLUXIO_TEST_SOAK_S")
+        .ok()
+        .and_then(|text| text.parse().ok());
     let server = MemoryS3::start();
     let dir = tools::scratch("soak-");
     let local = LocalBuilder::at(dir.path())
         .ufs("s3://bucket/")
         .options(server.options())
-        .option("alluxio.user.file.metadata.sync.interval", format!("{}ms", INTERVAL.as_millis()))
+        .option(
+            "alluxio.user.file.metadata.sync.interval",
+            format!("{}ms", INTERVAL.as_millis()),
+        )
         .start();
     let world = World {
         mount: local.mount().to_owned(),
@@ -300,7 +324,11 @@ fn under_load_nobody_reads_what_never_was() {
         }
     });
     agree(&local, &world.server);
-    println!("{} versions in {:?}", world.next.load(Ordering::Relaxed), begun.elapsed());
+    println!(
+        "{} versions in {:?}",
+        world.next.load(Ordering::Relaxed),
+        begun.elapsed()
+    );
     let (code, log) = local.stop(LONG);
     assert_eq!(code, 0, "{log}");
     assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");

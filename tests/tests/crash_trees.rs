@@ -26,13 +26,19 @@ struct Numbers(u64);
 
 impl Numbers {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (self.0 >> 33) % limit
     }
 }
 
 fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    std::env::var(variable)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
 }
 
 /// Who works on the mount until it is killed.
@@ -129,7 +135,9 @@ impl Actor {
     }
 
     fn take(&mut self, tree: &str) -> Model {
-        let (taken, rest) = std::mem::take(&mut self.model).into_iter().partition(|(name, _)| is_of(name, tree));
+        let (taken, rest) = std::mem::take(&mut self.model)
+            .into_iter()
+            .partition(|(name, _)| is_of(name, tree));
         self.model = rest;
         taken
     }
@@ -146,7 +154,11 @@ impl Actor {
         };
         let (expected, there) = (untouched(&self.model), untouched(&found));
         let names = |model: &Model| model.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(names(&expected), names(&there), "names that were acknowledged; at work on {touched:?}");
+        assert_eq!(
+            names(&expected),
+            names(&there),
+            "names that were acknowledged; at work on {touched:?}"
+        );
         for (name, file) in &expected {
             assert!(there[name] == *file, "{name} is another one after the restart");
         }
@@ -182,13 +194,19 @@ fn check_bucket(local: &Local, server: &MemoryS3, model: &Model) {
     let mut objects: Vec<String> = Vec::new();
     for key in server.keys() {
         match key.strip_suffix('/') {
-            Some(folder) => assert!(local.mount().join(folder).is_dir(), "{key} is no folder of the namespace"),
+            Some(folder) => assert!(
+                local.mount().join(folder).is_dir(),
+                "{key} is no folder of the namespace"
+            ),
             None => objects.push(key),
         }
     }
     assert_eq!(objects, model.keys().cloned().collect::<Vec<_>>(), "{}", local.log());
     for (name, (bytes, _)) in model {
-        assert!(server.object(name).unwrap().content.bytes() == bytes[..], "{name} differs in the bucket");
+        assert!(
+            server.object(name).unwrap().content.bytes() == bytes[..],
+            "{name} differs in the bucket"
+        );
     }
 }
 

@@ -46,7 +46,11 @@ impl World {
     }
 
     fn stored(&self, key: &str, bytes: &[u8]) {
-        let is_there = || self.server.object(key).is_some_and(|object| object.content.bytes() == bytes);
+        let is_there = || {
+            self.server
+                .object(key)
+                .is_some_and(|object| object.content.bytes() == bytes)
+        };
         wait::until(&format!("{key} is stored"), LONG, is_there);
     }
 
@@ -81,7 +85,9 @@ fn restore(server: &MemoryS3, key: &str) {
 
 fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -122,7 +128,11 @@ fn a_folder_moves_but_for_what_the_store_does_not_copy() {
     // It is seen where it is to be, and that it is not there.
     world.refused("d/cold");
     let listed = world.local.alluxio(&["fs", "ls", "/e"]).stdout;
-    let line = listed.lines().find(|line| line.ends_with("/e/cold")).unwrap().to_owned();
+    let line = listed
+        .lines()
+        .find(|line| line.ends_with("/e/cold"))
+        .unwrap()
+        .to_owned();
     assert!(line.contains("REFUSED"), "{listed}");
     assert!(names(&world.path("e")).contains(&"cold".to_owned()));
     let error = std::fs::read(world.path("e/cold")).unwrap_err();
@@ -136,10 +146,17 @@ fn a_folder_moves_but_for_what_the_store_does_not_copy() {
     assert_eq!(names(&world.path("d")), ["other"]);
     // A person sees it, restores it, and has it moved.
     let checked = world.local.alluxio(&["fs", "checkConsistency", "/e"]);
-    assert!(checked.code == 1 && checked.stdout.contains("/e/cold  rename"), "{checked:?}");
+    assert!(
+        checked.code == 1 && checked.stdout.contains("/e/cold  rename"),
+        "{checked:?}"
+    );
     assert_eq!(world.local.alluxio(&["fs", "checkConsistency", "/d"]).code, 0);
     restore(&world.server, "d/cold");
-    assert_eq!(std::fs::read(world.path("e/cold")).unwrap(), b"cold", "it is read where it is");
+    assert_eq!(
+        std::fs::read(world.path("e/cold")).unwrap(),
+        b"cold",
+        "it is read where it is"
+    );
     assert_eq!(world.local.alluxio(&["fs", "checkConsistency", "-r", "/"]).code, 0);
     world.stored("e/cold", b"cold");
     wait::until("the old one is gone", LONG, || !world.has("d/cold"));
@@ -223,14 +240,20 @@ fn a_name_whose_object_cannot_be_deleted_is_free_and_stays_away() {
     };
     assert!(!world.path("gone").exists() && !world.path("tree/two").exists());
     let checked = world.local.alluxio(&["fs", "checkConsistency", "/"]);
-    assert!(checked.stdout.contains("/gone  delete") && checked.stdout.contains("/tree/two  delete"), "{checked:?}");
+    assert!(
+        checked.stdout.contains("/gone  delete") && checked.stdout.contains("/tree/two  delete"),
+        "{checked:?}"
+    );
     // A person gives one up: it is a file again. The others are deleted once that is allowed.
     let listed = world.local.alluxio(&["fsadmin", "intents", "list"]).stdout;
     let of = |name: &str| {
         let line = listed.lines().find(|line| line.contains(name)).unwrap();
         line.split_whitespace().next().unwrap().to_owned()
     };
-    assert_eq!(world.local.alluxio(&["fsadmin", "intents", "forget", &of("bucket/gone")]).code, 0);
+    let forgotten = world
+        .local
+        .alluxio(&["fsadmin", "intents", "forget", &of("bucket/gone")]);
+    assert_eq!(forgotten.code, 0, "{forgotten:?} {listed}");
     wait::until("what was given up is shown", LONG, || {
         std::fs::read(world.path("gone")).is_ok_and(|bytes| bytes == b"gone")
     });
@@ -283,7 +306,11 @@ fn a_rename_that_is_given_up_gives_the_old_name_back() {
     world.stored("e/warm", b"warm");
     let listed = world.local.alluxio(&["fsadmin", "intents", "list"]).stdout;
     let id = listed.split_whitespace().next().unwrap();
-    assert_eq!(world.local.alluxio(&["fsadmin", "intents", "forget", id]).code, 0, "{listed}");
+    assert_eq!(
+        world.local.alluxio(&["fsadmin", "intents", "forget", id]).code,
+        0,
+        "{listed}"
+    );
     wait::until("it is where it is", LONG, || world.path("d/cold").exists());
     assert_eq!(names(&world.path("e")), ["warm"]);
     assert_eq!(names(&world.path("d")), ["cold"]);
@@ -304,14 +331,22 @@ fn readers_are_right_while_a_folder_moves() {
     world.server.fail(slow);
     let begun = Instant::now();
     std::fs::rename(world.path("d"), world.path("e")).unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(1), "it took {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "it took {:?}",
+        begun.elapsed()
+    );
     let mut read = 0;
     // One page: the deletes come when all is copied. So files are read from their old keys first, and from the new ones in the end.
     while world.has("d/f00") && read < 60 {
         let path = world.path(&format!("e/f{read:02}"));
         let begun = Instant::now();
         assert_eq!(std::fs::read(path).unwrap(), format!("content {read}").as_bytes());
-        assert!(begun.elapsed() < Duration::from_secs(5), "{read} took {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{read} took {:?}",
+            begun.elapsed()
+        );
         read += 7;
     }
     assert!(read > 0, "the rename was not waited for");

@@ -231,7 +231,11 @@ mod tests {
         assert!(whole(LARGEST, S3)[0].len() > 512 * MIB);
         // A change of it uploads a part, and copies the rest.
         let parts = over(LARGEST, &[1 << 40..(1 << 40) + 4096], S3);
-        assert!(parts.len() <= 10_000 && uploaded(&parts) <= 10 * MIB, "{}", uploaded(&parts));
+        assert!(
+            parts.len() <= 10_000 && uploaded(&parts) <= 10 * MIB,
+            "{}",
+            uploaded(&parts)
+        );
     }
 
     proptest! {

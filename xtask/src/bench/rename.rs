@@ -31,7 +31,10 @@ pub fn run(rounds: usize) -> anyhow::Result<Table> {
         .option("alluxio.user.file.metadata.sync.interval", "-1")
         .start();
     let mount = local.mount();
-    anyhow::ensure!(std::fs::read_dir(mount.join("tree"))?.count() == OBJECTS, "names are missing");
+    anyhow::ensure!(
+        std::fs::read_dir(mount.join("tree"))?.count() == OBJECTS,
+        "names are missing"
+    );
     let (mut returned, mut ours, mut bare) = (Vec::new(), Vec::new(), Vec::new());
     let mut from = "tree".to_owned();
     for round in 0..=rounds {
@@ -57,7 +60,9 @@ pub fn run(rounds: usize) -> anyhow::Result<Table> {
     }
     let mut table = Table::default();
     let call = format!("rename(2) of a folder of {OBJECTS} objects");
-    table.rows.push(Row::figure(&call, "ms", median(returned), Some(AtMost(50.0))));
+    table
+        .rows
+        .push(Row::figure(&call, "ms", median(returned), Some(AtMost(50.0))));
     table.rows.push(Row::ratio(
         "moved in the bucket, deletes included / copies of a bare client",
         "objects/s",

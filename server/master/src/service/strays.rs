@@ -141,7 +141,8 @@ impl Core {
 
     /// Whether all that a folder of the store holds are strays.
     async fn has_only_strays(&self, ufs: &dyn UnderFileSystem, top: &UfsLocation) -> FsResult<bool> {
-        let strays = self.state.strays_beneath(top.mount, &top.path)?;
+        // One that is being tried again is no stray meanwhile, and still there.
+        let strays = self.state.leaving_beneath(top.mount, &top.path)?;
         if strays.is_empty() {
             return Ok(false);
         }

@@ -330,6 +330,27 @@ impl State {
         })
     }
 
+    /// Single objects beneath a folder that are to leave it, or to go: whatever their names say, they are still there.
+    ///
+    /// # Errors
+    /// Only if the store failed.
+    pub fn leaving_beneath(&self, mount: MountId, path: &[u8]) -> FsResult<Vec<Intent>> {
+        self.read(|view| {
+            let mut leaving = Vec::new();
+            if view.counters().intents == 0 {
+                return Ok(leaving);
+            }
+            view.each(&tables::beneath_path(mount, path), |key, value| {
+                let role = tables::PathRole::decode(&key, &value)?;
+                if !role.is_target {
+                    leaving.extend(view.intent_opt(role.id)?.filter(Intent::leaves_its_place));
+                }
+                Ok(true)
+            })?;
+            Ok(leaving)
+        })
+    }
+
     /// Intents at exactly this place of an under-storage.
     ///
     /// # Errors

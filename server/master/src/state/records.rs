@@ -199,13 +199,15 @@ impl Intent {
     /// One object that its store refuses to move or to delete: nothing waits behind it but what depends on that object
     /// (`state/apply/strays.rs`).
     pub fn is_stray(&self) -> bool {
-        let of_one = match self.kind() {
-            IntentKind::Delete => !self.is_folder(),
-            IntentKind::Rename => !self.is_folder() && self.stays,
-            IntentKind::Rmdir => true,
-            _ => false,
-        };
-        of_one && self.refused && !self.cancelled && !self.is_across()
+        let is_there = self.kind() != IntentKind::Rename || self.stays;
+        self.leaves_its_place() && is_there && self.refused && !self.cancelled && !self.is_across()
+    }
+    /// Takes one object, or the marker of one folder, from its path.
+    pub fn leaves_its_place(&self) -> bool {
+        match self.kind() {
+            IntentKind::Delete | IntentKind::Rename => !self.is_folder(),
+            kind => kind == IntentKind::Rmdir,
+        }
     }
     /// Its place among intents at `to_path`.
     pub fn target_order(&self) -> u64 {
