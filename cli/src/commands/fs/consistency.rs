@@ -1,5 +1,6 @@
 //! `alluxio fs checkConsistency`: where the namespace and the under-storage do not say the same, because a change was refused.
 
+use alluxio_proto::ErrorKind;
 use alluxio_proto::master::{Counted, GetReport, Report, SettleIntents, StuckChange};
 
 use super::Shell;
@@ -41,15 +42,22 @@ pub async fn check(shell: &mut Shell<'_>, repair: bool) -> Done {
         shell.finish().await?;
         return Err(CommandError::Status(INCONSISTENT));
     }
-    let settle = SettleIntents {
-        intents: found,
-        all: false,
-        forget: false,
-    };
-    let counted: Counted =
-        (shell.fs.change(settle).await).map_err(|error| error.context("try refused changes again"))?;
-    let again = format!("{} changes are tried again now", counted.files);
-    shell.out.line(again)?;
+    let mut again = 0;
+    for intent in found {
+        let settle = SettleIntents {
+            intents: vec![intent],
+            all: false,
+            forget: false,
+        };
+        let tried: Result<Counted, _> = shell.fs.change(settle).await;
+        match tried {
+            Ok(counted) => again += counted.files,
+            // It has succeeded by itself meanwhile.
+            Err(error) if error.kind == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.context("try a refused change again").into()),
+        }
+    }
+    shell.out.line(format!("{again} changes are tried again now"))?;
     shell.finish().await
 }
 

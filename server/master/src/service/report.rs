@@ -24,6 +24,9 @@ const SPACE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Changes that are counted at a time.
 const PENDING_PAGE: usize = 1000;
+/// How long a decision on a change waits for a try of it that is under way, and how often it looks.
+const TRY_MAX: Duration = Duration::from_secs(5);
+const TRY_PAUSE: Duration = Duration::from_millis(20);
 /// Changes in one report.
 const STUCK_MAX: usize = 100;
 /// Capacities of stores, as last heard.
@@ -329,6 +332,7 @@ impl Core {
                 if op.all && self.state.intent(id)?.as_ref().is_some_and(is_of_name) {
                     continue;
                 }
+                self.wait_for_try(id).await?;
                 match self.propose(ctx, ForgetIntent { intent: id.get() }).await {
                     Ok(_) => self.forget_intent(id),
                     // One of names is passed over, as is one that is done meanwhile.
@@ -350,6 +354,16 @@ impl Core {
             counted.files += 1;
         }
         Ok(counted)
+    }
+
+    /// What is refused is tried again now and then: a decision waits for the end of such a try, for a while.
+    async fn wait_for_try(&self, id: IntentId) -> FsResult<()> {
+        let until = Instant::now() + TRY_MAX;
+        let is_at_work = |intent: &Intent| intent.started && !intent.refused && intent.refusals > 0;
+        while self.state.intent(id)?.as_ref().is_some_and(is_at_work) && Instant::now() < until {
+            tokio::time::sleep(TRY_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Where a change is to be made, for people.

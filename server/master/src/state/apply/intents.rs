@@ -128,10 +128,6 @@ impl Work<'_, '_> {
                 return Ok(());
             }
             let was_refused = std::mem::take(&mut intent.refused);
-            intent.stays = false;
-            if was_refused && (intent.kind() == IntentKind::Persist || c.passes) {
-                self.mark_refused(&intent, false)?;
-            }
             if !intent.started {
                 intent.started = true;
                 self.bump_epoch(&intent)?;
@@ -244,6 +240,7 @@ impl Work<'_, '_> {
             IntentKind::Persist | IntentKind::Symlink => uploaded(&mut inode, &intent, c.fingerprint),
             IntentKind::Mkdir => inode.persist_state = PersistState::Persisted as i32,
             IntentKind::Rename | IntentKind::SetAttr => {
+                inode.persist_refused &= !intent.stays;
                 // What the rename replaced is gone. What an upload may have left went along, so `uncertain` stays.
                 if let Some(ufs) = inode.ufs.as_mut().filter(|ufs| ufs.present && !c.skipped)
                     && intent.kind() == IntentKind::Rename
