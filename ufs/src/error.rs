@@ -70,6 +70,19 @@ impl UfsError {
             retry_after: None,
         }
     }
+    /// Whether the store says by it that it will not do this to this object, and not that it cannot now.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self.kind,
+            UfsErrorKind::Denied
+                | UfsErrorKind::Unsupported
+                | UfsErrorKind::Invalid
+                | UfsErrorKind::PathTooLong
+                | UfsErrorKind::TooLarge
+                | UfsErrorKind::IsADirectory
+                | UfsErrorKind::NotADirectory
+        )
+    }
     /// Whether the same call may succeed later with nothing else changed.
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind, UfsErrorKind::Throttled | UfsErrorKind::Unreachable)

@@ -1,6 +1,6 @@
 //! A store that fails, waits and counts on demand, for the tests of whoever uses stores.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::{
-    BaseObject, Capabilities, Expect, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult,
-    UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
+    BaseObject, Capabilities, Expect, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage,
+    UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
 };
 
 /// A method of [`UnderFileSystem`].
@@ -202,6 +202,11 @@ impl UnderFileSystem for FaultyUfs {
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus> {
         self.faults.before(Call::Rename).await?;
         self.inner.rename(from, to).await
+    }
+    /// A [`Call::Rename`] like any other.
+    async fn move_objects(&self, from: &[u8], to: &[u8], kept: &HashSet<Bytes>) -> UfsResult<Moved> {
+        self.faults.before(Call::Rename).await?;
+        self.inner.move_objects(from, to, kept).await
     }
     async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
         self.faults.before(Call::Rename).await?;

@@ -117,6 +117,31 @@ pub trait UploadSource: Send + Sync {
     async fn read_at(&self, offset: u64, length: u64) -> UfsResult<Bytes>;
 }
 
+/// One object that a store refuses to move or to delete, while others went.
+#[derive(Clone, Debug)]
+pub struct Left {
+    /// Where it still is.
+    pub path: Bytes,
+    /// Its copy was made: only the delete is missing.
+    pub copied: bool,
+    /// What it is. Of a folder's marker: a directory.
+    pub status: UfsStatus,
+    /// Why not.
+    pub error: UfsError,
+}
+
+/// So many objects may be left of one rename or removal; if more are refused, the whole is.
+pub const LEFT_MAX: usize = 10_000;
+
+/// What a rename did.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    /// Of the target.
+    pub status: UfsStatus,
+    /// What the store refused, object by object; [`LEFT_MAX`] at most.
+    pub left: Vec<Left>,
+}
+
 /// What a store can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
@@ -280,6 +305,19 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
     /// server-side copies, then deletes; calling it again after an interruption completes it: so an absent `from` with a
     /// `to` that is there counts as done, on every store. Returns the new status.
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus>;
+
+    /// As [`UnderFileSystem::rename`], object by object where the store has no folders: one that it refuses to copy or to delete
+    /// stops no other and is told of; one that vanishes meanwhile is none of our business; one that somebody replaces
+    /// after it was copied is copied again and never deleted unseen. What is at one of `kept` is neither moved nor replaced.
+    ///
+    /// # Errors
+    /// What is no refusal of single objects. What was moved by then has moved; the same call does the rest.
+    async fn move_objects(&self, from: &[u8], to: &[u8], kept: &std::collections::HashSet<Bytes>) -> UfsResult<Moved> {
+        let _ = kept;
+        let status = self.rename(from, to).await?;
+        let left = Vec::new();
+        Ok(Moved { status, left })
+    }
 
     /// Copies a file within the store, with all that it carries, if it still has `fingerprint`; what is at `to` is replaced. Returns the
     /// fingerprint of the copy: not of what somebody put there a moment later.

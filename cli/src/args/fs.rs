@@ -135,6 +135,16 @@ that are not known are told.")]
     },
     /// Waits until files are in the under-storage, also those that would never go there by themselves.
     Persist(PersistArgs),
+    /// Lists what an under-storage refuses, so that it and the namespace do not say the same; exit status 1 if there is some.
+    #[command(name = "checkConsistency")]
+    CheckConsistency {
+        /// Have it tried again now.
+        #[arg(short = 'r', long)]
+        repair: bool,
+        /// Files and folders.
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<String>,
+    },
     /// Drops cached data that the under-storage has.
     #[command(
         after_help = "It returns at once; workers drop the data a moment later, and `alluxio fs ls` shows it until they have. \

@@ -56,6 +56,9 @@ pub struct OpenedHandle {
     pub no_flush: bool,
 }
 
+/// How often one opening meets an object that somebody has replaced once more.
+const CHANGES_MAX: u32 = 4;
+
 impl Vfs {
     /// Opens a file; `flags` as in open(2).
     ///
@@ -352,7 +355,13 @@ impl Vfs {
             (Some(file), 0) if state.opens > 0 && file.stamp()?.length == 0 => Some(Arc::clone(file)),
             // An empty file is not worth a descriptor, and workers do not keep it.
             (None, 0) => None,
-            _ => self.complete_local_file(open.id, &source).await?,
+            _ => match self.complete_local_file(open.id, &source).await {
+                // The kernel asks once more, and no oftener: what is in the way of the new version is said at once.
+                Err(error) if error.kind == ErrorKind::Stale && state.opens > 0 => {
+                    return Err(self.supersede(open, state));
+                }
+                other => other?,
+            },
         };
         let is_same = same_file(state.local.as_ref(), local.as_ref())?;
         if state.opens > 0 {
@@ -410,6 +419,15 @@ impl Vfs {
     /// # Errors
     /// `Stale`: the object is another one, and the master knows that now.
     async fn complete_local_file(&self, inode: u64, source: &ReadSource) -> FsResult<Option<Arc<LocalFile>>> {
+        self.local_file_after(inode, source, CHANGES_MAX).await
+    }
+
+    async fn local_file_after(
+        &self,
+        inode: u64,
+        source: &ReadSource,
+        changes_left: u32,
+    ) -> FsResult<Option<Arc<LocalFile>>> {
         let here = self.worker_here(source).await;
         let is_stored = source.ufs.is_some();
         let fetches = is_stored && !source.is_whole;
@@ -432,9 +450,15 @@ impl Vfs {
             Ok(Answered { fd: Some(fd), .. }) if descriptors::are_scarce(&fd) => Ok(None),
             Ok(Answered { fd: Some(fd), .. }) => Ok(Some(LocalFile::new(fd))),
             Ok(_) => Ok(None),
-            // The kernel looks the name up anew when it hears this, and opens what is there now with its length.
+            // The kernel looks the name up anew when it hears this, and opens what is there now with its length. It does so once: so
+            // what it is to find is made sure of here, while somebody replaces the object again.
             Err(error) if error.kind == ErrorKind::VersionMismatch => {
-                self.report_change(inode, source.version).await?;
+                let opened = self.report_change(inode, source.version).await?;
+                let newer = opened.read.filter(|newer| newer.version != source.version);
+                if let Some(newer) = newer.filter(|_| changes_left > 0) {
+                    // Whatever comes of it, the version that was asked for is gone.
+                    Box::pin(self.local_file_after(inode, &newer, changes_left - 1)).await?;
+                }
                 let why = format!("open inode {inode}: it is another one in the under-storage now");
                 Err(FsError::new(ErrorKind::Stale, why))
             }

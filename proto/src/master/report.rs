@@ -170,6 +170,9 @@ pub struct StuckChange {
     /// [`crate::IntentId`], by which a person decides on it ([`SettleIntents`]).
     #[prost(uint64, tag = "8")]
     pub intent: u64,
+    /// What it is about in the namespace: the path that a file has, or the one that could not be removed. Empty from masters of before.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub name: bytes::Bytes,
 }
 
 /// A superuser's decision on changes that an under-storage refuses: they are tried again now, or given up.
@@ -181,7 +184,8 @@ pub struct SettleIntents {
     /// All that are stuck, whatever `intents` says.
     #[prost(bool, tag = "2")]
     pub all: bool,
-    /// Give up: an upload stays in the cache, what was to be deleted stays in the store. Changes of names cannot be given up.
+    /// Give up: an upload stays in the cache; what was to be deleted stays in the store, and is found there again; a file that could not
+    /// be moved has its old name again. Other changes of names cannot be given up.
     #[prost(bool, tag = "3")]
     pub forget: bool,
 }

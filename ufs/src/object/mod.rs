@@ -20,6 +20,7 @@ mod reading;
 mod renaming;
 mod writing;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -30,8 +31,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use crate::{
-    BaseObject, Capabilities, Expect, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult,
-    UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
+    BaseObject, Capabilities, Expect, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage,
+    UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
 };
 use attributes::Policy;
 use client::{Limits, ListRequest, Listed, ObjectClient, ObjectMeta};
@@ -368,7 +369,15 @@ impl UnderFileSystem for ObjectUfs {
     }
 
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus> {
-        self.rename_path(from, to).await
+        let moved = self.move_path(from, to, &HashSet::new()).await?;
+        match moved.left.into_iter().next() {
+            Some(left) => Err(left.error),
+            None => Ok(moved.status),
+        }
+    }
+
+    async fn move_objects(&self, from: &[u8], to: &[u8], kept: &HashSet<Bytes>) -> UfsResult<Moved> {
+        self.move_path(from, to, kept).await
     }
 
     async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {

@@ -217,6 +217,27 @@ mod tests {
         assert!(whole(600_000 * MIB, S3).len() <= 10_000);
     }
 
+    #[test]
+    fn five_tebibytes_are_planned_for() {
+        const LARGEST: u64 = 5 << 40;
+        for length in [1, 80 << 30, (80 << 30) + 1, 1 << 40, LARGEST] {
+            let parts = whole(length, S3);
+            assert!(parts.len() <= 10_000, "{length}: {} parts", parts.len());
+            assert_eq!(parts.last().unwrap().range.end, length);
+            assert!(parts.iter().all(|part| part.len() <= 5 << 30));
+        }
+        // A part grows only where there would be too many.
+        assert_eq!(whole(80 << 30, S3)[0].len(), 80 << 30 >> 13);
+        assert!(whole(LARGEST, S3)[0].len() > 512 * MIB);
+        // A change of it uploads a part, and copies the rest.
+        let parts = over(LARGEST, &[1 << 40..(1 << 40) + 4096], S3);
+        assert!(
+            parts.len() <= 10_000 && uploaded(&parts) <= 10 * MIB,
+            "{}",
+            uploaded(&parts)
+        );
+    }
+
     proptest! {
         #[test]
         fn parts_are_the_object_and_keep_the_limits(

@@ -2,53 +2,71 @@
 //!
 //! A folder goes page by page: all keys of a page are copied, then deleted. So each key is always under its old name, its
 //! new one, or both; after an interruption the old prefix holds what is still to do, and the same call does the rest.
+//!
+//! Each object counts for itself: what the store refuses to copy or to delete is told of and stays; what vanished needs nothing;
+//! what somebody replaced after it was listed is not deleted, but copied by another pass. Before a page is deleted it is listed again,
+//! which shows nearly all of that at the price of one request for a thousand objects.
 
 use alluxio_proto::types::FileKind;
-use futures::{StreamExt, TryStreamExt, stream};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::ObjectUfs;
-use super::client::{ListRequest, Listed, ObjectMeta};
-use crate::{UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem, path};
+use super::client::{ListRequest, Listed, ListedPage, ObjectMeta};
+use crate::{
+    LEFT_MAX, Left, Moved, UfsAttributes, UfsError, UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem, path,
+};
 
 /// Keys moved at a time: one page of a listing, one request of deletes.
 const KEYS_PER_STEP: usize = 1000;
+/// How often a prefix is gone through anew because objects beneath it were replaced meanwhile.
+const PASSES_MAX: usize = 8;
+
+/// A folder that moves.
+struct Tree<'a> {
+    from: &'a str,
+    to: &'a str,
+    /// Paths that are neither moved nor replaced.
+    kept: &'a HashSet<Bytes>,
+    /// What was refused, by key.
+    left: BTreeMap<String, Left>,
+    /// Something changed meanwhile: once more.
+    is_restless: bool,
+}
 
 impl ObjectUfs {
-    pub(super) async fn rename_path(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus> {
+    pub(super) async fn move_path(&self, from: &[u8], to: &[u8], kept: &HashSet<Bytes>) -> UfsResult<Moved> {
         let to_key = self.key(to)?;
         if path::is_beneath(to, from) {
             return Err(self.error(UfsErrorKind::Invalid, from, "a folder cannot be moved into itself"));
         }
-        let status = match self.status(from).await {
-            Ok(status) => status,
-            Err(error) if error.kind == UfsErrorKind::NotFound => {
-                // Done by an earlier call, whose answer was lost?
-                return self.status(to).await.map_err(|second| {
-                    if second.kind == UfsErrorKind::NotFound {
-                        error
-                    } else {
-                        second
-                    }
-                });
-            }
-            Err(error) => return Err(error),
+        let whole = |status| Moved {
+            status,
+            left: Vec::new(),
+        };
+        let Some(status) = self.status_if_any(from).await? else {
+            // Done by an earlier call, whose answer was lost?
+            return match self.status_if_any(to).await? {
+                Some(done) => Ok(whole(done)),
+                None => Err(self.error(UfsErrorKind::NotFound, from, "there is nothing to rename")),
+            };
         };
         if from == to {
-            return Ok(status);
+            return Ok(whole(status));
         }
-        let target = match self.status(to).await {
-            Ok(target) => Some(target.kind),
-            Err(error) if error.kind == UfsErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
+        let target = self.status_if_any(to).await?.map(|target| target.kind);
         match (status.kind, target) {
             (FileKind::Directory, Some(FileKind::File)) => {
                 Err(self.error(UfsErrorKind::NotADirectory, to, "a folder cannot replace a file"))
             }
             (FileKind::Directory, _) => {
                 self.mark_parent(to).await?;
-                self.rename_folder(&self.prefix(from)?, &self.prefix(to)?).await?;
-                self.status(to).await
+                let left = self.move_folder(&self.prefix(from)?, &self.prefix(to)?, kept).await?;
+                // If all of it stayed, there is nothing at the target.
+                let folder = || Self::directory_status(to, UfsAttributes::default());
+                let status = self.status_if_any(to).await?.unwrap_or_else(folder);
+                Ok(Moved { status, left })
             }
             (_, Some(FileKind::Directory)) => {
                 Err(self.error(UfsErrorKind::IsADirectory, to, "a file cannot replace a folder"))
@@ -57,8 +75,12 @@ impl ObjectUfs {
                 self.mark_parent(to).await?;
                 let source = self.client.head(&self.key(from)?).await?;
                 self.copy_object(&source, &to_key).await?;
-                self.delete_moved(&source).await?;
-                self.status(to).await
+                let left = self.delete_moved(from, &source).await?;
+                let status = self.status(to).await?;
+                Ok(Moved {
+                    status,
+                    left: left.into_iter().collect(),
+                })
             }
         }
     }
@@ -71,57 +93,56 @@ impl ObjectUfs {
             let why = "it is another object now, and is not copied";
             return Err(self.error(UfsErrorKind::PreconditionFailed, from, why));
         }
-        match self.status(to).await {
-            Ok(there) if there.kind == FileKind::Directory => {
-                return Err(self.error(UfsErrorKind::IsADirectory, to, "a file cannot replace a folder"));
-            }
-            Ok(_) => {}
-            Err(error) if error.kind == UfsErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        let there = self.status_if_any(to).await?;
+        if there.is_some_and(|there| there.kind == FileKind::Directory) {
+            return Err(self.error(UfsErrorKind::IsADirectory, to, "a file cannot replace a folder"));
         }
+        self.mark_parent(to).await?;
         match self.copy_object(&source, &to_key).await? {
             Some(etag) => Ok(etag),
             None => Ok(self.client.head(&to_key).await?.etag),
         }
     }
 
-    async fn rename_folder(&self, from: &str, to: &str) -> UfsResult<()> {
+    async fn status_if_any(&self, path: &[u8]) -> UfsResult<Option<UfsStatus>> {
+        match self.status(path).await {
+            Ok(status) => Ok(Some(status)),
+            Err(error) if error.kind == UfsErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn move_folder(&self, from: &str, to: &str, kept: &HashSet<Bytes>) -> UfsResult<Vec<Left>> {
+        let mut tree = Tree {
+            from,
+            to,
+            kept,
+            left: BTreeMap::new(),
+            is_restless: false,
+        };
+        for _ in 0..PASSES_MAX {
+            tree.is_restless = false;
+            self.move_pages(&mut tree).await?;
+            if !tree.is_restless {
+                return Ok(tree.left.into_values().collect());
+            }
+        }
+        let why = "objects beneath it are replaced again and again while it is renamed";
+        Err(self.error(UfsErrorKind::Throttled, from.as_bytes(), why))
+    }
+
+    async fn move_pages(&self, tree: &mut Tree<'_>) -> UfsResult<()> {
         let mut token: Option<String> = None;
         loop {
-            let request = ListRequest {
-                prefix: from,
-                delimited: false,
-                token: token.as_deref(),
-                limit: KEYS_PER_STEP,
-            };
-            let page = self.client.list(request).await?;
-            let sources: Vec<ObjectMeta> = page
-                .items
-                .into_iter()
-                .filter_map(|item| self.movable(from, item))
-                .collect();
-            let targets: Vec<String> = sources
-                .iter()
-                .map(|source| format!("{to}{}", &source.key[from.len()..]))
-                .collect();
-            let copies: Vec<_> = sources
-                .iter()
-                .zip(&targets)
-                .map(|(from, to)| async move { self.copy_object(from, to).await.map(drop) })
-                .collect();
-            stream::iter(copies)
-                .buffer_unordered(self.limits.requests_in_flight)
-                .try_collect::<()>()
-                .await?;
-            let keys: Vec<String> = sources.into_iter().map(|source| source.key).collect();
-            keys.iter().for_each(|key| self.marks.forget(key));
-            self.client.delete(&keys).await.into_iter().collect::<UfsResult<()>>()?;
-            match page.token {
+            let page = self.page_beneath(tree.from, &token).await?;
+            let next = page.token.clone();
+            self.move_page(tree, page, &token).await?;
+            match next {
                 None => return Ok(()),
                 next if next == token => {
                     return Err(self.error(
                         UfsErrorKind::Other,
-                        from.as_bytes(),
+                        tree.from.as_bytes(),
                         "the store gives the same page again and again",
                     ));
                 }
@@ -130,28 +151,155 @@ impl ObjectUfs {
         }
     }
 
-    /// Deletes what was copied elsewhere, unless somebody has put another object there since: that stays.
-    async fn delete_moved(&self, source: &ObjectMeta) -> UfsResult<()> {
+    async fn page_beneath(&self, prefix: &str, token: &Option<String>) -> UfsResult<ListedPage> {
+        let request = ListRequest {
+            prefix,
+            delimited: false,
+            token: token.as_deref(),
+            limit: KEYS_PER_STEP,
+        };
+        self.client.list(request).await
+    }
+
+    /// All that can be moved of a page is moved, whatever becomes of the rest of it.
+    async fn move_page(&self, tree: &mut Tree<'_>, page: ListedPage, token: &Option<String>) -> UfsResult<()> {
+        let sources: Vec<ObjectMeta> = page
+            .items
+            .into_iter()
+            .filter_map(|item| self.movable(tree, item))
+            .collect();
+        if sources.is_empty() {
+            return Ok(());
+        }
+        let copies: Vec<_> = sources.iter().map(|source| self.move_one(tree, source)).collect();
+        let outcomes: Vec<UfsResult<()>> = stream::iter(copies)
+            .buffered(self.limits.requests_in_flight)
+            .collect()
+            .await;
+        let mut failed = None;
+        let mut copied = HashMap::new();
+        for (source, outcome) in sources.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => drop(copied.insert(source.key.clone(), source)),
+                Err(error) => self.note_left(tree, source, false, error, &mut failed),
+            }
+        }
+        let mut keys = Vec::with_capacity(copied.len());
+        if !copied.is_empty() {
+            for item in self.page_beneath(tree.from, token).await?.items {
+                if let Listed::Object(now) = item
+                    && copied.get(&now.key).is_some_and(|source| source.etag == now.etag)
+                {
+                    keys.push(now.key);
+                }
+            }
+        }
+        tree.is_restless |= keys.len() < copied.len();
+        keys.iter().for_each(|key| self.marks.forget(key));
+        let deleted = self.client.delete(&keys).await;
+        for (key, result) in keys.into_iter().zip(deleted) {
+            if let (Err(error), Some(source)) = (result, copied.remove(&key)) {
+                self.note_left(tree, source, true, error, &mut failed);
+            }
+        }
+        if failed.is_none() && tree.left.len() > LEFT_MAX {
+            failed = tree.left.pop_first().map(|(_, left)| left.error);
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn move_one(&self, tree: &Tree<'_>, source: &ObjectMeta) -> UfsResult<()> {
+        let to = format!("{}{}", tree.to, &source.key[tree.from.len()..]);
+        let path = self.path_of(&to);
+        if to.len() > self.limits.key_bytes_max {
+            return Err(self.error(
+                UfsErrorKind::PathTooLong,
+                &path,
+                "the store takes no key of that length",
+            ));
+        }
+        if tree.kept.contains(&path) {
+            return Err(self.error(
+                UfsErrorKind::Invalid,
+                &path,
+                "another object is there that cannot be moved",
+            ));
+        }
+        self.copy_object(source, &to).await.map(drop)
+    }
+
+    /// What a failure of one object means for the whole.
+    fn note_left(
+        &self,
+        tree: &mut Tree<'_>,
+        source: ObjectMeta,
+        copied: bool,
+        error: UfsError,
+        failed: &mut Option<UfsError>,
+    ) {
+        match error.kind {
+            UfsErrorKind::NotFound => {}
+            UfsErrorKind::PreconditionFailed => tree.is_restless = true,
+            _ if error.is_refusal() => {
+                let path = self.path_of(&source.key);
+                let status = match source.key.ends_with('/') {
+                    true => Self::directory_status(&path, UfsAttributes::default()),
+                    false => self.file_status(&path, &source),
+                };
+                let left = Left {
+                    path,
+                    copied,
+                    status,
+                    error,
+                };
+                tree.left.insert(source.key, left);
+            }
+            _ => *failed = Some(error),
+        }
+    }
+
+    /// Deletes what was copied elsewhere, unless somebody has put another object there since: that stays, as does what the store
+    /// refuses to delete.
+    async fn delete_moved(&self, from: &[u8], source: &ObjectMeta) -> UfsResult<Option<Left>> {
         match self.client.delete_if(&source.key, &source.etag).await {
+            Ok(()) => Ok(None),
             Err(error) if error.kind == UfsErrorKind::PreconditionFailed => {
                 tracing::warn!(
                     key = source.key,
                     "not deleted after a rename: another object is there now"
                 );
-                Ok(())
+                Ok(None)
             }
-            other => other,
+            Err(error) if error.is_refusal() => Ok(Some(Left {
+                path: Bytes::copy_from_slice(from),
+                copied: true,
+                status: self.file_status(from, source),
+                error,
+            })),
+            Err(error) => Err(error),
         }
     }
 
+    /// Path of a key beneath the mount, without the slash of a folder's marker.
+    fn path_of(&self, key: &str) -> Bytes {
+        let beneath = match self.root.is_empty() {
+            true => Some(key),
+            false => key.strip_prefix(&self.root).and_then(|rest| rest.strip_prefix('/')),
+        };
+        let path = beneath.unwrap_or(key);
+        Bytes::copy_from_slice(path.strip_suffix('/').unwrap_or(path).as_bytes())
+    }
+
     /// Keys that cannot be paths move along, but for those that no URL can name: they stay, and are told of.
-    fn movable(&self, from: &str, item: Listed) -> Option<ObjectMeta> {
+    fn movable(&self, tree: &Tree<'_>, item: Listed) -> Option<ObjectMeta> {
         let Listed::Object(meta) = item else { return None };
-        let rest = meta.key.strip_prefix(from)?;
+        let rest = meta.key.strip_prefix(tree.from)?;
         if rest.split('/').any(|part| part == "." || part == "..") {
             self.warn_skipped(&meta.key);
             return None;
         }
-        Some(meta)
+        let stays = tree.left.contains_key(&meta.key)
+            || (!tree.kept.is_empty() && tree.kept.contains(&self.path_of(&meta.key)));
+        (!stays).then_some(meta)
     }
 }

@@ -14,6 +14,7 @@ mod open_files;
 mod posix;
 mod read_cold;
 mod read_warm;
+mod rename;
 mod table;
 mod trees;
 
@@ -26,7 +27,7 @@ pub use table::{Row, Table, median};
 /// A benchmark: its name, what it shows, and how to run it.
 type Bench = (&'static str, &'static str, fn(usize) -> anyhow::Result<Table>);
 
-const BENCHES: [Bench; 11] = [
+const BENCHES: [Bench; 12] = [
     (
         "read-warm",
         "cached 1 GiB file through the mount against the same file on the native file system",
@@ -66,6 +67,11 @@ const BENCHES: [Bench; 11] = [
         "trees",
         "cp -a, tar x, git clone, rm -rf of 10,000 files until persisted, against native; CPU and PUTs",
         trees::run,
+    ),
+    (
+        "rename",
+        "rename of a folder of 10,000 objects: how soon it returns, and its copies against a bare client's",
+        rename::run,
     ),
     (
         "new-host",

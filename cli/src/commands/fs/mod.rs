@@ -2,6 +2,7 @@
 
 mod cache;
 mod change;
+mod consistency;
 mod contents;
 mod copy;
 mod ls;
@@ -68,6 +69,9 @@ async fn run(conf: &Configuration, command: FsCommand, out: &mut Out) -> Done {
                 .await
                 .map_err(late)??;
             cache::persist(&mut shell, begun, limit).await
+        }
+        FsCommand::CheckConsistency { repair, paths } => {
+            consistency::check(&mut Shell::open(conf, &paths, out).await?, repair).await
         }
         FsCommand::Free { force, paths } => cache::free(&mut Shell::open(conf, &paths, out).await?, force).await,
         FsCommand::Load(args) => cache::load(&mut Shell::open(conf, &args.paths, out).await?, &args).await,

@@ -17,7 +17,7 @@ use super::load::PAGE_ENTRIES;
 use super::ufs_ops::{self, Bound, Change};
 use super::{Core, now_ns, show};
 use crate::state::command::{IntentCopied, IntentDone, IntentFailed, IntentStarted};
-use crate::state::{Applied, Body, Command, Inode, Intent, IntentKind, RETRY_NEVER};
+use crate::state::{Applied, Body, Command, Inode, Intent, IntentKind, Passing, RETRY_NEVER};
 
 /// Pause before an intent is looked at again that could not be started, or whose worker is away.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -93,6 +93,9 @@ impl Core {
             }
             if let Some(left) = time_until(intent.retry_at_ns) {
                 self.queue.defer(id, Instant::now() + left);
+                if let Some(error) = intent.last_error {
+                    self.queue.keep_reason(id, FsError::from_wire(error));
+                }
                 return Ok(());
             }
         }
@@ -109,7 +112,7 @@ impl Core {
             self.queue.hold(id, latest);
             return Ok(());
         }
-        match self.state.blocked_by(id) {
+        match self.state.blocked_by(id, self.passing(&intent)) {
             Ok(Some(blocker)) => {
                 self.queue.again_after(id, blocker);
                 return Ok(());
@@ -239,7 +242,7 @@ impl Core {
             return;
         }
         let done = match self.change(&intent).await {
-            Ok(change) => self.intent_done(&intent, change).await,
+            Ok(change) => self.changed(&intent, change).await,
             Err(error) => self.intent_failed(id, &intent, error).await,
         };
         if let Err(error) = done {
@@ -248,15 +251,41 @@ impl Core {
         }
     }
 
+    /// A change was made, but for what the store refused of it. That is tried again with the whole some times, as any refusal; then it
+    /// is journaled on its own, and the whole is done.
+    async fn changed(self: &Arc<Self>, intent: &Intent, mut change: Change) -> FsResult<()> {
+        let left = std::mem::take(&mut change.left);
+        if let Some(first) = left.first() {
+            let error = FsError::from(first.error.clone());
+            if !self.verdict(intent, &error).await?.refused {
+                return self.intent_failed(IntentId(intent.id), intent, error).await;
+            }
+            self.journal_left(intent, left).await?;
+        }
+        self.intent_done(intent, change).await
+    }
+
+    /// When what was left of a change is tried again.
+    pub(super) fn first_retry_of_left(&self) -> i64 {
+        now_ns().saturating_add(self.pause_after(REFUSED_AFTER).as_nanos() as i64)
+    }
+
     /// Starts an intent; `None` if it is not to be executed now.
     pub(super) async fn start_intent(
         self: &Arc<Self>,
         id: IntentId,
         replace_foreign: Option<String>,
     ) -> Option<Intent> {
+        let passing = match self.state.intent(id) {
+            Ok(Some(intent)) => self.passing(&intent),
+            // The state says so again.
+            _ => Passing::default(),
+        };
         let started = IntentStarted {
             intent: id.get(),
             replace_foreign,
+            passes: passing.passes,
+            keeps: passing.keeps,
         };
         match self.commit_for(id, started).await {
             Ok(applied) => {
@@ -337,6 +366,8 @@ impl Core {
             superseded: error.kind == ErrorKind::Stale,
             refused: verdict.for_good || (verdict.refused && waits_for_a_person(intent.kind())),
             refusal: verdict.refusal,
+            keep: waits_for_a_person(intent.kind()),
+            stays: verdict.refused && self.stays_where_it_was(intent).await,
         };
         let gives_way = failed.refused;
         self.commit_for(id, failed).await?;
@@ -474,7 +505,7 @@ impl Core {
         let change = match intent.kind() {
             IntentKind::Persist => ufs_ops::upload_nothing(ufs, intent, attributes()?, cluster).await,
             IntentKind::Delete => ufs_ops::delete(ufs, intent, cluster).await,
-            IntentKind::DeleteTree => ufs_ops::delete_tree(ufs, &intent.path).await,
+            IntentKind::DeleteTree => ufs_ops::delete_tree(ufs, &intent.path, &self.kept_by(intent)?).await,
             IntentKind::Rename if intent.is_across() => {
                 let to = self.ufs.of(intent.to_mount())?;
                 let copied = across::copy(ufs, to.as_ref(), intent, inode, attributes()?, cluster).await;
@@ -499,14 +530,15 @@ impl Core {
 
     async fn rename_in_store(&self, ufs: &dyn UnderFileSystem, intent: &Intent) -> FsResult<Change> {
         let (bound, cluster) = (Bound::of(self.inode_of(intent)?.as_deref()), &self.state.cluster_id());
-        let change = ufs_ops::rename(ufs, intent, bound, cluster).await?;
+        let kept = &self.kept_by(intent)?;
+        let change = ufs_ops::rename(ufs, intent, bound, cluster, kept).await?;
         let Some(copied) = change.copied else { return Ok(change) };
         let copied = IntentCopied {
             intent: intent.id,
             copied: Some(copied),
         };
         match self.commit_for(IntentId(intent.id), copied).await?.intent {
-            Some(intent) => Ok(ufs_ops::rename(ufs, &intent, bound, cluster).await?),
+            Some(intent) => Ok(ufs_ops::rename(ufs, &intent, bound, cluster, kept).await?),
             None => Ok(Change::skipped()),
         }
     }
@@ -563,9 +595,10 @@ struct Verdict {
     for_good: bool,
 }
 
-/// Whether what was refused is kept until a person decides. The rest is given up: the namespace is right without it.
+/// Whether what was refused is kept until a person decides: the namespace would not be right without it, be it that a name came back
+/// whose object could not be deleted. Attributes are given up.
 fn waits_for_a_person(kind: IntentKind) -> bool {
-    kind.is_creating() || kind == IntentKind::Rename
+    kind != IntentKind::SetAttr
 }
 
 /// Time until `at_ns`; `None` if that has passed.

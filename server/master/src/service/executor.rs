@@ -310,6 +310,14 @@ impl IntentQueue {
         }
     }
 
+    /// Why one is refused that was so when it became known here, unless a later try has said so.
+    pub fn keep_reason(&self, id: IntentId, error: FsError) {
+        let mut inner = self.inner.lock();
+        if inner.slots.contains_key(&id) && !inner.permanent.contains_key(&id) {
+            inner.fail(id, error, true);
+        }
+    }
+
     /// The failure of an intent that time alone will not heal, if it was met after `since`.
     pub fn permanent(&self, id: IntentId, since: Option<Instant>) -> Option<FsError> {
         let inner = self.inner.lock();

@@ -285,8 +285,13 @@ impl Core {
                 }
                 Err(error) => return Err(self.ufs_error(&at, "look up", error)),
             };
-            let entry = self.entry_of(status, Some(name));
-            match self.load_entries(dir, generation, vec![entry], false).await {
+            let entries = vec![self.entry_of(status, Some(name))];
+            let parent = UfsLocation {
+                mount: at.mount,
+                path: Bytes::copy_from_slice(alluxio_ufs::path::split(&at.path).0),
+            };
+            let entries = self.without_ghosts(ufs.as_ref(), &parent, entries).await?;
+            match self.load_entries(dir, generation, entries, false).await {
                 Err(error) if is_outdated(&error) => continue,
                 Err(error) => return Err(error),
                 Ok(()) => {}
@@ -323,7 +328,8 @@ impl Core {
         }
         let statuses = self.complete(ufs.as_ref(), dir, &at, page.entries).await?;
         let entries = statuses.into_iter().map(|status| self.entry_of(status, None));
-        match self.load_entries(dir, generation, entries.collect(), true).await {
+        let entries = self.without_ghosts(ufs.as_ref(), &at, entries.collect()).await?;
+        match self.load_entries(dir, generation, entries, true).await {
             Ok(()) => {
                 self.looked(dir, at.mount, started.elapsed());
                 Ok(())
@@ -347,10 +353,8 @@ impl Core {
             let next = page.next;
             let statuses = self.complete(ufs.as_ref(), dir, &at, page.entries).await?;
             let entries = statuses.into_iter().map(|status| self.entry_of(status, None));
-            match self
-                .load_entries(dir, generation, entries.collect(), next.is_none())
-                .await
-            {
+            let entries = self.without_ghosts(ufs.as_ref(), &at, entries.collect()).await?;
+            match self.load_entries(dir, generation, entries, next.is_none()).await {
                 Ok(()) => stale = 0,
                 Err(error) if is_outdated(&error) && stale < STALE_TRIES_MAX => {
                     stale += 1;

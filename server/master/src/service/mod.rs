@@ -4,7 +4,7 @@
 //! and serves frames to others ([`MasterService::serve`]). One file per noun:
 //!
 //! - `names`, `open`, `load`, `sync`: what a file system does, names of under-storages at first look included;
-//! - `executor`, `changes`, `ufs_ops`, `persist`, `wait`: journaled intents become changes of under-storages, in order, until they succeed;
+//! - `executor`, `changes`, `strays`, `ufs_ops`, `persist`, `wait`: journaled intents become changes of under-storages, in order, until they succeed;
 //! - `sessions`, `locks`, `watch`, `workers`: what is volatile: who lives, who reads or locks what, who must hear of what;
 //! - `mounts`, `credentials`, `report`: administration.
 //!
@@ -37,6 +37,7 @@ mod sessions;
 mod settings;
 mod space;
 mod start;
+mod strays;
 mod sync;
 mod trace;
 mod ufs;

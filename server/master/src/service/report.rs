@@ -24,6 +24,9 @@ const SPACE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Changes that are counted at a time.
 const PENDING_PAGE: usize = 1000;
+/// How long a decision on a change waits for a try of it that is under way, and how often it looks.
+const TRY_MAX: Duration = Duration::from_secs(5);
+const TRY_PAUSE: Duration = Duration::from_millis(20);
 /// Changes in one report.
 const STUCK_MAX: usize = 100;
 /// Capacities of stores, as last heard.
@@ -270,6 +273,7 @@ impl Core {
                 stuck.push(StuckChange {
                     intent: given.id,
                     what: words_of(given.kind()).to_owned(),
+                    name: self.name_at(MountId(given.mount_id), &given.path)?,
                     path: self.uri_of(MountId(given.mount_id), &given.path),
                     error: given.error.map(|error| error.message).unwrap_or_default(),
                     given_up: true,
@@ -290,6 +294,7 @@ impl Core {
                     intent: intent.id,
                     what: words_of(intent.kind()).to_owned(),
                     path: self.place_of(&intent)?,
+                    name: self.name_of(&intent)?,
                     attempts: intent.attempts,
                     refused: intent.refused,
                     since_ms: millis(intent.created_ns),
@@ -322,6 +327,12 @@ impl Core {
         };
         for id in ids {
             if op.forget {
+                // Where a name belongs is decided one by one.
+                let is_of_name = |intent: &Intent| intent.kind() == IntentKind::Rename;
+                if op.all && self.state.intent(id)?.as_ref().is_some_and(is_of_name) {
+                    continue;
+                }
+                self.wait_for_try(id).await?;
                 match self.propose(ctx, ForgetIntent { intent: id.get() }).await {
                     Ok(_) => self.forget_intent(id),
                     // One of names is passed over, as is one that is done meanwhile.
@@ -345,6 +356,16 @@ impl Core {
         Ok(counted)
     }
 
+    /// What is refused is tried again now and then: a decision waits for the end of such a try, for a while.
+    async fn wait_for_try(&self, id: IntentId) -> FsResult<()> {
+        let until = Instant::now() + TRY_MAX;
+        let is_at_work = |intent: &Intent| intent.started && !intent.refused && intent.refusals > 0;
+        while self.state.intent(id)?.as_ref().is_some_and(is_at_work) && Instant::now() < until {
+            tokio::time::sleep(TRY_PAUSE).await;
+        }
+        Ok(())
+    }
+
     /// Where a change is to be made, for people.
     fn place_of(&self, intent: &Intent) -> FsResult<String> {
         if intent.order == 0 {
@@ -356,6 +377,32 @@ impl Core {
             IntentKind::Rename => format!("{from} to {}", self.uri_of(intent.to_mount(), &intent.to_path)),
             _ => from,
         })
+    }
+
+    /// What a change is about in the namespace.
+    fn name_of(&self, intent: &Intent) -> FsResult<Bytes> {
+        let is_removal = matches!(
+            intent.kind(),
+            IntentKind::Delete | IntentKind::DeleteTree | IntentKind::Rmdir
+        );
+        let inode = InodeId(intent.inode);
+        if !is_removal
+            && self.state.inode(inode).is_ok()
+            && let Some(path) = self.state.path_of(inode)?
+        {
+            return Ok(path);
+        }
+        self.name_at(MountId(intent.mount_id), &intent.path)
+    }
+
+    /// The name that the namespace would have for a place of an under-storage.
+    fn name_at(&self, mount: MountId, path: &[u8]) -> FsResult<Bytes> {
+        let Some(record) = self.state.mount(mount) else {
+            return Ok(Bytes::new());
+        };
+        let top = self.state.path_of(InodeId(record.root_inode))?.unwrap_or_default();
+        let top = top.strip_suffix(b"/").unwrap_or(&top);
+        Ok([top, b"/", path].concat().into())
     }
 
     fn uri_of(&self, mount: MountId, path: &[u8]) -> String {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::load::{Look, PAGE_ENTRIES, STALE_TRIES_MAX, is_absent, is_outdated};
 use super::{Core, Ctx};
 use crate::state::command::{ApplySync, SyncChange, SyncRemoval, UfsChanged, UfsEntry};
-use crate::state::{Inode, IntentKind, UfsLocation};
+use crate::state::{Inode, UfsLocation};
 
 /// A directory with so many names at most is looked at as a whole when one of its files is: one call for all of them.
 pub(super) const WHOLE_DIR_ENTRIES_MAX: u64 = PAGE_ENTRIES as u64;
@@ -187,7 +187,8 @@ impl Core {
             token = page.next;
             let statuses = self.complete(ufs.as_ref(), dir, &at, page.entries).await?;
             let entries = statuses.into_iter().map(|status| self.entry_of(status, None));
-            let difference = self.compare(dir, entries)?;
+            let mut difference = self.compare(dir, entries)?;
+            difference.new = self.without_ghosts(ufs.as_ref(), &at, difference.new).await?;
             if !difference.replaced.is_empty() {
                 self.apply_sync(dir, generation, Vec::new(), difference.replaced)
                     .await?;
@@ -351,6 +352,9 @@ impl Core {
             tokio::time::sleep(MOVING_PAUSE).await;
         }
         let inode = self.state.inode(id)?;
+        if let Some(found) = self.find_between(ctx, &inode).await? {
+            return Ok(found);
+        }
         if inode.version == request.version {
             let core = self.clone();
             let look = Look::File(id);
@@ -359,11 +363,5 @@ impl Core {
         }
         let inode = self.state.inode(id)?;
         self.opened(ctx, &inode)
-    }
-
-    /// Whether a rename of a file is still to be made in its under-storage.
-    fn is_moving(&self, id: InodeId) -> FsResult<bool> {
-        let intents = self.state.intents_of(id)?;
-        Ok(intents.iter().any(|intent| intent.kind() == IntentKind::Rename))
     }
 }

@@ -1,8 +1,11 @@
 //! What each kind of intent does to an under-storage. Each can be repeated: a crash may have cut short the last attempt.
 
 use alluxio_proto::types::FileKind;
-use alluxio_ufs::{BytesSource, Expect, UfsAttributes, UfsError, UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem};
+use alluxio_ufs::{
+    BytesSource, Expect, LEFT_MAX, Left, UfsAttributes, UfsError, UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem,
+};
 use bytes::{Bytes, BytesMut};
+use std::collections::HashSet;
 
 use super::load::{PAGE_ENTRIES, is_absent};
 use super::show;
@@ -20,7 +23,12 @@ pub(super) struct Change {
     pub taken_along: Option<UfsStatus>,
     /// Of a rename: the copy is made, and nothing is deleted yet; to be journaled, then done again.
     pub copied: Option<Copied>,
+    /// Of a rename or the removal of a tree: single objects that the store refused.
+    pub left: Vec<Left>,
 }
+
+/// Paths that a change of a folder leaves alone.
+pub(super) type Kept = HashSet<Bytes>;
 
 impl Change {
     pub fn skipped() -> Self {
@@ -157,27 +165,66 @@ impl Frame {
     }
 }
 
-/// Deletes a folder with all beneath it, depth first, holding one page per level.
-pub(super) async fn delete_tree(ufs: &dyn UnderFileSystem, path: &Bytes) -> UfsResult<Change> {
+/// Deletes a folder with all beneath it, depth first, holding one page per level. One object that the store refuses to delete does
+/// not stop it.
+pub(super) async fn delete_tree(ufs: &dyn UnderFileSystem, path: &Bytes, kept: &Kept) -> UfsResult<Change> {
     let mut stack = vec![Frame::new(path.clone())];
+    let mut left = Vec::new();
     while let Some(frame) = stack.last_mut() {
         if let Some(folder) = frame.folders.pop() {
             stack.push(Frame::new(folder));
         } else if !frame.listed || frame.token.is_some() {
-            empty_page(ufs, frame).await?;
+            empty_page(ufs, frame, kept, &mut left).await?;
         } else {
             match ufs.rmdir(&frame.path).await {
                 Ok(()) => {}
                 Err(error) if is_absent(&error) => {}
+                Err(error) if error.kind == UfsErrorKind::NotEmpty && has_beneath(&frame.path, kept, &left) => {}
+                Err(error) if error.is_refusal() && !kept.contains(&frame.path) => left.push(Left {
+                    path: frame.path.clone(),
+                    copied: false,
+                    status: folder_status(&frame.path),
+                    error,
+                }),
+                Err(error) if error.is_refusal() => {}
                 Err(error) => return Err(error),
             }
             stack.pop();
         }
+        if left.len() > LEFT_MAX {
+            return Err(left.swap_remove(0).error);
+        }
     }
-    Ok(Change::default())
+    Ok(Change {
+        left,
+        ..Change::default()
+    })
 }
 
-async fn empty_page(ufs: &dyn UnderFileSystem, frame: &mut Frame) -> UfsResult<()> {
+fn has_beneath(dir: &[u8], kept: &Kept, left: &[Left]) -> bool {
+    let mut paths = kept.iter().chain(left.iter().map(|left| &left.path));
+    paths.any(|path| alluxio_ufs::path::is_beneath(path, dir))
+}
+
+fn folder_status(path: &[u8]) -> UfsStatus {
+    UfsStatus {
+        name: Bytes::copy_from_slice(alluxio_ufs::path::split(path).1),
+        kind: FileKind::Directory,
+        length: 0,
+        mtime_ns: 0,
+        fingerprint: String::new(),
+        mode: None,
+        owner: None,
+        group: None,
+        symlink_target: None,
+        write_id: None,
+        atime_ns: None,
+        xattrs: None,
+        is_partial: false,
+    }
+}
+
+async fn empty_page(ufs: &dyn UnderFileSystem, frame: &mut Frame, kept: &Kept, left: &mut Vec<Left>) -> UfsResult<()> {
     let page = match ufs.list(&frame.path, frame.token.take(), PAGE_ENTRIES).await {
         Ok(page) => page,
         Err(error) if is_absent(&error) => Default::default(),
@@ -185,21 +232,34 @@ async fn empty_page(ufs: &dyn UnderFileSystem, frame: &mut Frame) -> UfsResult<(
     };
     frame.listed = true;
     frame.token = page.next;
-    let mut files = Vec::new();
+    let (mut files, mut entries) = (Vec::new(), Vec::new());
     for entry in page.entries {
         let path = join(&frame.path, &entry.name);
         if entry.kind == FileKind::Directory {
             frame.folders.push(path);
-        } else {
+        } else if !kept.contains(&path) {
             files.push(path);
+            entries.push(entry);
         }
     }
-    if !files.is_empty() {
-        for result in ufs.delete(&files).await {
-            result?;
+    if files.is_empty() {
+        return Ok(());
+    }
+    let mut failed = None;
+    let deleted = ufs.delete(&files).await;
+    for ((path, status), result) in files.into_iter().zip(entries).zip(deleted) {
+        match result {
+            Ok(()) => {}
+            Err(error) if error.is_refusal() => left.push(Left {
+                path,
+                copied: false,
+                status,
+                error,
+            }),
+            Err(error) => failed = Some(error),
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 pub(super) fn join(dir: &[u8], name: &[u8]) -> Bytes {
@@ -231,7 +291,7 @@ impl Bound {
 
     /// Whether what is there is a copy of it, to which the rename of a folder gave another fingerprint: it bears the name of the upload
     /// of that very version.
-    fn is_copy(self, inode: u64, there: &UfsStatus, cluster: &str) -> bool {
+    pub fn is_copy(self, inode: u64, there: &UfsStatus, cluster: &str) -> bool {
         let name = format!("{inode:x}-{:x}-", self.version);
         self.length == there.length
             && is_of_cluster(there, cluster)
@@ -249,16 +309,20 @@ fn is_of_others(intent: &Intent, there: &UfsStatus, bound: Option<Bound>, cluste
 ///
 /// Where a rename is not one step, a file is copied first, and [`Change::copied`] says what the copy is. Once that is journaled
 /// ([`Intent::copied`]) the same call deletes what was copied. So an attempt after a lost answer knows its own copy, whatever
-/// fingerprint the store gave it.
+/// fingerprint the store gave it. Of a folder, one object that the store refuses to move does not stop the others.
 pub(super) async fn rename(
     ufs: &dyn UnderFileSystem,
     intent: &Intent,
     bound: Option<Bound>,
     cluster: &str,
+    kept: &Kept,
 ) -> UfsResult<Change> {
     if intent.inode_kind() == FileKind::Directory {
-        return match ufs.rename(&intent.path, &intent.to_path).await {
-            Ok(status) => Ok(Change::of(status)),
+        return match ufs.move_objects(&intent.path, &intent.to_path, kept).await {
+            Ok(moved) => Ok(Change {
+                left: moved.left,
+                ..Change::of(moved.status)
+            }),
             Err(error) if error.kind == UfsErrorKind::NotFound => Ok(Change::skipped()),
             Err(error) => Err(error),
         };
@@ -304,10 +368,20 @@ pub(super) async fn rename(
 
 /// Deletes what a rename has copied. What somebody put there since is a new file under the old name.
 async fn end_rename(ufs: &dyn UnderFileSystem, intent: &Intent, copied: &Copied) -> UfsResult<Change> {
+    let mut left = Vec::new();
     match ufs.delete_if(&intent.path, &copied.from).await {
         Ok(()) => {}
         Err(error) if error.kind == UfsErrorKind::PreconditionFailed => {
             tracing::warn!(path = %show(&intent.path), "not deleted after a rename: another object is there now");
+        }
+        Err(error) if error.is_refusal() => {
+            let status = status_if_any(ufs, &intent.path).await?;
+            left.extend(status.map(|status| Left {
+                path: intent.path.clone(),
+                copied: true,
+                status,
+                error,
+            }));
         }
         Err(error) => return Err(error),
     }
@@ -318,6 +392,7 @@ async fn end_rename(ufs: &dyn UnderFileSystem, intent: &Intent, copied: &Copied)
     Ok(Change {
         fingerprint: copied.to.clone(),
         taken_along: there.filter(|there| there.kind != FileKind::Directory),
+        left,
         ..Change::default()
     })
 }
@@ -499,11 +574,11 @@ mod tests {
         };
         put(b"theirs").await;
         let mut intent = intent;
-        intent.copied = rename(&ufs, &intent, None, OURS).await.unwrap().copied;
+        intent.copied = rename(&ufs, &intent, None, OURS, &Kept::new()).await.unwrap().copied;
         assert!(intent.copied.as_ref().unwrap().is_of_others);
         // The second attempt does not know what became of the first.
         for attempt in 1..=2 {
-            let change = rename(&ufs, &intent, None, OURS).await.unwrap();
+            let change = rename(&ufs, &intent, None, OURS, &Kept::new()).await.unwrap();
             let taken = change.taken_along.unwrap();
             assert_eq!((change.skipped, taken.length), (false, 6), "attempt {attempt}");
             assert_eq!(taken.fingerprint, change.fingerprint);
@@ -528,13 +603,21 @@ mod tests {
             ..Default::default()
         };
         // Each attempt copies until it is journaled that one has.
-        let first = rename(&ufs, &intent, bound, OURS).await.unwrap().copied.unwrap();
-        let second = rename(&ufs, &intent, bound, OURS).await.unwrap().copied.unwrap();
+        let first = rename(&ufs, &intent, bound, OURS, &Kept::new())
+            .await
+            .unwrap()
+            .copied
+            .unwrap();
+        let second = rename(&ufs, &intent, bound, OURS, &Kept::new())
+            .await
+            .unwrap()
+            .copied
+            .unwrap();
         assert!(first.from == intent.expect[0] && first.to != second.to && !second.is_of_others);
         assert!(ufs.status(b"f").await.is_ok(), "nothing is deleted before");
         intent.copied = Some(second.clone());
         for attempt in 1..=2 {
-            let change = rename(&ufs, &intent, bound, OURS).await.unwrap();
+            let change = rename(&ufs, &intent, bound, OURS, &Kept::new()).await.unwrap();
             assert!(change.taken_along.is_none(), "attempt {attempt}");
             assert_eq!((change.skipped, &change.fingerprint), (false, &second.to));
             assert_eq!(ufs.status(b"g").await.unwrap().fingerprint, second.to);
@@ -542,7 +625,7 @@ mod tests {
         }
         // What comes to the old name afterwards is another file.
         let theirs = put(b"f").await;
-        rename(&ufs, &intent, bound, OURS).await.unwrap();
+        rename(&ufs, &intent, bound, OURS, &Kept::new()).await.unwrap();
         assert_eq!(ufs.status(b"f").await.unwrap().fingerprint, theirs);
     }
 }

@@ -18,6 +18,7 @@ mod model_test;
 mod read;
 mod records;
 mod snapshot;
+mod strays;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use records::{
     Applied, Copied, Counters, Edge, Freed, GIVEN_UP_MAX, GivenUp, Intent, IntentKind, MountRecord, Outcome,
     RETRY_NEVER, RULES, RecoverItem, STUCK_AFTER, SessionRecord, WorkerRecord,
 };
+pub use strays::Passing;
 pub use tables::RETRIES_PER_SESSION;
 
 use alluxio_common::sync::{Mutex, RwLock};

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::fault::{Fault, Outcomes, refuse, show};
 use super::view::View;
 use super::{
-    CachedAt, Committed, Counters, Edge, GivenUp, Inode, Intent, MountRecord, OpenVersion, SessionRecord, State,
-    WorkerRecord, tables,
+    CachedAt, Committed, Counters, Edge, GivenUp, Inode, Intent, MountRecord, OpenVersion, Passing, SessionRecord,
+    State, WorkerRecord, tables,
 };
 use crate::metastore::prefix_end;
 
@@ -294,7 +294,7 @@ impl State {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn blocked_by(&self, id: IntentId) -> FsResult<Option<IntentId>> {
+    pub fn blocked_by(&self, id: IntentId, passing: Passing) -> FsResult<Option<IntentId>> {
         self.read(|view| {
             let Some(mut intent) = view.intent_opt(id)? else {
                 return refuse(ErrorKind::NotFound, format!("there is no intent {id}"));
@@ -308,7 +308,82 @@ impl State {
                 };
                 intent.path = path;
             }
-            Ok(view.blocker(&intent)?)
+            Ok(view.way_of(&intent, passing)?.err())
+        })
+    }
+
+    /// The places that the object of a file may have while renames are pending: where its name says first, where it was last.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn places_of(&self, id: InodeId) -> FsResult<Vec<UfsLocation>> {
+        self.read(|view| {
+            let inode = view.inode(id)?;
+            let mount = inode.mount();
+            let natural = match inode.ufs.as_ref().and_then(|ufs| ufs.held_at(mount)) {
+                Some(held) => Some(held),
+                None => view.natural_path(&inode)?.map(|path| UfsLocation { mount, path }),
+            };
+            let Some(natural) = natural else { return Ok(Vec::new()) };
+            let levels = view.path_levels(natural, inode.is_dir())?;
+            Ok(levels.into_iter().map(|(at, _)| at).collect())
+        })
+    }
+
+    /// Where strays are, of a folder and all beneath it: what a rename or removal of it leaves alone.
+    ///
+    /// # Errors
+    /// Only if the store failed.
+    pub fn strays_beneath(&self, mount: MountId, path: &[u8]) -> FsResult<Vec<Intent>> {
+        self.read(|view| {
+            let mut strays = Vec::new();
+            if view.counters().intents == 0 {
+                return Ok(strays);
+            }
+            view.each(&tables::beneath_path(mount, path), |key, value| {
+                let role = tables::PathRole::decode(&key, &value)?;
+                if !role.is_target {
+                    strays.extend(view.intent_opt(role.id)?.filter(Intent::is_stray));
+                }
+                Ok(true)
+            })?;
+            Ok(strays)
+        })
+    }
+
+    /// Single objects beneath a folder that are to leave it, or to go: whatever their names say, they are still there.
+    ///
+    /// # Errors
+    /// Only if the store failed.
+    pub fn leaving_beneath(&self, mount: MountId, path: &[u8]) -> FsResult<Vec<Intent>> {
+        self.read(|view| {
+            let mut leaving = Vec::new();
+            if view.counters().intents == 0 {
+                return Ok(leaving);
+            }
+            view.each(&tables::beneath_path(mount, path), |key, value| {
+                let role = tables::PathRole::decode(&key, &value)?;
+                if !role.is_target {
+                    leaving.extend(view.intent_opt(role.id)?.filter(Intent::leaves_its_place));
+                }
+                Ok(true)
+            })?;
+            Ok(leaving)
+        })
+    }
+
+    /// Intents at exactly this place of an under-storage.
+    ///
+    /// # Errors
+    /// Only if the store failed.
+    pub fn intents_at(&self, mount: MountId, path: &[u8]) -> FsResult<Vec<Intent>> {
+        self.read(|view| {
+            let mut found = Vec::new();
+            view.each_intent(&tables::at_path(mount, path), |key, value| {
+                found.extend(view.intent_opt(tables::PathRole::decode(&key, &value)?.id)?);
+                Ok(true)
+            })?;
+            Ok(found)
         })
     }
 

@@ -127,6 +127,13 @@ pub struct Intent {
     /// and is a copy: once it is confirmed, the intent lives on as the [`IntentKind::Delete`] of what was copied.
     #[prost(uint64, tag = "24")]
     pub to_mount_id: u64,
+    /// Of a stray rename: the place of `to_path` in the order, where that is another than [`Intent::order`]; 0: the same. A folder
+    /// rename that passed it has moved its target, and comes before it there.
+    #[prost(uint64, tag = "62")]
+    pub to_order: u64,
+    /// Of a refused rename of one object: it is known to be where it was, and nothing of it to be at the target.
+    #[prost(bool, tag = "63")]
+    pub stays: bool,
     /// Of the rename of a file where that is not one step: the copy is made.
     #[prost(message, optional, tag = "70")]
     pub copied: Option<Copied>,
@@ -208,6 +215,23 @@ impl Intent {
     /// A rename to another mount.
     pub fn is_across(&self) -> bool {
         self.to_mount_id != 0
+    }
+    /// One object that its store refuses to move or to delete: nothing waits behind it but what depends on that object
+    /// (`state/apply/strays.rs`).
+    pub fn is_stray(&self) -> bool {
+        let is_there = self.kind() != IntentKind::Rename || self.stays;
+        self.leaves_its_place() && is_there && self.refused && !self.cancelled && !self.is_across()
+    }
+    /// Takes one object, or the marker of one folder, from its path.
+    pub fn leaves_its_place(&self) -> bool {
+        match self.kind() {
+            IntentKind::Delete | IntentKind::Rename => !self.is_folder(),
+            kind => kind == IntentKind::Rmdir,
+        }
+    }
+    /// Its place among intents at `to_path`.
+    pub fn target_order(&self) -> u64 {
+        if self.to_order == 0 { self.order } else { self.to_order }
     }
     /// About a directory.
     pub fn is_folder(&self) -> bool {

@@ -9,6 +9,7 @@ use super::fault::{Outcomes, refuse};
 use super::inode::Inode;
 use super::read::UfsLocation;
 use super::records::{Counters, Edge, Intent, MountRecord};
+use super::strays::{Passed, Passing, Relation};
 use super::tables::{self, PathRole};
 use crate::metastore::prefix_end;
 
@@ -209,7 +210,8 @@ pub(super) trait View {
             let wants_folder = is_dir || length < path.len();
             self.each_intent(&tables::at_path(at.mount, &path[..length]), |key, value| {
                 let role = PathRole::decode(&key, &value)?;
-                let is_later = best.as_ref().is_none_or(|(best, _)| role.order > best.order);
+                // Of a folder and one in it that was left there, the latter tells: it has the same place in the order.
+                let is_later = best.as_ref().is_none_or(|(best, _)| role.order >= best.target_order());
                 if role.is_target && role.order < before && is_later {
                     let rename = self.intent_opt(role.id)?;
                     let rename = rename.filter(|rename| !wants_folder || rename.is_folder());
@@ -221,20 +223,78 @@ pub(super) trait View {
         Ok(best)
     }
 
-    /// An intent that touches `path`, an ancestor or a descendant, and comes before `order`.
-    fn conflict_before(&self, mount: MountId, path: &[u8], order: u64, but: IntentId) -> io::Result<Option<IntentId>> {
-        let mut found = None;
-        let mut visit = |key: Bytes, value: Bytes| {
-            let role = PathRole::decode(&key, &value)?;
-            if role.order < order && role.id != but {
-                found = Some(role.id);
-            }
-            Ok(found.is_none())
-        };
+    /// Every intent that touches `path`, a folder above it or something beneath it, with where `path` is seen from there, until `visit`
+    /// returns false.
+    fn each_near(
+        &self,
+        mount: MountId,
+        path: &[u8],
+        mut visit: impl FnMut(PathRole, Relation) -> io::Result<bool>,
+    ) -> io::Result<()> {
+        let mut goes_on = true;
         for length in prefix_lengths(path) {
-            self.each_intent(&tables::at_path(mount, &path[..length]), &mut visit)?;
+            let relation = match length == path.len() {
+                true => Relation::Exact,
+                false => Relation::Beneath,
+            };
+            self.each_intent(&tables::at_path(mount, &path[..length]), |key, value| {
+                goes_on = goes_on && visit(PathRole::decode(&key, &value)?, relation)?;
+                Ok(goes_on)
+            })?;
         }
-        self.each(&tables::beneath_path(mount, path), &mut visit)?;
+        if !goes_on {
+            return Ok(());
+        }
+        self.each(&tables::beneath_path(mount, path), |key, value| {
+            visit(PathRole::decode(&key, &value)?, Relation::Above)
+        })
+    }
+
+    /// Adds the strays that `intent` passes at one of its paths; or the intent that holds it up there.
+    fn way_at(
+        &self,
+        intent: &Intent,
+        at_target: bool,
+        passing: Passing,
+        passed: &mut Vec<Passed>,
+    ) -> io::Result<Option<IntentId>> {
+        let (mount, path, order) = match at_target {
+            true => (intent.to_mount(), &intent.to_path, intent.target_order()),
+            false => (MountId(intent.mount_id), &intent.path, intent.order),
+        };
+        let order = if order == 0 { u64::MAX } else { order };
+        // What has passed a stray and is at work is not to meet it at work, too.
+        let was_passed = passing.passes && intent.is_stray();
+        let mut found = None;
+        self.each_near(mount, path, |role, relation| {
+            let is_before = role.order < order;
+            if role.id.get() == intent.id || !(is_before || was_passed) {
+                return Ok(true);
+            }
+            if passing.passes {
+                let Some(other) = self.intent_opt(role.id)? else {
+                    return Ok(true);
+                };
+                if !is_before {
+                    let is_at_work = other.started && !other.refused;
+                    let has_left_it = other.order == intent.order && !other.is_stray();
+                    found = (is_at_work || has_left_it).then_some(role.id);
+                    return Ok(found.is_none());
+                }
+                let met = Passed {
+                    at_goal: role.is_target,
+                    stray: other,
+                    at_target,
+                    relation,
+                };
+                if met.stray.is_stray() && super::strays::passes(intent, &met, passing.keeps) {
+                    passed.push(met);
+                    return Ok(true);
+                }
+            }
+            found = Some(role.id);
+            Ok(false)
+        })?;
         Ok(found)
     }
 
@@ -275,18 +335,15 @@ pub(super) trait View {
         Ok(!self.scan(prefix, &prefix_end(prefix), 1)?.is_empty())
     }
 
-    /// The intent that must be finished before `intent` may start. `path` and `to_path` must be set.
-    fn blocker(&self, intent: &Intent) -> io::Result<Option<IntentId>> {
-        let order = if intent.order == 0 { u64::MAX } else { intent.order };
-        let mount = MountId(intent.mount_id);
-        let id = IntentId(intent.id);
-        if let Some(found) = self.conflict_before(mount, &intent.path, order, id)? {
-            return Ok(Some(found));
+    /// What is in the way of `intent`: the strays that it passes, or the intent that must be finished before it may start. `path` and
+    /// `to_path` must be set.
+    fn way_of(&self, intent: &Intent, passing: Passing) -> io::Result<Result<Vec<Passed>, IntentId>> {
+        let mut passed = Vec::new();
+        let mut blocker = self.way_at(intent, false, passing, &mut passed)?;
+        if blocker.is_none() && intent.kind() == super::IntentKind::Rename {
+            blocker = self.way_at(intent, true, passing, &mut passed)?;
         }
-        match intent.kind() {
-            super::IntentKind::Rename => self.conflict_before(intent.to_mount(), &intent.to_path, order, id),
-            _ => Ok(None),
-        }
+        Ok(blocker.map_or(Ok(passed), Err))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::state::command::{IntentCopied, IntentDone, IntentFailed, IntentStarte
 use crate::state::fault::{Outcomes, refuse};
 use crate::state::inode::{Inode, UfsBinding};
 use crate::state::records::{GIVEN_UP_MAX, GivenUp, Intent, IntentKind, STUCK_AFTER};
+use crate::state::strays::{Passed, Passing};
 use crate::state::tables::{self, PathRole};
 use crate::state::view::View;
 
@@ -54,7 +55,7 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    fn count_intent(&mut self, kind: IntentKind) -> u64 {
+    pub(super) fn count_intent(&mut self, kind: IntentKind) -> u64 {
         let counters = self.tx.counters_mut();
         counters.intents += 1;
         counters.renames += u64::from(kind == IntentKind::Rename);
@@ -66,13 +67,13 @@ impl Work<'_, '_> {
         self.tx.put_record(tables::intent(IntentId(intent.id)), intent);
     }
 
-    fn index_path(&mut self, intent: &Intent) {
+    pub(super) fn index_path(&mut self, intent: &Intent) {
         let (mount, id) = (MountId(intent.mount_id), IntentId(intent.id));
         let role = |is_target| {
             PathRole {
                 id,
                 is_target,
-                order: intent.order,
+                order: if is_target { intent.target_order() } else { intent.order },
             }
             .encode()
         };
@@ -102,7 +103,7 @@ impl Work<'_, '_> {
             .saturating_sub(u64::from(intent.kind() == IntentKind::Rename));
     }
 
-    fn unindex_path(&mut self, intent: &Intent) {
+    pub(super) fn unindex_path(&mut self, intent: &Intent) {
         let (mount, id) = (MountId(intent.mount_id), IntentId(intent.id));
         if intent.order != 0 {
             self.tx.delete(tables::intent_by_path(mount, &intent.path, id));
@@ -117,20 +118,35 @@ impl Work<'_, '_> {
         let Some(mut intent) = self.tx.intent_opt(IntentId(c.intent))? else {
             return Ok(());
         };
-        if std::mem::take(&mut intent.refused) {
-            self.mark_refused(&intent, false)?;
-            self.put_intent(&intent);
-        }
+        let passing = Passing {
+            passes: c.passes,
+            keeps: c.keeps,
+        };
         if intent.order != 0 {
-            self.check_unblocked(&intent)?;
+            let passed = self.way_past(&intent, passing)?;
+            if self.pass_strays(&mut intent, None, &passed)? {
+                return Ok(());
+            }
+            let was_refused = std::mem::take(&mut intent.refused);
             if !intent.started {
                 intent.started = true;
                 self.bump_epoch(&intent)?;
+                self.put_intent(&intent);
+            } else if was_refused {
                 self.put_intent(&intent);
             }
             self.applied.intent = Some(intent);
             return Ok(());
         }
+        if std::mem::take(&mut intent.refused) {
+            self.mark_refused(&intent, false)?;
+            self.put_intent(&intent);
+        }
+        self.start_late(intent, c.replace_foreign, passing)
+    }
+
+    /// Starts one whose path is decided now.
+    fn start_late(&mut self, mut intent: Intent, foreign: Option<String>, passing: Passing) -> Outcomes<()> {
         let inode = self.tx.inode_opt(InodeId(intent.inode))?;
         let placed = match inode {
             Some(inode) => self.tx.natural_path(&inode)?.map(|path| ((*inode).clone(), path)),
@@ -144,8 +160,9 @@ impl Work<'_, '_> {
         // It may have moved to another mount since a try that was refused.
         intent.mount_id = inode.mount_id;
         intent.path = path;
-        self.check_unblocked(&intent)?;
-        if let Some(foreign) = c.replace_foreign {
+        let passed = self.way_past(&intent, passing)?;
+        self.pass_strays(&mut intent, Some(&mut inode), &passed)?;
+        if let Some(foreign) = foreign {
             let ufs = inode.ufs.get_or_insert_with(UfsBinding::default);
             (ufs.present, ufs.occupied) = (false, vec![foreign]);
             self.tx.put_inode(inode.clone());
@@ -155,7 +172,8 @@ impl Work<'_, '_> {
         self.tx.counters_mut().intent_high += 1;
         intent.order = self.tx.counters().intent_high;
         if let Some(ufs) = inode.ufs.as_ref().filter(|_| intent.kind().is_creating()) {
-            intent.expect = match ufs.present {
+            let is_elsewhere = |met: &Passed| met.is_missing_at() && met.stray.inode == inode.id;
+            intent.expect = match ufs.present && !passed.iter().any(is_elsewhere) {
                 true => vec![ufs.fingerprint.clone()],
                 false => ufs.occupied.clone(),
             };
@@ -170,13 +188,14 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    fn check_unblocked(&self, intent: &Intent) -> Outcomes<()> {
-        match self.tx.blocker(intent)? {
-            Some(before) => refuse(
+    /// The strays that it passes.
+    fn way_past(&self, intent: &Intent, passing: Passing) -> Outcomes<Vec<Passed>> {
+        match self.tx.way_of(intent, passing)? {
+            Ok(passed) => Ok(passed),
+            Err(before) => refuse(
                 ErrorKind::Busy,
                 format!("intent {} waits for intent {before}", intent.id),
             ),
-            None => Ok(()),
         }
     }
 
@@ -200,6 +219,9 @@ impl Work<'_, '_> {
             );
         }
         self.drop_intent(&intent);
+        if !c.skipped && !intent.cancelled {
+            self.end_strays_at(&intent)?;
+        }
         self.bump_epoch(&intent)?;
         self.bump_generation(InodeId(intent.dir))?;
         if intent.kind() == IntentKind::Rename && intent.to_dir != intent.dir {
@@ -227,6 +249,7 @@ impl Work<'_, '_> {
             IntentKind::Persist | IntentKind::Symlink => uploaded(&mut inode, &intent, c.fingerprint),
             IntentKind::Mkdir => inode.persist_state = PersistState::Persisted as i32,
             IntentKind::Rename | IntentKind::SetAttr => {
+                inode.persist_refused &= !intent.stays;
                 // What the rename replaced is gone. What an upload may have left went along, so `uncertain` stays.
                 if let Some(ufs) = inode.ufs.as_mut().filter(|ufs| ufs.present && !c.skipped)
                     && intent.kind() == IntentKind::Rename
@@ -361,7 +384,8 @@ impl Work<'_, '_> {
             (true, before) => (before.saturating_add(1), intent.refused_since_ns),
         };
         if c.refused {
-            return self.refuse_intent(intent, inode);
+            intent.stays = c.stays;
+            return self.refuse_intent(intent, inode, c.keep);
         }
         self.put_intent(&intent);
         self.applied.intent = Some(intent);
@@ -369,8 +393,9 @@ impl Work<'_, '_> {
     }
 
     /// The under-storage will not do it: what does not depend on it must not wait for it.
-    fn refuse_intent(&mut self, mut intent: Intent, inode: Option<Arc<Inode>>) -> Outcomes<()> {
+    fn refuse_intent(&mut self, mut intent: Intent, inode: Option<Arc<Inode>>, keep: bool) -> Outcomes<()> {
         match intent.kind() {
+            IntentKind::Delete | IntentKind::DeleteTree | IntentKind::Rmdir if keep => {}
             IntentKind::Delete | IntentKind::DeleteTree | IntentKind::Rmdir | IntentKind::SetAttr => {
                 self.drop_intent(&intent);
                 self.bump_epoch(&intent)?;
@@ -392,7 +417,9 @@ impl Work<'_, '_> {
             IntentKind::Rename | IntentKind::Mkdir | IntentKind::Symlink => {}
         }
         intent.refused = true;
-        self.mark_refused(&intent, true)?;
+        if intent.kind() == IntentKind::Persist || keep {
+            self.mark_refused(&intent, true)?;
+        }
         self.put_intent(&intent);
         self.applied.intent = Some(intent);
         Ok(())
@@ -414,6 +441,9 @@ impl Work<'_, '_> {
         if !intent.refused && intent.refusals < STUCK_AFTER {
             let why = format!("change {id} is not (or not often) refused by its under-storage, and is tried on");
             return refuse(ErrorKind::InvalidArgument, why);
+        }
+        if intent.kind() == IntentKind::Rename && intent.is_stray() {
+            return self.forget_stray(intent);
         }
         if matches!(
             intent.kind(),
@@ -441,9 +471,10 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    fn mark_refused(&mut self, intent: &Intent, refused: bool) -> Outcomes<()> {
+    pub(super) fn mark_refused(&mut self, intent: &Intent, refused: bool) -> Outcomes<()> {
+        let shows = matches!(intent.kind(), IntentKind::Persist | IntentKind::Rename) && !intent.is_folder();
         let inode = self.tx.inode_opt(InodeId(intent.inode))?;
-        if let Some(inode) = inode.filter(|_| intent.kind() == IntentKind::Persist) {
+        if let Some(inode) = inode.filter(|_| shows) {
             let mut inode = (*inode).clone();
             inode.persist_refused = refused;
             self.inode_changed(inode.id, false);
@@ -582,12 +613,14 @@ impl Work<'_, '_> {
     }
 
     /// So may be every listing of the mount, if a folder moves or goes.
-    fn bump_epoch(&mut self, intent: &Intent) -> Outcomes<()> {
+    pub(super) fn bump_epoch(&mut self, intent: &Intent) -> Outcomes<()> {
         let moves = matches!(intent.kind(), IntentKind::Rename | IntentKind::DeleteTree);
+        // What a rename or removal has left behind: nobody knows which directory's it is by now.
+        let is_left = intent.dir == 0 && intent.order != 0 && !intent.kind().is_creating();
         if let Some(mount) = self
             .tx
             .mount_opt(MountId(intent.mount_id))
-            .filter(|_| intent.is_folder() && moves)
+            .filter(|_| (intent.is_folder() && moves) || is_left)
         {
             let mut mount = (*mount).clone();
             mount.epoch += 1;

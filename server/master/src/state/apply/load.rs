@@ -88,7 +88,7 @@ impl Work<'_, '_> {
         Ok(false)
     }
 
-    fn loaded_inode(&mut self, dir: &Inode, entry: &UfsEntry, c: &LoadEntries, id: u64) -> Outcomes<Inode> {
+    pub(super) fn loaded_inode(&mut self, dir: &Inode, entry: &UfsEntry, c: &LoadEntries, id: u64) -> Outcomes<Inode> {
         let kind = entry.kind();
         let is_dir = kind == FileKind::Directory;
         let time = if entry.mtime_ns == 0 {

@@ -13,6 +13,7 @@ mod names;
 mod presence;
 mod rename;
 mod sessions;
+mod strays;
 mod trees;
 mod workers;
 mod xattrs;
@@ -293,6 +294,7 @@ impl<'w, 'a> Work<'w, 'a> {
             Body::IntentStarted(c) => self.intent_started(c),
             Body::IntentDone(c) => self.intent_done(c),
             Body::IntentCopied(c) => self.intent_copied(c),
+            Body::IntentLeft(c) => self.intent_left(c),
             Body::IntentFailed(c) => self.intent_failed(c),
             Body::SchedulePersist(c) => self.schedule_persist_now(InodeId(c.inode)),
             Body::RegisterWorker(c) => self.register_worker(c),

@@ -18,6 +18,47 @@ pub struct IntentStarted {
     /// For a persist: fingerprint of a foreign object at the path that is to be replaced on purpose.
     #[prost(string, optional, tag = "2")]
     pub replace_foreign: Option<String>,
+    /// Strays in its way hold it up only where it depends on them (`state/apply/strays.rs`). Commands of before: everything did.
+    #[prost(bool, tag = "20")]
+    pub passes: bool,
+    /// The renames of this store can leave single objects where they are.
+    #[prost(bool, tag = "21")]
+    pub keeps: bool,
+}
+
+/// Objects that the store refuses to move or to delete while the rest of a rename or removal is made: each becomes a change of its own,
+/// refused, in the place of the whole in the order. The whole stays pending: [`IntentDone`] follows.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct IntentLeft {
+    /// The rename or removal.
+    #[prost(uint64, tag = "1")]
+    pub intent: u64,
+    /// What is left, some at a time.
+    #[prost(message, repeated, tag = "2")]
+    pub left: Vec<LeftObject>,
+    /// When they are tried again.
+    #[prost(int64, tag = "3")]
+    pub retry_at_ns: i64,
+    /// Mode of files that become known by this.
+    #[prost(uint32, tag = "4")]
+    pub file_mode: u32,
+    /// Mode of directories that do.
+    #[prost(uint32, tag = "5")]
+    pub dir_mode: u32,
+}
+
+/// One of them.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LeftObject {
+    /// As the store shows it; its name is the path from that of the intent, empty for that itself.
+    #[prost(message, optional, tag = "1")]
+    pub entry: Option<UfsEntry>,
+    /// It was copied, and is only to be deleted.
+    #[prost(bool, tag = "2")]
+    pub copied: bool,
+    /// Why it is left.
+    #[prost(message, optional, tag = "3")]
+    pub error: Option<WireError>,
 }
 
 /// An intent was executed.
@@ -79,6 +120,12 @@ pub struct IntentFailed {
     /// The under-storage said that it will not do it, which may pass: [`super::super::Intent::refusals`] counts it.
     #[prost(bool, tag = "41")]
     pub refusal: bool,
+    /// A refused removal is kept, so that what could not be removed does not come back as a name; commands of before gave it up.
+    #[prost(bool, tag = "60")]
+    pub keep: bool,
+    /// Rename of one object: see [`super::super::Intent::stays`].
+    #[prost(bool, tag = "61")]
+    pub stays: bool,
 }
 
 /// A superuser gives up a change that its under-storage refuses, or no longer wants to be told of one that was given up.

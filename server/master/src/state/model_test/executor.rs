@@ -12,7 +12,9 @@ impl World {
         }
         match self.apply(IntentStarted {
             intent: intent.id,
-            replace_foreign: None,
+            passes: self.passes,
+            keeps: self.passes,
+            ..Default::default()
         }) {
             Ok(applied) => {
                 let started = applied.intent.map(|intent| Running::new(intent.id));
@@ -45,11 +47,21 @@ impl World {
                 if let Some(object) = self.ufs.get(&path) {
                     let ours = intent.expect.contains(&object.fingerprint())
                         || intent.expect_lengths.contains(&object.length());
-                    assert!(ours, "{path} holds {object:?}, which {intent:?} may not delete");
-                    self.ufs.remove(&path);
+                    // What could not be deleted at first may have been replaced since: then it stays.
+                    assert!(
+                        ours || intent.refusals > 0,
+                        "{path} holds {object:?}, which {intent:?} may not delete"
+                    );
+                    if ours {
+                        self.ufs.remove(&path);
+                    }
                 }
             }
-            IntentKind::DeleteTree => self.ufs.retain(|other, _| *other != path && !is_beneath(other, &path)),
+            IntentKind::DeleteTree => {
+                let kept = self.strays_beneath(&path);
+                self.ufs
+                    .retain(|other, _| kept.contains(other) || (*other != path && !is_beneath(other, &path)));
+            }
             IntentKind::Rename if intent.is_across() => match self.copy_across(&intent) {
                 Some((copied, made)) => (source, fingerprint) = (copied, made),
                 None => skipped = true,
@@ -60,9 +72,13 @@ impl World {
             },
             IntentKind::Mkdir => self.make_dirs(&path),
             IntentKind::Rmdir => {
-                let left: Vec<_> = self.ufs.keys().filter(|other| is_beneath(other, &path)).collect();
-                assert!(left.is_empty(), "{path} still holds {left:?}");
-                self.ufs.remove(&path);
+                let kept = self.strays_beneath(&path);
+                let left = self.ufs.keys().filter(|other| is_beneath(other, &path));
+                let left: Vec<_> = left.filter(|other| !kept.contains(*other)).collect();
+                assert!(left.is_empty() || intent.refusals > 0, "{path} still holds {left:?}");
+                if left.is_empty() {
+                    self.ufs.remove(&path);
+                }
             }
             IntentKind::SetAttr => {}
         }
@@ -121,6 +137,7 @@ impl World {
         let mount = MountId(intent.mount_id);
         let [from, to] = [&intent.path, &intent.to_path].map(|path| self.key(mount, path));
         let (from, to) = (from.as_str(), to.as_str());
+        let kept = self.strays_beneath(from);
         let Some(object) = self.ufs.get(from).cloned() else {
             return Some(self.ufs.get(to)?.fingerprint());
         };
@@ -142,7 +159,7 @@ impl World {
         let moved: Vec<_> = self
             .ufs
             .keys()
-            .filter(|other| *other == from || is_beneath(other, from))
+            .filter(|other| *other == from || (is_beneath(other, from) && !kept.contains(*other)))
             .cloned()
             .collect();
         for key in moved {
@@ -208,18 +225,25 @@ impl World {
         }
     }
 
-    /// The store will not do it. What it has been given up for stays in the store, so deletes are not refused here.
+    /// The store will not do it.
     pub(super) fn refuse(&mut self, nth: usize) {
         let id = self.running.get(nth).map_or(0, |running| running.id);
-        let intent = self.state.intent(IntentId(id)).unwrap();
-        let Some(intent) = intent.filter(|intent| intent.kind().is_creating() || intent.kind() == IntentKind::Rename)
-        else {
+        let Some(intent) = self.state.intent(IntentId(id)).unwrap() else {
             return;
         };
+        let names = intent.kind().is_creating() || intent.kind() == IntentKind::Rename;
+        // What is given up stays in the store: of removals that only if they are kept.
+        if !(names || (self.passes && intent.kind() != IntentKind::SetAttr)) {
+            return;
+        }
+        let stays = self.passes && intent.kind() == IntentKind::Rename && !intent.is_folder() && !intent.is_across();
         self.running.remove(nth);
         self.must(IntentFailed {
             intent: id,
             refused: true,
+            refusal: self.passes,
+            keep: self.passes,
+            stays: stays && !self.untold.contains(&id),
             ..Default::default()
         });
         let after = self.state.intent(IntentId(id)).unwrap();
@@ -229,6 +253,51 @@ impl World {
                 "{after:?}"
             );
         }
+    }
+
+    /// The store will not move or delete some of what is beneath a folder.
+    pub(super) fn leave(&mut self, nth: usize, choice: u8) {
+        let id = self.running.get(nth).map_or(0, |running| running.id);
+        let intent = self.state.intent(IntentId(id)).unwrap();
+        let of_folder = |intent: &Intent| match intent.kind() {
+            IntentKind::Rename => intent.is_folder(),
+            kind => kind == IntentKind::DeleteTree,
+        };
+        let Some(intent) = intent.filter(of_folder).filter(|_| self.passes) else {
+            return;
+        };
+        let top = self.key(MountId(intent.mount_id), &intent.path);
+        let kept = self.strays_beneath(&top);
+        let beneath = self.ufs.iter().filter(|(path, object)| {
+            is_beneath(path, &top) && matches!(object, Object::File(..)) && !kept.contains(*path)
+        });
+        let left = beneath.enumerate().filter(|(index, _)| choice >> index & 1 != 0);
+        let left = left.map(|(_, (path, object))| LeftObject {
+            entry: Some(UfsEntry {
+                name: Bytes::copy_from_slice(&path.as_bytes()[top.len() + 1..]),
+                kind: FileKind::File as i32,
+                length: object.length(),
+                fingerprint: object.fingerprint(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        let left = left.collect();
+        self.must(IntentLeft {
+            intent: id,
+            left,
+            file_mode: 0o644,
+            dir_mode: 0o755,
+            ..Default::default()
+        });
+    }
+
+    /// Where strays are, in the map of both stores.
+    fn strays_beneath(&self, top: &str) -> HashSet<String> {
+        let all = self.state.intents(IntentId(0), 1000).unwrap();
+        let strays = all.iter().filter(|intent| intent.is_stray());
+        let places = strays.map(|stray| self.key(MountId(stray.mount_id), &stray.path));
+        places.filter(|place| is_beneath(place, top)).collect()
     }
 
     /// Executes everything. A cycle of intents that wait for each other, or one that never ends, fails here.
@@ -245,7 +314,9 @@ impl World {
                 }
                 let Ok(applied) = self.apply(IntentStarted {
                     intent: intent.id,
-                    replace_foreign: None,
+                    passes: true,
+                    keeps: true,
+                    ..Default::default()
                 }) else {
                     continue;
                 };

@@ -215,7 +215,12 @@ fn a_folder_is_made_then_filled_then_removed() {
     assert_eq!(place(&state, child(&state, deep, "h").id), (1, "d/e/h".into()));
     // The folder of before cannot go before it is empty, nor be filled before there is one.
     let all = state.intents(IntentId(0), 100).unwrap();
-    let blocked = |nth: usize| state.blocked_by(IntentId(all[nth].id)).unwrap().is_some();
+    let blocked = |nth: usize| {
+        state
+            .blocked_by(IntentId(all[nth].id), Passing::default())
+            .unwrap()
+            .is_some()
+    };
     assert!(!blocked(1) && blocked(2) && blocked(3) && blocked(6) && blocked(7) && blocked(8));
 }
 
@@ -297,6 +302,7 @@ fn take_along(state: &State, theirs: &UfsEntry) {
     let started = IntentStarted {
         intent,
         replace_foreign: None,
+        ..Default::default()
     };
     must(state, started);
     let done = IntentDone {

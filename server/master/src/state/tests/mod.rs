@@ -466,6 +466,7 @@ fn sample() -> State {
             IntentStarted {
                 intent: 2,
                 replace_foreign: None,
+                ..Default::default()
             },
         ),
     )

@@ -233,6 +233,7 @@ fn a_cancelled_upload_may_have_left_its_object() {
     let started = IntentStarted {
         intent: upload,
         replace_foreign: None,
+        ..Default::default()
     };
     run(&state, Command::system(6, started)).unwrap();
     let heir = write("tmp", 3);
