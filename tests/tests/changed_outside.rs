@@ -381,3 +381,40 @@ fn what_a_killed_mount_did_not_write_is_no_new_version() {
     assert_eq!(facts(cluster.ufs().join("f")), of_object, "it was uploaded");
     assert!(std::fs::read(other.file("f")).unwrap() == content);
 }
+
+/// versitygw shows files that came into its folder by another way, and says no ETag of them.
+#[test]
+fn objects_without_an_etag_are_told_apart_all_the_same() {
+    let world = World::over_s3();
+    let put = |name: &str, bytes: &[u8]| {
+        let tmp = world.dir.path().join("body");
+        std::fs::write(&tmp, bytes).unwrap();
+        std::fs::rename(&tmp, world.store.join(name)).unwrap();
+        assert_eq!(world.local.alluxio(&["fs", "ls", "-f", "/"]).code, 0);
+    };
+    let (before, after) = (tree::contents(1, LARGE), tree::contents(2, LARGE + 1));
+    put("f", &before);
+    let file = File::open(world.path("f")).unwrap();
+    let mut bytes = vec![0; LARGE];
+    file.read_exact_at(&mut bytes[..4096], 0).unwrap();
+    put("f", &after);
+    // The old handle has the old bytes, as far as they are here.
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => assert!(bytes == before),
+        Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ESTALE)),
+    }
+    assert!(std::fs::read(world.path("f")).unwrap() == after);
+    // And what is made here goes over it, and over nothing that came since.
+    let edit = File::options().write(true).open(world.path("f")).unwrap();
+    edit.write_all_at(b"edited", 100).unwrap();
+    drop(edit);
+    let mut edited = after;
+    edited[100..106].copy_from_slice(b"edited");
+    world.stored("f", &edited);
+    put("g", b"one");
+    assert_eq!(std::fs::read(world.path("g")).unwrap(), b"one");
+    std::fs::rename(world.path("g"), world.path("h")).unwrap();
+    world.stored("h", b"one");
+    std::fs::remove_file(world.path("h")).unwrap();
+    wait::until("it is gone", LONG, || !world.store.join("h").exists());
+}

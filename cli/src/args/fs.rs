@@ -13,7 +13,7 @@ use std::path::PathBuf;
   alluxio fs copyFromLocal big.csv /data/      # copy in
   alluxio fs mount /s3 s3://bucket/prefix --option-file bucket.properties
   alluxio fs mount --update /s3 --option-file new.properties
-  alluxio fs load /s3/models                   # fetch into the cache ahead of use
+  alluxio fs load /s3/models                   # fetch into the cache
 
 PATH is /path or alluxio://host:port/path; * stands for any text within a name (quote it from the shell).")]
 pub enum FsCommand {

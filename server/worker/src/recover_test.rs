@@ -55,7 +55,12 @@ fn core_at(dir: &Path, ufs: Arc<dyn UnderFileSystem>) -> Core {
     let secret = SecretFile::new(dir.join("cluster.secret"));
     secret.get_or_create().unwrap();
     let opener: UfsOpener = Arc::new(move |_| Ok(Arc::clone(&ufs)));
-    let clients = Arc::new(UfsClients::new(Arc::new(Master), opener, Arc::clone(&secret)));
+    let clients = Arc::new(UfsClients::new(
+        Arc::new(Master),
+        opener,
+        Arc::clone(&secret),
+        metrics.clone(),
+    ));
     let filler = Filler::new(
         Arc::clone(&store),
         Arc::clone(&clients),

@@ -42,8 +42,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::object::client::{Body, Limits, ListRequest, ListedPage, ObjectClient, ObjectMeta, Properties};
 use crate::{Expect, UfsError, UfsErrorKind, UfsMetrics, UfsResult};
 use headers::{
-    check_range, completion, conditional, etag_of, header, length_told, part_etag, part_of, properties_of, quoted,
-    summed, unmet, unquoted, without_tags,
+    check_range, completion, conditional, etag_of, header, identity, is_etag, length_told, part_etag, part_of,
+    properties_of, quoted, summed, unmet, unquoted, without_tags,
 };
 use listing::listed_page;
 use manner::{Manner, Manners, On, Sum};
@@ -225,7 +225,8 @@ impl S3Client {
         expect: &Expect,
         manner: Manner,
     ) -> UfsResult<Request<'a>> {
-        if manner.conditional {
+        let is_compared = !matches!(expect, Expect::Fingerprint(known) if !is_etag(known));
+        if manner.conditional && is_compared {
             return conditional(request, expect);
         }
         if *expect != Expect::Any {
@@ -251,7 +252,7 @@ impl S3Client {
         if from.etag.is_empty() {
             return Ok(request);
         }
-        if manner.conditional {
+        if manner.conditional && is_etag(&from.etag) {
             return request.header("x-amz-copy-source-if-match", &quoted(&from.etag));
         }
         self.compare(&from.key, &Expect::Fingerprint(from.etag.clone())).await?;
@@ -279,11 +280,12 @@ impl S3Client {
             let why = format!("HEAD {key:?}: the server gave no length");
             UfsError::new(UfsErrorKind::Other, why)
         })?;
+        let modified_ns = time::http_date_ns(header(headers, "last-modified"));
         Ok(ObjectMeta {
             key: key.to_owned(),
             length,
-            modified_ns: time::http_date_ns(header(headers, "last-modified")),
-            etag: unquoted(header(headers, "etag")),
+            modified_ns,
+            etag: identity(header(headers, "etag"), modified_ns, length),
             properties: properties_of(headers, self.options().encrypts()),
         })
     }
@@ -340,7 +342,7 @@ impl ObjectClient for S3Client {
         let send = |manner: Manner| async move {
             let request = Request::new(Method::GET, Some(key)).header("range", bytes)?;
             let mut request = self.options().reading(request)?;
-            if manner.conditional {
+            if manner.conditional && is_etag(etag) {
                 request = request.header("if-match", &quoted(etag))?;
             }
             if manner.sum == Sum::Crc32c {
@@ -351,7 +353,9 @@ impl ObjectClient for S3Client {
         };
         let (request, response) = self.in_a_manner(On::Read, !etag.is_empty(), send).await?;
         let headers = response.headers();
-        let found = unquoted(header(headers, "etag"));
+        let modified_ns = time::http_date_ns(header(headers, "last-modified"));
+        let length = length_told(&response).unwrap_or(0);
+        let found = identity(header(headers, "etag"), modified_ns, length);
         // Servers that ignore If-Match must not get away with it.
         if !etag.is_empty() && found != etag {
             let why = format!("GET {key:?}: the object has changed, its ETag is {found:?} instead of {etag:?}");
@@ -531,7 +535,7 @@ impl ObjectClient for S3Client {
         }
         let send = |manner: Manner| async move {
             let mut request = Request::new(Method::DELETE, Some(key));
-            if manner.conditional {
+            if manner.conditional && is_etag(etag) {
                 request = request.header("if-match", &quoted(etag))?;
             }
             self.transport.send(&request).await

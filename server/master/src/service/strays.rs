@@ -206,7 +206,7 @@ impl Core {
         for at in places.into_iter().rev() {
             let there = status_if_any(self.ufs.of(at.mount)?.as_ref(), &at.path).await?;
             let is_it = |there: &alluxio_ufs::UfsStatus| {
-                let is_copy = Bound::of(Some(&inode)).is_some_and(|bound| bound.is_copy(inode.id, there, &cluster));
+                let is_copy = Bound::of(Some(inode)).is_some_and(|bound| bound.is_copy(inode.id, there, &cluster));
                 there.kind == FileKind::File && (there.fingerprint == ufs.fingerprint || is_copy)
             };
             if let Some(there) = there.filter(is_it) {

@@ -377,6 +377,7 @@ fn what_a_rename_takes_along_is_no_base_of_what_is_written_here() {
             let started = IntentStarted {
                 intent: upload.id,
                 replace_foreign: None,
+                ..Default::default()
             };
             let upload = run(&state, Command::system(9, started)).unwrap().intent.unwrap();
             assert_eq!((upload.kind(), upload.expect), (IntentKind::Persist, vec![before]));

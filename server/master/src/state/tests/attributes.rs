@@ -652,6 +652,7 @@ fn changes_of_attributes_are_one_intent_until_it_starts() {
         let started = IntentStarted {
             intent: all[0].id,
             replace_foreign: None,
+            ..Default::default()
         };
         run(&state, Command::system(50, started)).unwrap();
         run(&state, Command::system(60, chmod(file, 0o644))).unwrap();
