@@ -356,6 +356,24 @@ fn an_object_in_parts_gets_another_etag_and_stays_the_same_file() {
     ends_well(local);
 }
 
+/// The rename of a folder copies its objects; those in parts get other ETags, of which nobody tells.
+#[test]
+fn an_object_in_parts_in_a_renamed_folder_gets_attributes() {
+    let world = World::new();
+    let local = world.cluster("first");
+    std::fs::create_dir(local.mount().join("d")).unwrap();
+    std::fs::write(local.mount().join("d/f"), tree::contents(5, 20 << 20)).unwrap();
+    persist(&local);
+    std::fs::rename(local.mount().join("d"), local.mount().join("e")).unwrap();
+    wait::until("the folder has moved", LONG, || {
+        world.server.object("p/d/f").is_none() && world.server.object("p/e/f").is_some()
+    });
+    sh(&format!("chmod 600 {}", local.mount().join("e/f").display()), LONG).ok();
+    world.waits_for("p/e/f", "mode", "33152");
+    assert!(std::fs::read(local.mount().join("e/f")).unwrap() == tree::contents(5, 20 << 20));
+    ends_well(local);
+}
+
 #[test]
 fn an_object_that_others_put_there_keeps_what_it_is() {
     let world = World::new();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::load::is_absent;
 use super::mounts::able;
-use super::ufs_ops::Change;
+use super::ufs_ops::{Bound, Change, status_if_any};
 use super::{Core, show};
 use crate::state::{Inode, Intent, UfsLocation};
 
@@ -78,8 +78,16 @@ impl Core {
             // It has its own, by what is made in it.
             wanted.mtime_ns = None;
         }
-        let set = ufs.set_attributes(&intent.path, inode.kind(), &wanted, inode.fingerprint());
-        match set.await {
+        let set = async |known: &str| ufs.set_attributes(&intent.path, inode.kind(), &wanted, known).await;
+        let mut done = set(inode.fingerprint()).await;
+        if done
+            .as_ref()
+            .is_err_and(|error| error.kind == UfsErrorKind::PreconditionFailed)
+            && let Some(copy) = self.copy_of_bound(ufs, intent, inode).await?
+        {
+            done = set(&copy).await;
+        }
+        match done {
             Ok(Some(fingerprint)) => Ok(Change {
                 fingerprint,
                 ..Change::default()
@@ -93,6 +101,21 @@ impl Core {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Fingerprint of what is there, if it is a copy of what the inode is bound to, which the rename of a folder made.
+    async fn copy_of_bound(
+        &self,
+        ufs: &dyn UnderFileSystem,
+        intent: &Intent,
+        inode: &Inode,
+    ) -> UfsResult<Option<String>> {
+        let Some(bound) = Bound::of(Some(inode)) else {
+            return Ok(None);
+        };
+        let there = status_if_any(ufs, &intent.path).await?;
+        let copy = there.filter(|there| bound.is_copy(intent.inode, there, &self.state.cluster_id()));
+        Ok(copy.map(|copy| copy.fingerprint))
     }
 
     /// Fills in what a page of a listing leaves out, of names that are new and of objects that are others than were known.
