@@ -61,6 +61,27 @@ pub struct UfsStatus {
     pub is_partial: bool,
 }
 
+impl UfsStatus {
+    /// Of a directory of an object store, where it is known to be one.
+    pub fn directory(path: &[u8], attributes: UfsAttributes) -> Self {
+        Self {
+            name: Bytes::copy_from_slice(path::split(path).1),
+            kind: FileKind::Directory,
+            length: 0,
+            mtime_ns: attributes.mtime_ns.unwrap_or(0),
+            fingerprint: String::new(),
+            mode: attributes.mode,
+            owner: attributes.owner,
+            group: attributes.group,
+            symlink_target: None,
+            write_id: None,
+            atime_ns: attributes.atime_ns,
+            xattrs: attributes.xattrs,
+            is_partial: false,
+        }
+    }
+}
+
 /// One page of a listing. Over a whole listing each name comes once, a folder before a file of the same name, in an order
 /// that is the store's: by name on posix; by `name/` on object stores, whose keys sort so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -225,7 +225,7 @@ impl ObjectUfs {
             Ok(meta) if is_dir => {
                 self.marks.note(&meta);
                 let found = self.found(&meta.properties.metadata, FileKind::Directory);
-                Ok(Self::directory_status(&path, found.attributes))
+                Ok(UfsStatus::directory(&path, found.attributes))
             }
             Ok(meta) => self.described(&path, &meta).await,
             Err(error) => Err(error),

@@ -172,7 +172,7 @@ impl Cursor {
                     return false;
                 }
                 self.held.retain(|file| file.name != name);
-                self.make_ready(ObjectUfs::directory_status(name, UfsAttributes::default()));
+                self.make_ready(UfsStatus::directory(name, UfsAttributes::default()));
                 true
             }
         }
@@ -383,7 +383,7 @@ mod tests {
             is_partial: false,
         };
         let cursor = Cursor {
-            ready: VecDeque::from([ObjectUfs::directory_status(b"a", UfsAttributes::default())]),
+            ready: VecDeque::from([UfsStatus::directory(b"a", UfsAttributes::default())]),
             held: vec![file("b"), file("b!")],
             last: Bytes::from_static(b"a"),
             store_token: Some("token".to_owned()),

@@ -157,24 +157,6 @@ impl ObjectUfs {
         }
     }
 
-    fn directory_status(path: &[u8], attributes: UfsAttributes) -> UfsStatus {
-        UfsStatus {
-            name: Bytes::copy_from_slice(path::split(path).1),
-            kind: FileKind::Directory,
-            length: 0,
-            mtime_ns: attributes.mtime_ns.unwrap_or(0),
-            fingerprint: String::new(),
-            mode: attributes.mode,
-            owner: attributes.owner,
-            group: attributes.group,
-            symlink_target: None,
-            write_id: None,
-            atime_ns: attributes.atime_ns,
-            xattrs: attributes.xattrs,
-            is_partial: false,
-        }
-    }
-
     /// The first keys beneath a prefix, undelimited.
     async fn first_keys(&self, prefix: &str, limit: usize) -> UfsResult<Vec<Listed>> {
         let request = ListRequest {
@@ -234,15 +216,15 @@ impl UnderFileSystem for ObjectUfs {
         let prefix = self.prefix(path)?;
         if path.is_empty() {
             self.first_keys(&prefix, 1).await?;
-            return Ok(Self::directory_status(path, UfsAttributes::default()));
+            return Ok(UfsStatus::directory(path, UfsAttributes::default()));
         }
         let key = self.key(path)?;
         let (object, beneath) = futures::join!(self.client.head(&key), self.first_keys(&prefix, 1));
         match beneath?.first() {
             Some(first) if first.key() == prefix => {
-                Ok(Self::directory_status(path, self.directory_attributes(&prefix).await?))
+                Ok(UfsStatus::directory(path, self.directory_attributes(&prefix).await?))
             }
-            Some(_) => Ok(Self::directory_status(path, UfsAttributes::default())),
+            Some(_) => Ok(UfsStatus::directory(path, UfsAttributes::default())),
             None => self.described(path, &object?).await,
         }
     }

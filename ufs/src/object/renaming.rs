@@ -64,7 +64,7 @@ impl ObjectUfs {
                 self.mark_parent(to).await?;
                 let left = self.move_folder(&self.prefix(from)?, &self.prefix(to)?, kept).await?;
                 // If all of it stayed, there is nothing at the target.
-                let folder = || Self::directory_status(to, UfsAttributes::default());
+                let folder = || UfsStatus::directory(to, UfsAttributes::default());
                 let status = self.status_if_any(to).await?.unwrap_or_else(folder);
                 Ok(Moved { status, left })
             }
@@ -246,7 +246,7 @@ impl ObjectUfs {
             _ if error.is_refusal() => {
                 let path = self.path_of(&source.key);
                 let status = match source.key.ends_with('/') {
-                    true => Self::directory_status(&path, UfsAttributes::default()),
+                    true => UfsStatus::directory(&path, UfsAttributes::default()),
                     false => self.file_status(&path, &source),
                 };
                 let left = Left {

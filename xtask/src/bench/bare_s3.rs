@@ -10,6 +10,25 @@ use std::time::Instant;
 /// Requests in flight: as many as the product's default.
 const CONNECTIONS: usize = 20;
 
+/// A client of the harness's bucket at an endpoint, and a runtime to run it on.
+pub fn client(endpoint: &str) -> anyhow::Result<(AmazonS3, tokio::runtime::Runtime)> {
+    // The default provider may be installed already; what counts is that there is one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let store = AmazonS3Builder::new()
+        .with_endpoint(endpoint)
+        .with_allow_http(true)
+        .with_bucket_name("bucket")
+        .with_region("us-east-1")
+        .with_access_key_id(ACCESS_KEY)
+        .with_secret_access_key(SECRET_KEY)
+        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    Ok((store, runtime))
+}
+
 /// A client of one bucket with a runtime of its own.
 pub struct BareS3 {
     store: AmazonS3,
@@ -19,20 +38,7 @@ pub struct BareS3 {
 impl BareS3 {
     /// Of the harness's bucket at an endpoint.
     pub fn new(endpoint: &str) -> anyhow::Result<Self> {
-        // The default provider may be installed already; what counts is that there is one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let store = AmazonS3Builder::new()
-            .with_endpoint(endpoint)
-            .with_allow_http(true)
-            .with_bucket_name("bucket")
-            .with_region("us-east-1")
-            .with_access_key_id(ACCESS_KEY)
-            .with_secret_access_key(SECRET_KEY)
-            .build()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?;
+        let (store, runtime) = client(endpoint)?;
         Ok(Self { store, runtime })
     }
 

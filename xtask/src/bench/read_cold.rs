@@ -1,14 +1,13 @@
 //! A first read from an S3 server, against a bare client that uses as many connections.
 
 use super::table::Target::{AtLeast, AtMost};
-use super::{Row, Table, drop_caches, median};
+use super::{Row, Table, bare_s3, drop_caches, median};
 use alluxio_tests::disk::Disk;
 use alluxio_tests::proxy::Proxy;
-use alluxio_tests::s3::{ACCESS_KEY, S3Server, SECRET_KEY, Versity};
+use alluxio_tests::s3::{S3Server, Versity};
 use alluxio_tests::{LocalBuilder, s3, tools, tree};
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
 use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
@@ -109,18 +108,7 @@ fn read_all(path: &Path) -> anyhow::Result<()> {
 
 /// MiB/s of range GETs that are thrown away.
 fn bare_client(endpoint: &str) -> anyhow::Result<f64> {
-    let store: AmazonS3 = AmazonS3Builder::new()
-        .with_endpoint(endpoint)
-        .with_allow_http(true)
-        .with_bucket_name("bucket")
-        .with_region("us-east-1")
-        .with_access_key_id(ACCESS_KEY)
-        .with_secret_access_key(SECRET_KEY)
-        .build()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let (store, runtime) = bare_s3::client(endpoint)?;
     let start = Instant::now();
     let total: u64 = runtime.block_on(async {
         let parts = (0..FILE_BYTES).step_by(PART_BYTES as usize);

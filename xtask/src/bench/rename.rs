@@ -3,13 +3,11 @@
 //! The bucket is in the memory of this process, so what is measured is requests, not disks.
 
 use super::table::Target::{AtLeast, AtMost};
-use super::{Row, Table, median};
+use super::{Row, Table, bare_s3, median};
 use alluxio_tests::s3::memory::{Content, Object};
-use alluxio_tests::s3::{ACCESS_KEY, SECRET_KEY};
 use alluxio_tests::{LocalBuilder, MemoryS3, S3Server, wait};
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
 use std::time::{Duration, Instant};
 
 const OBJECTS: usize = 10_000;
@@ -80,18 +78,7 @@ fn key(dir: &str, index: usize) -> String {
 
 /// Objects that a client without anything around it copies a second.
 fn copies_of_a_bare_client(server: &MemoryS3, from: &str, round: usize) -> anyhow::Result<f64> {
-    let store: AmazonS3 = AmazonS3Builder::new()
-        .with_endpoint(server.endpoint())
-        .with_allow_http(true)
-        .with_bucket_name("bucket")
-        .with_region("us-east-1")
-        .with_access_key_id(ACCESS_KEY)
-        .with_secret_access_key(SECRET_KEY)
-        .build()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let (store, runtime) = bare_s3::client(&server.endpoint())?;
     // Outside of what is mounted there is nothing: the copies are taken away again.
     let to = format!("bare{round}");
     let start = Instant::now();

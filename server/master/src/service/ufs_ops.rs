@@ -189,7 +189,7 @@ pub(super) async fn delete_tree(ufs: &dyn UnderFileSystem, path: &Bytes, kept: &
                 Err(error) if error.is_refusal() && !kept.contains(&frame.path) => left.push(Left {
                     path: frame.path.clone(),
                     copied: false,
-                    status: folder_status(&frame.path),
+                    status: UfsStatus::directory(&frame.path, UfsAttributes::default()),
                     error,
                 }),
                 Err(error) if error.is_refusal() => {}
@@ -210,24 +210,6 @@ pub(super) async fn delete_tree(ufs: &dyn UnderFileSystem, path: &Bytes, kept: &
 fn has_beneath(dir: &[u8], kept: &Kept, left: &[Left]) -> bool {
     let mut paths = kept.iter().chain(left.iter().map(|left| &left.path));
     paths.any(|path| alluxio_ufs::path::is_beneath(path, dir))
-}
-
-fn folder_status(path: &[u8]) -> UfsStatus {
-    UfsStatus {
-        name: Bytes::copy_from_slice(alluxio_ufs::path::split(path).1),
-        kind: FileKind::Directory,
-        length: 0,
-        mtime_ns: 0,
-        fingerprint: String::new(),
-        mode: None,
-        owner: None,
-        group: None,
-        symlink_target: None,
-        write_id: None,
-        atime_ns: None,
-        xattrs: None,
-        is_partial: false,
-    }
 }
 
 async fn empty_page(ufs: &dyn UnderFileSystem, frame: &mut Frame, kept: &Kept, left: &mut Vec<Left>) -> UfsResult<()> {

@@ -297,20 +297,15 @@ impl Work<'_, '_> {
     /// A rename to another mount is done there: it lives on as the delete of its source, in its place in the order. Nothing
     /// but what was copied is deleted.
     fn delete_copied(&mut self, rename: &Intent, source_fingerprint: String) {
-        let copied = (!source_fingerprint.is_empty()).then(|| vec![source_fingerprint]);
-        let delete = Intent {
-            id: rename.id,
-            kind: IntentKind::Delete as i32,
-            mount_id: rename.mount_id,
-            path: rename.path.clone(),
-            inode: rename.inode,
-            inode_kind: rename.inode_kind,
-            created_ns: rename.created_ns,
-            order: rename.order,
-            expect: copied.unwrap_or_else(|| rename.expect.clone()),
-            dir: rename.dir,
-            ..Default::default()
-        };
+        let mut delete = delete_of_source(rename);
+        if !source_fingerprint.is_empty() {
+            delete.expect = vec![source_fingerprint];
+        }
+        self.live_on(delete);
+    }
+
+    /// A rename that was dropped lives on as the delete of its source, in its place in the order.
+    pub(super) fn live_on(&mut self, delete: Intent) {
         self.tx.put(
             tables::intent_by_inode(InodeId(delete.inode), IntentId(delete.id)),
             tables::nothing(),
@@ -642,5 +637,22 @@ fn uploaded(inode: &mut Inode, intent: &Intent, fingerprint: String) {
     forget_others(inode);
     if inode.version == intent.version {
         inode.persist_state = PersistState::Persisted as i32;
+    }
+}
+
+/// The delete that a rename which has made its copy lives on as.
+pub(super) fn delete_of_source(rename: &Intent) -> Intent {
+    Intent {
+        id: rename.id,
+        kind: IntentKind::Delete as i32,
+        mount_id: rename.mount_id,
+        path: rename.path.clone(),
+        inode: rename.inode,
+        inode_kind: rename.inode_kind,
+        created_ns: rename.created_ns,
+        order: rename.order,
+        expect: rename.expect.clone(),
+        dir: rename.dir,
+        ..Default::default()
     }
 }

@@ -8,6 +8,7 @@ use alluxio_proto::{ErrorKind, InodeId, IntentId, MountId};
 use bytes::Bytes;
 use std::sync::Arc;
 
+use super::intents::delete_of_source;
 use super::presence::{occupy, occupy_uncertain};
 use super::{Work, check_name, child_path};
 use crate::state::UfsLocation;
@@ -158,28 +159,10 @@ impl Work<'_, '_> {
 
     /// Journals the delete of what a rename was to move, in its place in the order and under its id.
     fn journal_delete(&mut self, rename: Intent) {
-        let delete = Intent {
-            id: rename.id,
-            kind: IntentKind::Delete as i32,
-            mount_id: rename.mount_id,
-            path: rename.path,
-            inode: rename.inode,
-            inode_kind: rename.inode_kind,
-            created_ns: rename.created_ns,
-            order: rename.order,
-            expect: rename.expect,
-            expect_lengths: rename.expect_lengths,
-            dir: rename.dir,
-            ..Default::default()
-        };
-        self.tx.put(
-            tables::intent_by_inode(InodeId(delete.inode), IntentId(delete.id)),
-            tables::nothing(),
-        );
-        self.index_path(&delete);
-        self.put_intent(&delete);
-        self.tx.counters_mut().intents += 1;
-        self.applied.intents.push(delete.id);
+        self.live_on(Intent {
+            expect_lengths: rename.expect_lengths.clone(),
+            ..delete_of_source(&rename)
+        });
     }
 
     /// Something was put at a place: what was to be deleted there is replaced, and what was to go there has no place any more.
