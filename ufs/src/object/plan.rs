@@ -227,7 +227,7 @@ mod tests {
             assert!(parts.iter().all(|part| part.len() <= 5 << 30));
         }
         // A part grows only where there would be too many.
-        assert_eq!(whole(80 << 30, S3)[0].len(), 80 << 30 >> 13);
+        assert_eq!(whole(64 << 30, S3)[0].len(), 8 * MIB);
         assert!(whole(LARGEST, S3)[0].len() > 512 * MIB);
         // A change of it uploads a part, and copies the rest.
         let parts = over(LARGEST, &[1 << 40..(1 << 40) + 4096], S3);
