@@ -42,9 +42,9 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     if named || is_call_of_fuse_helper(&arguments) {
         return u8::try_from(roles::helper(arguments.into_iter().skip(1))).unwrap_or(STATUS_FAILED);
     }
-    let cli = match args::parse(arguments) {
+    let cli = match args::parse(arguments.clone()) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, arguments),
     };
     let sources = match cli.sources() {
         Ok(sources) => sources,
@@ -110,7 +110,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
         .map_err(|error| CommandError::failed(format!("start the runtime: {error}")))
 }
 
-fn usage(error: &clap::Error) -> u8 {
+fn usage(error: &clap::Error, arguments: Vec<OsString>) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // Nobody is left to be told that this failed.
@@ -121,7 +121,7 @@ fn usage(error: &clap::Error) -> u8 {
             let _ = error.print();
             STATUS_USAGE
         }
-        _ => report(Err(CommandError::Usage(args::one_line(error)))),
+        _ => report(Err(CommandError::Usage(args::one_line(error, arguments)))),
     }
 }
 

@@ -59,7 +59,11 @@ fn unknown_words_are_one_line_with_what_was_meant() {
     );
     refused(&["fs", "lss", "/"], 2, &["'lss'", "'ls'", "alluxio fs --help"]);
     refused(&["fs", "test", "/x"], 2, &["-d", "-e", "alluxio fs test --help"]);
-    refused(&["fs", "head", "-c", "much", "/x"], 2, &["much", "4KB"]);
+    refused(
+        &["fs", "head", "-c", "much", "/x"],
+        2,
+        &["much", "4KB", "see `alluxio fs head --help`"],
+    );
     refused(&["fsadmin", "report", "all"], 2, &["all", "capacity", "summary", "ufs"]);
     refused(&["fsadmin", "report", "ufs", "-live"], 2, &["-live", "capacity"]);
 }
@@ -74,6 +78,11 @@ fn wrong_keys_and_values() {
     let many = ["getConf", "-D", "alluxio.master.rpc.port=many"];
     refused(&many, 2, &["alluxio.master.rpc.port", "many", "a port"]);
     refused(&["getConf", "alluxio.master.rpc.prt"], 1, &["alluxio.master.rpc.port"]);
+    refused(
+        &["getConf", "alluxio.nope"],
+        1,
+        &["unknown property; `alluxio getConf` lists those that are known"],
+    );
     refused(&["getConf", "alluxio.fuse.jnifuse.enabled"], 1, &["no effect"]);
     refused(&["getConf", "--unit", "MB", "alluxio.master.hostname"], 2, &["text"]);
     // Unknown and useless keys are warnings.
@@ -183,11 +192,37 @@ fn nobody_to_ask() {
     let property = format!("alluxio.master.rpc.port={port}");
     let begun = Instant::now();
     refused(
+        &["fs", "persist", "-t", "500ms", "/", "-D", &property],
+        1,
+        &["persist", "500ms (-t)"],
+    );
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    refused(
         &["fs", "ls", "/", "-D", &property],
         1,
         &[&format!("localhost:{port}"), "is one running?", "alluxio local"],
     );
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+/// A port that is taken is found out before anything is made.
+#[test]
+fn a_taken_port_leaves_no_folders_behind() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = taken.local_addr().expect("address").port();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    for key in ["alluxio.master.rpc.port", "alluxio.worker.rpc.port"] {
+        // The other one is free, whatever runs on this host.
+        let properties = ["alluxio.master.rpc.port=0", "alluxio.worker.rpc.port=0"];
+        let property = format!("{key}={port}");
+        let mut arguments = vec!["local", "-D", properties[0], "-D", properties[1], "-D", &property];
+        let (mount, data) = (path("mount"), path("data"));
+        arguments.extend(["--mount", &mount, "--data", &data]);
+        refused(&arguments, 1, &["the port is taken", key, &port.to_string()]);
+        assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 0, "{key}");
+    }
 }
 
 /// The property that puts state under a folder.

@@ -197,6 +197,12 @@ fn odd_names_are_warnings() {
     assert!(accepted.ends_with("accepted, no effect"), "{accepted}");
     assert!(warning("some.thing=1").starts_with("unknown property some.thing"));
     assert!(warning("alluxio.site.conf.dir=/x").ends_with("has no effect in that file"));
+    // An option of the root mount is misspelt as easily.
+    let option = warning("alluxio.master.mount.table.root.option.alluxio.underfs.s3.endpont=x");
+    assert!(
+        option.ends_with("did you mean alluxio.master.mount.table.root.option.alluxio.underfs.s3.endpoint?"),
+        "{option}"
+    );
     let passed = load("s3a.x=1\nfs.azure.y=2\nalluxio.master.mount.table.root.option.s3a.secretKey=3").unwrap();
     assert!(passed.warnings().is_empty(), "{:?}", passed.warnings());
 

@@ -59,6 +59,17 @@ pub enum WriteType {
     MustCache = 3,
 }
 
+/// An extended attribute.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Xattr {
+    /// With its namespace, `user.…`.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub name: bytes::Bytes,
+    /// Any bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: bytes::Bytes,
+}
+
 /// Attributes of an inode. Times are nanoseconds since 1970.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Attr {

@@ -34,6 +34,7 @@ pub struct LocalBuilder {
     data: PathBuf,
     mount: PathBuf,
     options: BTreeMap<String, String>,
+    environment: BTreeMap<String, String>,
     rpc_port: u16,
     descriptors: Option<u32>,
     keep: Option<tempfile::TempDir>,
@@ -74,6 +75,7 @@ impl LocalBuilder {
             data: base.join("data"),
             mount: base.join("mnt"),
             options,
+            environment: BTreeMap::new(),
             rpc_port,
             descriptors: None,
             keep: None,
@@ -95,6 +97,12 @@ impl LocalBuilder {
     /// A property.
     pub fn option(mut self, key: &str, value: impl Into<String>) -> Self {
         self.options.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// A variable of its environment.
+    pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.insert(name.to_owned(), value.into());
         self
     }
 
@@ -133,6 +141,7 @@ impl LocalBuilder {
         for (key, value) in &self.options {
             command.arg("-D").arg(format!("{key}={value}"));
         }
+        command.envs(&self.environment);
         command
     }
 

@@ -3,10 +3,10 @@
 #![allow(clippy::disallowed_methods, reason = "they are what is tested")]
 
 use alluxio_tests::s3::{self, S3Server, Versity};
-use alluxio_tests::{Local, LocalBuilder, tools, tree, wait};
+use alluxio_tests::{Local, LocalBuilder, Mount, Separate, process, tools, tree, wait};
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -219,4 +219,202 @@ fn an_edit_of_a_partly_cached_object_ends_as_one_of_the_two() {
         std::fs::write(world.path("f"), b"usable").unwrap();
         world.stored("f", b"usable");
     });
+}
+
+#[test]
+fn a_rename_of_a_file_that_is_open_loses_nothing_of_others() {
+    both(|world| {
+        for (number, renames) in [(0, 1), (1, 2)] {
+            let names: Vec<String> = (0..=renames).map(|nth| format!("f{number}-{nth}")).collect();
+            let last = &names[renames];
+            world.put(&names[0], &old(number));
+            assert_eq!(world.local.alluxio(&["fs", "ls", "-f", "/"]).code, 0);
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .open(world.path(&names[0]))
+                .unwrap();
+            let mut bytes = vec![0; 70_000];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            assert!(bytes == old(number));
+            world.put(&names[0], &new(number));
+            for pair in names.windows(2) {
+                std::fs::rename(world.path(&pair[0]), world.path(&pair[1])).unwrap();
+                world.stored(&pair[1], &new(number));
+            }
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            assert!(bytes == old(number), "the old handle has the old bytes");
+            drop(file);
+            // The close changed nothing: there is only what somebody has put there.
+            wait::until("it is the new object", LONG, || {
+                assert_eq!(world.local.alluxio(&["fs", "ls", "-f", "/"]).code, 0);
+                std::fs::read(world.path(last)).is_ok_and(|found| found == new(number))
+            });
+            assert_eq!(world.local.alluxio(&["fs", "persist", &format!("/{last}")]).code, 0);
+            assert_eq!(world.local.alluxio(&["fs", "free", &format!("/{last}")]).code, 0);
+            assert!(std::fs::read(world.store.join(last)).unwrap() == new(number));
+            assert!(std::fs::read(world.path(last)).unwrap() == new(number));
+        }
+    });
+}
+
+/// Of a file that is not fetched as a whole.
+const LARGE: usize = 16 << 20;
+
+/// A file of which a part is cached, and its bytes.
+fn partly_cached(world: &World, name: &str, is_ours: bool) -> Vec<u8> {
+    let before = tree::contents(1, LARGE);
+    match is_ours {
+        true => {
+            std::fs::write(world.path(name), &before).unwrap();
+            world.stored(name, &before);
+            let path = format!("/{name}");
+            assert_eq!(world.local.alluxio(&["fs", "persist", &path]).code, 0);
+            assert_eq!(world.local.alluxio(&["fs", "free", &path]).code, 0);
+        }
+        false => {
+            world.put(name, &before);
+            assert_eq!(world.local.alluxio(&["fs", "ls", "-f", "/"]).code, 0);
+        }
+    }
+    let file = File::open(world.path(name)).unwrap();
+    file.read_exact_at(&mut [0; 4096], 0).unwrap();
+    before
+}
+
+#[test]
+fn a_change_of_attributes_binds_nobody_elses_bytes_to_ours() {
+    for (nth, is_ours) in [false, true].into_iter().enumerate() {
+        let world = World::over_folder();
+        let after = tree::contents(2, LARGE);
+        for change in ["chmod 600", "touch -d 2001-02-03", "chown 1:1"] {
+            let name = format!("f{nth}-{}", change.len());
+            partly_cached(&world, &name, is_ours);
+            world.put(&name, &after);
+            let path = world.path(&name);
+            process::sh(&format!("{change} {}", path.display()), LONG).ok();
+            wait::until(&format!("after {change} it is the new object, whole"), LONG, || {
+                assert_eq!(world.local.alluxio(&["fs", "ls", "-f", "/"]).code, 0);
+                std::fs::read(&path).is_ok_and(|found| found == after)
+            });
+        }
+    }
+}
+
+#[test]
+fn what_is_written_in_place_is_not_taken_for_ours_by_a_rename() {
+    let world = World::over_folder();
+    let before = partly_cached(&world, "f", true);
+    // As an editor does that keeps the inode: names in extended attributes stay.
+    let after = tree::contents(2, before.len());
+    let object = File::options().write(true).open(world.store.join("f")).unwrap();
+    object.write_all_at(&after, 0).unwrap();
+    drop(object);
+    std::fs::rename(world.path("f"), world.path("g")).unwrap();
+    world.stored("g", &after);
+    wait::until("it is the new object, whole", LONG, || {
+        assert_eq!(world.local.alluxio(&["fs", "ls", "-f", "/"]).code, 0);
+        std::fs::read(world.path("g")).is_ok_and(|found| found == after)
+    });
+}
+
+/// A mount that is to be killed, and in its hands a stored file, partly cached, that is open for writing and was not written. Its
+/// session ends soon.
+fn unwritten(content: &[u8]) -> (Separate, Mount, File) {
+    let cluster = Separate::start(&[("alluxio.user.session.timeout", "3s")]);
+    std::fs::write(cluster.ufs().join("f"), content).unwrap();
+    let mount = cluster.mount("dies");
+    File::open(mount.file("f"))
+        .unwrap()
+        .read_exact_at(&mut [0; 4096], 2 << 20)
+        .unwrap();
+    let file = File::options().read(true).write(true).open(mount.file("f")).unwrap();
+    (cluster, mount, file)
+}
+
+#[test]
+fn what_a_killed_mount_did_not_write_is_what_others_make_of_it() {
+    let (before, after) = (tree::contents(1, 8 << 20), tree::contents(2, 5 << 20));
+    let (cluster, mut mount, file) = unwritten(&before);
+    mount.kill();
+    drop(file);
+    let tmp = cluster.ufs().join(".tmp-of-somebody");
+    std::fs::write(&tmp, &after).unwrap();
+    std::fs::rename(&tmp, cluster.ufs().join("f")).unwrap();
+    let other = cluster.mount("other");
+    wait::until("the file is the new object", LONG, || {
+        std::fs::read(other.file("f")).is_ok_and(|found| found == after)
+    });
+    std::fs::write(other.file("f"), b"usable").unwrap();
+    wait::until("it is stored", LONG, || {
+        std::fs::read(cluster.ufs().join("f")).is_ok_and(|found| found == b"usable")
+    });
+}
+
+#[test]
+fn what_a_killed_mount_did_not_write_is_no_new_version() {
+    let content = tree::contents(1, 8 << 20);
+    let (cluster, mut mount, file) = unwritten(&content);
+    let field = |name: &str| {
+        let told = cluster.alluxio(&["fs", "stat", "/f"]).ok();
+        let value = told
+            .split_once(&format!("{name}="))
+            .and_then(|(_, rest)| rest.split([',', '}']).next());
+        value.unwrap_or_else(|| panic!("no {name} in {told}")).to_owned()
+    };
+    let facts = |path: PathBuf| {
+        let meta = path.metadata().unwrap();
+        (meta.ino(), meta.ctime(), meta.ctime_nsec(), meta.mtime_nsec())
+    };
+    let (of_file, of_object) = (facts(mount.file("f")), facts(cluster.ufs().join("f")));
+    let version = field("dataVersion");
+    assert_eq!(field("completed"), "false");
+    mount.kill();
+    drop(file);
+    wait::until("its session has ended, and the home was asked", LONG, || {
+        field("completed") == "true"
+    });
+    cluster.alluxio(&["fs", "persist", "/f"]).ok();
+    let other = cluster.mount("other");
+    assert_eq!(facts(other.file("f")), of_file);
+    assert_eq!(field("dataVersion"), version);
+    assert_eq!(facts(cluster.ufs().join("f")), of_object, "it was uploaded");
+    assert!(std::fs::read(other.file("f")).unwrap() == content);
+}
+
+/// versitygw shows files that came into its folder by another way, and says no ETag of them.
+#[test]
+fn objects_without_an_etag_are_told_apart_all_the_same() {
+    let world = World::over_s3();
+    let put = |name: &str, bytes: &[u8]| {
+        let tmp = world.dir.path().join("body");
+        std::fs::write(&tmp, bytes).unwrap();
+        std::fs::rename(&tmp, world.store.join(name)).unwrap();
+        assert_eq!(world.local.alluxio(&["fs", "ls", "-f", "/"]).code, 0);
+    };
+    let (before, after) = (tree::contents(1, LARGE), tree::contents(2, LARGE + 1));
+    put("f", &before);
+    let file = File::open(world.path("f")).unwrap();
+    let mut bytes = vec![0; LARGE];
+    file.read_exact_at(&mut bytes[..4096], 0).unwrap();
+    put("f", &after);
+    // The old handle has the old bytes, as far as they are here.
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => assert!(bytes == before),
+        Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ESTALE)),
+    }
+    assert!(std::fs::read(world.path("f")).unwrap() == after);
+    // And what is made here goes over it, and over nothing that came since.
+    let edit = File::options().write(true).open(world.path("f")).unwrap();
+    edit.write_all_at(b"edited", 100).unwrap();
+    drop(edit);
+    let mut edited = after;
+    edited[100..106].copy_from_slice(b"edited");
+    world.stored("f", &edited);
+    put("g", b"one");
+    assert_eq!(std::fs::read(world.path("g")).unwrap(), b"one");
+    std::fs::rename(world.path("g"), world.path("h")).unwrap();
+    world.stored("h", b"one");
+    std::fs::remove_file(world.path("h")).unwrap();
+    wait::until("it is gone", LONG, || !world.store.join("h").exists());
 }

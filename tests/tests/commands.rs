@@ -1,9 +1,14 @@
 //! The commands against a running cluster: what they do, what they print, and how they end.
 
-use alluxio_tests::cluster::{Local, LocalBuilder};
+use alluxio_tests::cluster::{Local, LocalBuilder, Mount};
+use alluxio_tests::modes::Mode;
 use alluxio_tests::process::Output;
-use alluxio_tests::{tools, tree};
+use alluxio_tests::{tools, tree, wait};
 use std::path::Path;
+use std::time::Duration;
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(60);
 
 /// Runs a command that has to succeed and gives its output.
 #[track_caller]
@@ -57,7 +62,12 @@ fn names_and_contents() {
         ok(&local, &["fs", "mv", "/a/text", "/c"]),
         "Renamed /a/text to /c/text\n"
     );
-    fails(&local, &["fs", "mv", "/a/big", "/c/text"], &["rename", "/c/text"]);
+    fails(
+        &local,
+        &["fs", "mv", "/a/big", "/c/text"],
+        &["rename /a/big to /c/text: /c/text exists", "fs rm"],
+    );
+    fails(&local, &["fs", "mv", "/none", "/c"], &["/none does not exist"]);
     fails(&local, &["fs", "mv", "/a", "/a/b"], &["into itself"]);
     fails(&local, &["fs", "rm", "/a"], &["-R"]);
     fails(&local, &["fs", "rm", "-R", "/"], &["the root"]);
@@ -245,7 +255,15 @@ fn owners_modes_and_mounts() {
     assert_eq!(table("  on  /m  (posix"), 1);
     assert_eq!(ok(&local, &["fs", "cat", "/m/there"]), "there");
     fails(&local, &["fs", "touch", "/m/new"], &["/m/new", "read-only"]);
-    fails(&local, &["fs", "mount", "/m", &uri], &["mount", "/m"]);
+    fails(
+        &local,
+        &["fs", "mount", "/m", tools::text(tools::scratch("other-").path())],
+        &["mounted there already", "--update", "alluxio fs unmount /m"],
+    );
+    for command in ["free", "persist"] {
+        let error = fails(&local, &["fs", command, "/nope"], &["no such file or directory"]);
+        assert_eq!(error.stderr.matches("/nope").count(), 1, "{error:?}");
+    }
     // One file by two names that know nothing of each other.
     let outer = tools::scratch("outer-");
     std::fs::create_dir(outer.path().join("part")).unwrap();
@@ -253,7 +271,14 @@ fn owners_modes_and_mounts() {
         tools::text(&outer.path().join("part")).to_owned(),
         tools::text(outer.path()),
     );
+    std::fs::write(outer.path().join("x"), "x").unwrap();
     ok(&local, &["fs", "mount", "/o", outside]);
+    let error = fails(
+        &local,
+        &["fs", "mv", "/o/x", "/x"],
+        &["different mounts", "fs cp -R", "alluxio.user.rename.across.mounts=true"],
+    );
+    assert!(error.stderr.starts_with("alluxio: rename /o/x to /x: "), "{error:?}");
     fails(
         &local,
         &["fs", "mount", "/n", &inside],
@@ -284,6 +309,57 @@ fn owners_modes_and_mounts() {
     );
     assert_eq!(ok(&local, &["fs", "stat", "-f", "%u %g", "/d/e/f"]), "1234 5678\n");
     ok(&local, &["fs", "chgrp", "0", "/d"]);
+    // Nobody's by a slip.
+    fails(
+        &local,
+        &["fs", "chown", "nosuchuser", "/d"],
+        &["no user \"nosuchuser\"", "number"],
+    );
+    fails(
+        &local,
+        &["fs", "chgrp", "nosuchgroup", "/d"],
+        &["no group \"nosuchgroup\"", "number"],
+    );
+    assert_eq!(ok(&local, &["fs", "stat", "-f", "%u", "/d"]), "1234\n");
+    // A folder that holds something is no mount point, and a slip is no option.
+    let free = outer.path().join("free");
+    std::fs::create_dir(&free).unwrap();
+    ok(&local, &["fs", "unmount", "/o"]);
+    let error = fails(
+        &local,
+        &["fs", "mount", "/d", tools::text(&free)],
+        &["/d: it has entries", "empty folder"],
+    );
+    assert!(!error.stderr.contains("directory"), "{error:?}");
+    let slip = "alluxio.underfs.s3.endpont=x";
+    let refused = local.alluxio(&["fs", "mount", "/s", tools::text(&free), "--option", slip]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(
+        refused.stderr.contains("did you mean alluxio.underfs.s3.endpoint?"),
+        "{refused:?}"
+    );
+    assert_eq!(
+        ok(&local, &["fs", "free", "/d"]),
+        "/d is being freed from Alluxio space.\n"
+    );
+}
+
+/// A mount in the foreground says that it serves, as the other roles do, and that it has ended.
+#[test]
+fn a_mount_in_the_foreground_says_so() {
+    let local = LocalBuilder::new().start();
+    let dir = tools::scratch("mount-");
+    let mut mount = Mount::start(&local, dir.path(), Mode::Passthrough);
+    let shown = dir.path().display().to_string();
+    let served = format!(
+        "of the master at localhost:{} is mounted on {shown}.",
+        local.option("alluxio.master.rpc.port")
+    );
+    wait::until("a word of it", LONG, || mount.process().log().contains(&served));
+    mount.process().signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(mount.process().wait(LONG).success());
+    let log = mount.process().log();
+    assert!(log.contains(&format!("{shown} is unmounted.")), "{log}");
 }
 
 fn mode(local: &Local, path: &str) -> u32 {

@@ -346,6 +346,24 @@ fn a_store_that_is_away_is_told_of() {
     let summary = local.alluxio(&["fsadmin", "report"]).ok();
     assert!(summary.contains("Stores Away: 1"), "{summary}");
 
+    // Who waits for it waits as long as he said, and is told for what.
+    let asked = std::time::Instant::now();
+    let persist = local.alluxio(&["fs", "persist", "-t", "7s", "/f"]);
+    assert_eq!(persist.code, 1, "{persist:?}");
+    let took = asked.elapsed();
+    assert!(
+        took >= Duration::from_secs(7) && took < Duration::from_secs(40),
+        "{took:?}"
+    );
+    let said: Vec<&str> = persist.stderr.lines().collect();
+    assert!(
+        said[0].starts_with("alluxio: persist /f: waiting for ")
+            && said[0].contains("1 change to go; s3://bucket at / does not answer since "),
+        "{persist:?}"
+    );
+    let last = said.last().unwrap();
+    assert!(last.starts_with("alluxio: persist /f: not done after "), "{persist:?}");
+
     let said = "persisting: 1 to go, 1 of them files (5B); s3://bucket does not answer";
     local.process().signal(Signal::SIGTERM);
     wait::until("a word of what is waited for", LONG, || local.log().contains(said));

@@ -56,6 +56,8 @@ pub struct UfsError {
     pub message: String,
     /// The store may not know something that the request asked for: a header, a checksum, a condition.
     pub(crate) not_understood: bool,
+    /// The store, or who keeps requests from it, says when to try again.
+    pub(crate) retry_after: Option<std::time::Duration>,
 }
 
 impl UfsError {
@@ -65,6 +67,7 @@ impl UfsError {
             kind,
             message: message.into(),
             not_understood: false,
+            retry_after: None,
         }
     }
     /// Whether the store says by it that it will not do this to this object, and not that it cannot now.

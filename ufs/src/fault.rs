@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluxio_common::sync::Mutex;
+use alluxio_proto::types::FileKind;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
@@ -138,6 +139,13 @@ impl UnderFileSystem for FaultyUfs {
         self.faults.before(Call::List).await?;
         self.inner.list(dir, token, limit).await
     }
+    /// A [`Call::Status`], for all together.
+    async fn complete(&self, dir: &[u8], entries: Vec<UfsStatus>) -> UfsResult<Vec<UfsStatus>> {
+        if entries.iter().any(|entry| entry.is_partial) {
+            self.faults.before(Call::Status).await?;
+        }
+        self.inner.complete(dir, entries).await
+    }
     async fn read(
         &self,
         path: &[u8],
@@ -187,9 +195,9 @@ impl UnderFileSystem for FaultyUfs {
         self.faults.before(Call::Rmdir).await?;
         self.inner.rmdir(path).await
     }
-    async fn symlink(&self, path: &[u8], target: &[u8]) -> UfsResult<()> {
+    async fn symlink(&self, path: &[u8], target: &[u8], attributes: &UfsAttributes) -> UfsResult<()> {
         self.faults.before(Call::Symlink).await?;
-        self.inner.symlink(path, target).await
+        self.inner.symlink(path, target, attributes).await
     }
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus> {
         self.faults.before(Call::Rename).await?;
@@ -200,9 +208,19 @@ impl UnderFileSystem for FaultyUfs {
         self.faults.before(Call::Rename).await?;
         self.inner.move_objects(from, to, kept).await
     }
-    async fn set_attributes(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<bool> {
+    async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
+        self.faults.before(Call::Rename).await?;
+        self.inner.copy_file(from, fingerprint, to).await
+    }
+    async fn set_attributes(
+        &self,
+        path: &[u8],
+        kind: FileKind,
+        attributes: &UfsAttributes,
+        fingerprint: &str,
+    ) -> UfsResult<Option<String>> {
         self.faults.before(Call::SetAttributes).await?;
-        self.inner.set_attributes(path, attributes).await
+        self.inner.set_attributes(path, kind, attributes, fingerprint).await
     }
     async fn abort_stale_uploads(&self, age: Duration) -> UfsResult<u64> {
         self.faults.before(Call::AbortStaleUploads).await?;

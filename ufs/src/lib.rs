@@ -53,6 +53,12 @@ pub struct UfsStatus {
     pub symlink_target: Option<Bytes>,
     /// [`UfsAttributes::write_id`] of what is there, where the store keeps it (listings leave it out).
     pub write_id: Option<String>,
+    /// Last access, where the store has it.
+    pub atime_ns: Option<i64>,
+    /// Extended attributes of users, where the store has them.
+    pub xattrs: Option<Vec<(Bytes, Bytes)>>,
+    /// The store may know more of it than its listing tells, also that it is a link: see [`UnderFileSystem::complete`].
+    pub is_partial: bool,
 }
 
 /// One page of a listing. Over a whole listing each name comes once, a folder before a file of the same name, in an order
@@ -93,6 +99,10 @@ pub struct UfsAttributes {
     pub group: Option<String>,
     /// Last change of data, nanoseconds since 1970.
     pub mtime_ns: Option<i64>,
+    /// Last access, nanoseconds since 1970.
+    pub atime_ns: Option<i64>,
+    /// All extended attributes of users (`user.…`), by name.
+    pub xattrs: Option<Vec<(Bytes, Bytes)>>,
     /// Names the bytes that are written, so that whoever does not know what became of a write finds out: the same name, the
     /// same bytes. Absent: a random one.
     pub write_id: Option<String>,
@@ -147,6 +157,8 @@ pub struct Capabilities {
     pub copies_ranges: bool,
     /// Symbolic links can be stored.
     pub symlinks: bool,
+    /// Mode, owner and times can be stored, and changed by themselves.
+    pub keeps_attributes: bool,
 }
 
 /// Capacity of the store, where it knows one.
@@ -195,6 +207,13 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
     /// [`UfsErrorKind::NotFound`] if there is no such directory; [`UfsErrorKind::StoreMissing`] if its bucket or root
     /// folder is gone, which says nothing of the names in it.
     async fn list(&self, dir: &[u8], token: Option<PageToken>, limit: usize) -> UfsResult<UfsPage>;
+
+    /// Fills in what a listing of `dir` left out of entries that are [`UfsStatus::is_partial`], at the price of one request for each.
+    /// What has gone since stays as it was listed.
+    async fn complete(&self, dir: &[u8], entries: Vec<UfsStatus>) -> UfsResult<Vec<UfsStatus>> {
+        let _ = dir;
+        Ok(entries)
+    }
 
     /// Streams `range` of the object, if it still has `fingerprint` (empty: whatever is there).
     ///
@@ -267,7 +286,7 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
     /// Deletes files (not directories); absent ones count as done. One result per path, in order.
     async fn delete(&self, paths: &[Bytes]) -> Vec<UfsResult<()>>;
 
-    /// Makes a directory (object stores: a marker); it may exist already. Parents are made.
+    /// Makes a directory (object stores: a marker) with these attributes; it may exist already. Parents are made.
     async fn mkdir(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<()>;
 
     /// Removes an empty directory; absent counts as done.
@@ -279,8 +298,8 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
     /// Makes a symbolic link.
     ///
     /// # Errors
-    /// [`UfsErrorKind::Unsupported`] where the store has none.
-    async fn symlink(&self, path: &[u8], target: &[u8]) -> UfsResult<()>;
+    /// [`UfsErrorKind::Unsupported`] where the store has none; [`UfsErrorKind::AlreadyExists`].
+    async fn symlink(&self, path: &[u8], target: &[u8], attributes: &UfsAttributes) -> UfsResult<()>;
 
     /// Renames a file, or a folder with all beneath it, replacing a file at the target. On stores without atomic rename:
     /// server-side copies, then deletes; calling it again after an interruption completes it: so an absent `from` with a
@@ -300,9 +319,31 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
         Ok(Moved { status, left })
     }
 
-    /// Applies what is `Some` where the store can; stores that cannot do nothing and say so by `false`. On posix a new
-    /// mtime is also a new fingerprint.
-    async fn set_attributes(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<bool>;
+    /// Copies a file within the store, with all that it carries, if it still has `fingerprint`; what is at `to` is replaced. Returns the
+    /// fingerprint of the copy: not of what somebody put there a moment later.
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::PreconditionFailed`] if it is another one now; [`UfsErrorKind::IsADirectory`] if there is a directory at
+    /// `to`; [`UfsErrorKind::Unsupported`] where a rename is one atomic step, which is what to use there.
+    async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
+        let (_, _, _) = (from, fingerprint, to);
+        let why = "the store renames, and copies nothing";
+        Err(UfsError::new(UfsErrorKind::Unsupported, why))
+    }
+
+    /// Applies what is `Some` to a file, folder or link, and returns the fingerprint that it has now, which may be another: on posix
+    /// with a new mtime, on object stores with each copy. Stores that keep none do nothing and return `None`. Nothing is
+    /// changed but the file of `fingerprint` (empty: whatever is there).
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::PreconditionFailed`] if it is another object now; [`UfsErrorKind::NotFound`].
+    async fn set_attributes(
+        &self,
+        path: &[u8],
+        kind: FileKind,
+        attributes: &UfsAttributes,
+        fingerprint: &str,
+    ) -> UfsResult<Option<String>>;
 
     /// Aborts uploads that this host began, that nobody works on any more, and that are older than `age`. Returns how many. Those of
     /// others, and those of which no record is left, stay: a bucket can have a rule that ends them.

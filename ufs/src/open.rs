@@ -7,6 +7,7 @@ use alluxio_common::config::{Configuration, keys};
 
 use crate::memory::memory;
 use crate::object::ObjectUfs;
+use crate::object::attributes::Policy;
 use crate::object::client::ObjectClient;
 use crate::object::generic::GenericClient;
 use crate::posix::PosixUfs;
@@ -30,8 +31,10 @@ pub fn open(
         .with_mount_options(pairs)
         .map_err(|error| UfsError::new(UfsErrorKind::Invalid, format!("options of {label}: {error}")))?;
     let uploads = conf.path(&keys::underfs::UPLOADS_DIR);
+    let policy = Policy::parse(&conf.string(&keys::underfs::S3_ATTRIBUTES));
     let objects = |client: Arc<dyn ObjectClient>, prefix| {
-        Arc::new(ObjectUfs::new(client, prefix, label.clone(), "object").noting_uploads_in(uploads.clone()))
+        let ufs = ObjectUfs::new(client, prefix, label.clone(), "object").keeping(policy);
+        Arc::new(ufs.noting_uploads_in(uploads.clone()))
     };
     Ok(match uri::parse(uri)? {
         UfsUri::Local(path) => Arc::new(PosixUfs::new(path)),

@@ -71,7 +71,14 @@ pub(crate) fn parse(uri: &str) -> UfsResult<UfsUri> {
             local(uri, &decode(uri, path)?)
         }
         "s3" | "s3a" => {
-            let (bucket, prefix) = authority_and_prefix(uri, rest)?;
+            // An access point: its ARN has a slash before the name, or, as we keep it, a colon.
+            let rest = match rest.split_once(":accesspoint/") {
+                Some((arn, rest)) if arn.starts_with("arn:") && !arn.contains('/') => {
+                    format!("{arn}:accesspoint:{rest}")
+                }
+                _ => rest.to_owned(),
+            };
+            let (bucket, prefix) = authority_and_prefix(uri, &rest)?;
             Ok(UfsUri::S3 { bucket, prefix })
         }
         "gs" | "gcs" | "az" | "azure" | "adl" | "abfs" | "abfss" | "wasb" | "wasbs" | "http" | "https" => {

@@ -226,44 +226,74 @@ async fn what_passes_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_clocks_and_regions_that_are_wrong() {
     type Prepare = fn(&MemoryS3);
-    let rows: [(&str, Prepare, Kind); 5] = [
+    let rows: [(&str, Prepare, Option<Kind>); 7] = [
         (
             "expired",
             |server| server.credentials(|known| known.values_mut().for_each(|known| known.expired = true)),
-            Kind::Denied,
+            Some(Kind::Denied),
         ),
         (
             "unknown",
             |server| server.credentials(|known| known.clear()),
-            Kind::Denied,
+            Some(Kind::Denied),
         ),
         (
             "skew",
             |server| server.habits(|habits| habits.clock_ahead_s = 3600),
-            Kind::Denied,
+            None,
+        ),
+        (
+            "skew back",
+            |server| server.habits(|habits| habits.clock_ahead_s = -86400),
+            None,
         ),
         (
             "region",
             |server| server.habits(|habits| habits.region = "eu-west-1".to_owned()),
-            Kind::Other,
+            None,
+        ),
+        (
+            "region by a redirect",
+            |server| {
+                server.habits(|habits| {
+                    habits.region = "eu-west-1".to_owned();
+                    habits.region_status = 301;
+                });
+            },
+            None,
         ),
         (
             "moved",
             |server| server.habits(|habits| habits.moved_to = Some("eu-west-1".to_owned())),
-            Kind::Other,
+            Some(Kind::Other),
         ),
     ];
     for (row, prepare, kind) in rows {
-        let server = MemoryS3::start();
-        let ufs = open_at(&server.endpoint());
-        let etag = prepared(&server);
-        prepare(&server);
         for call in CALLS {
-            assert_eq!(
-                ends(&server, &*ufs, call, row, &etag).await,
-                Some(kind),
-                "{row}: {call:?}"
-            );
+            let server = MemoryS3::start();
+            let etag = prepared(&server);
+            prepare(&server);
+            // Each call is the first to learn it.
+            let ufs = open_at(&server.endpoint());
+            let found = ends(&server, &*ufs, call, row, &etag).await;
+            assert_eq!(found, kind, "{row}: {call:?}");
+        }
+    }
+}
+
+/// A burst of refusals passes within the retries of a request, whatever was being done.
+#[tokio::test(flavor = "multi_thread")]
+async fn bursts_of_refusals_are_waited_for() {
+    for (status, code) in [(503, "SlowDown"), (429, "TooManyRequests"), (503, "ServiceUnavailable")] {
+        let server = MemoryS3::start();
+        let mut options = server.options();
+        options.insert("alluxio.underfs.s3.max.error.retry".to_owned(), "6".to_owned());
+        let ufs = open("s3://bucket/p", &options, &Configuration::default()).unwrap();
+        for call in CALLS {
+            let etag = prepared(&server);
+            server.fail(Fault::new(Act::Status(status, code)).times(3));
+            let found = ends(&server, &*ufs, call, "burst", &etag).await;
+            assert_eq!(found, None, "{status} {code}: {call:?}");
         }
     }
 }
@@ -424,7 +454,7 @@ async fn an_object_that_changes_between_two_requests() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_there_and_no_tls() {
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -434,7 +464,9 @@ async fn nobody_there_and_no_tls() {
     let server = MemoryS3::start();
     let etag = prepared(&server);
     let secure = server.endpoint().replace("http://", "https://");
-    for endpoint in [format!("http://127.0.0.1:{port}"), secure] {
+    // Whose authority nobody here trusts.
+    let untrusted = MemoryS3::start_tls();
+    for endpoint in [format!("http://127.0.0.1:{port}"), secure, untrusted.endpoint()] {
         let ufs = open_at(&endpoint);
         for call in CALLS {
             let kind = ends(&server, &*ufs, call, &endpoint, &etag).await;

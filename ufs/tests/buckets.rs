@@ -4,8 +4,10 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alluxio_common::config::Configuration;
+use alluxio_proto::types::FileKind;
 use alluxio_tests::s3::memory::{Act, Conditions, Content, Fault, Object};
 use alluxio_tests::{MemoryS3, S3Server};
 use alluxio_ufs::{BaseObject, BytesSource, Expect, UfsAttributes, UfsErrorKind, UfsResult, UnderFileSystem, open};
@@ -101,14 +103,29 @@ async fn everything_works(server: &MemoryS3, ufs: &dyn UnderFileSystem) {
     let moved = ufs.status(b"moved").await.unwrap().fingerprint;
     assert_eq!(read(ufs, "moved", 0..3, &moved).await.unwrap(), b"two");
     assert_eq!(body_of(server, "p/moved-big"), edited);
-    assert_eq!(server.keys(), ["p/moved", "p/moved-big"]);
+    assert_eq!(names(server), ["p/moved", "p/moved-big"]);
+    let change = UfsAttributes {
+        mode: Some(0o640),
+        ..UfsAttributes::default()
+    };
+    let changed = ufs.set_attributes(b"moved", FileKind::File, &change, &moved).await;
+    let moved = changed.unwrap().unwrap();
+    let status = ufs.status(b"moved").await.unwrap();
+    assert_eq!((status.mode, &status.fingerprint), (Some(0o640), &moved));
+    assert_eq!(body_of(server, "p/moved"), "two");
     ufs.delete_if(b"moved", &moved).await.unwrap();
     ufs.delete(&[Bytes::from_static(b"moved-big"), Bytes::from_static(b"absent")])
         .await
         .into_iter()
         .collect::<UfsResult<()>>()
         .unwrap();
-    assert!(server.keys().is_empty() && server.uploads() == 0);
+    assert!(names(server).is_empty() && server.uploads() == 0);
+}
+
+/// Keys but for markers of folders.
+fn names(server: &MemoryS3) -> Vec<String> {
+    let keys = server.keys().into_iter();
+    keys.filter(|key| !key.ends_with('/')).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +165,7 @@ async fn a_store_that_refuses_conditions_is_written_without() {
             UfsErrorKind::Invalid
         };
         assert_eq!(error.kind, kind, "{error}");
-        assert!(server.keys().is_empty());
+        assert!(names(&server).is_empty());
     }
 }
 
@@ -430,10 +447,107 @@ async fn an_archived_object_says_so() {
         assert_eq!(error.kind, UfsErrorKind::Denied, "{error}");
         assert!(error.message.contains("restore it first"), "{error}");
     }
-    assert_eq!(server.keys(), ["p/cold"]);
+    assert_eq!(names(&server), ["p/cold"]);
     server.change("p/cold", |object| {
         object.restored_until = Some(object.modified + std::time::Duration::from_secs(99))
     });
     ufs.rename(b"cold", b"warm").await.unwrap();
-    assert_eq!(server.keys(), ["p/warm"]);
+    assert_eq!(names(&server), ["p/warm"]);
+}
+
+/// Somebody replaces an object between our look at it and our copy, at any point: his stays as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_changes_before_it_gets_attributes_stays() {
+    const HELD_UP: Duration = Duration::from_millis(300);
+    let mut copied = 0;
+    for before in 0..5 {
+        let server = MemoryS3::start();
+        let ufs = open_with(&server, &[]);
+        let etag = write(&*ufs, "f", b"ours", Expect::Absent).await.unwrap();
+        server.clear_log();
+        server.fail(Fault::new(Act::Delay(HELD_UP)).after(before));
+        let run = tokio::spawn({
+            let ufs = ufs.clone();
+            async move {
+                let change = UfsAttributes {
+                    mode: Some(0o640),
+                    ..UfsAttributes::default()
+                };
+                ufs.set_attributes(b"f", FileKind::File, &change, &etag).await
+            }
+        });
+        while server.log().len() < before as usize && !run.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut theirs = Object::plain(Content::from(Bytes::from_static(b"theirs")));
+        theirs.metadata.insert("theirs".to_owned(), "x".to_owned());
+        server.put("p/f", theirs);
+        match run.await.unwrap() {
+            // It was made just before; theirs came over it.
+            Ok(_) => copied += 1,
+            Err(error) => assert_eq!(error.kind, UfsErrorKind::PreconditionFailed, "{error}"),
+        }
+        let there = server.object("p/f").unwrap();
+        assert_eq!(
+            (there.content.bytes(), there.metadata.len()),
+            (Bytes::from_static(b"theirs"), 1)
+        );
+    }
+    assert!(copied > 0 && copied < 5, "some came before and some after");
+}
+
+/// An attempt whose answer was lost is known to be ours, also where the copy has another ETag.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_whose_answer_was_lost_is_found() {
+    let server = MemoryS3::start();
+    let ufs = open_with(&server, &[("alluxio.underfs.s3.max.error.retry", "2")]);
+    let large = vec![7; PART + 1];
+    let etag = write(&*ufs, "f", &large, Expect::Absent).await.unwrap();
+    let change = UfsAttributes {
+        mode: Some(0o640),
+        ..UfsAttributes::default()
+    };
+    server.fail(Fault::new(Act::LoseAnswer).on("CopyObject"));
+    let changed = ufs.set_attributes(b"f", FileKind::File, &change, &etag).await;
+    let changed = changed.unwrap().unwrap();
+    assert_ne!(changed, etag);
+    // A crash: whoever comes next knows the ETag of before only.
+    let again = ufs.set_attributes(b"f", FileKind::File, &change, &etag).await;
+    assert_eq!(again.unwrap().as_ref(), Some(&changed));
+    assert_eq!(
+        server
+            .seen("CopyObject")
+            .iter()
+            .filter(|seen| seen.status == 200)
+            .count(),
+        1
+    );
+    assert!(read(&*ufs, "f", 0..large.len() as u64, &changed).await.unwrap() == large);
+}
+
+/// An object too large for one copy gets its attributes by a copy in parts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_object_gets_attributes_in_parts() {
+    let server = MemoryS3::start();
+    let ufs = open_with(&server, &[]);
+    let mut object = theirs(Bytes::from(vec![3; 13 << 20]));
+    object.etag = "of-theirs".to_owned();
+    let before = object.clone();
+    server.put("p/f", object);
+    let change = UfsAttributes {
+        mode: Some(0o640),
+        ..UfsAttributes::default()
+    };
+    let changed = ufs.set_attributes(b"f", FileKind::File, &change, "of-theirs").await;
+    let after = server.object("p/f").unwrap();
+    assert_eq!(changed.unwrap().as_ref(), Some(&after.etag));
+    assert_eq!(server.seen("UploadPartCopy").len(), 3);
+    assert_eq!(
+        (after.metadata["mode"].as_str(), after.content.length()),
+        ("33184", 13 << 20)
+    );
+    assert_eq!(
+        (after.headers, after.tags, after.storage_class),
+        (before.headers, before.tags, before.storage_class)
+    );
 }

@@ -80,7 +80,8 @@ async fn nothing_leads_out_of_the_root() {
         ufs.delete(&[Bytes::from_static(b"dir/secret")]).await[0].is_ok(),
         "absent counts as done"
     );
-    ufs.set_attributes(b"file", &attributes).await.unwrap();
+    let set = ufs.set_attributes(b"file", FileKind::Symlink, &attributes, "").await;
+    set.unwrap();
     let secret = std::fs::metadata(outside.path().join("secret")).unwrap();
     assert_ne!(
         secret.permissions().mode() & 0o777,

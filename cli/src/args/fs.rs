@@ -9,11 +9,11 @@ use std::path::PathBuf;
 /// What is done to files. A PATH is `/path` or `alluxio://host:port/path`; `*` stands for any text within a name.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
-  alluxio fs ls /                              what is there
-  alluxio fs copyFromLocal big.csv /data/      copy in
-  alluxio fs mount /s3 s3://bucket/prefix --option-file /root/bucket.properties
-  alluxio fs mount --update /s3 --option-file /root/new.properties
-  alluxio fs load /s3/models                   fetch into the cache ahead of use
+  alluxio fs ls /                              # what is there
+  alluxio fs copyFromLocal big.csv /data/      # copy in
+  alluxio fs mount /s3 s3://bucket/prefix --option-file bucket.properties
+  alluxio fs mount --update /s3 --option-file new.properties
+  alluxio fs load /s3/models                   # fetch into the cache
 
 PATH is /path or alluxio://host:port/path; * stands for any text within a name (quote it from the shell).")]
 pub enum FsCommand {
@@ -93,9 +93,9 @@ Examples:
     Test(TestArgs),
     /// Changes permission bits: octal, or as u+x,g-w.
     Chmod(ModeArgs),
-    /// Changes the owner: USER or USER:GROUP.
+    /// Changes the owner: USER or USER:GROUP, names that this host knows, or numbers.
     Chown(OwnerArgs),
-    /// Changes the group.
+    /// Changes the group, to a name that this host knows or a number.
     Chgrp(GroupArgs),
     /// Prints the MD5 of a file.
     Checksum {
@@ -118,11 +118,14 @@ Examples:
     /// Mounts an under-storage at a path; without arguments, prints the mount table.
     #[command(after_help = "Examples:
   alluxio fs mount
-  alluxio fs mount --readonly /public s3://bucket/prefix --option alluxio.underfs.s3.endpoint=http://host:9000
-  alluxio fs mount /s3 s3://bucket/prefix --option-file /root/bucket.properties
+  alluxio fs mount /s3 s3://bucket/prefix --option-file bucket.properties
+  alluxio fs mount --update /s3 --option-file new.properties
+  alluxio fs mount --readonly /public s3://bucket/prefix \\
+    --option alluxio.underfs.s3.endpoint=http://host:9000
 
-Credentials (s3a.accessKeyId, s3a.secretKey) go into the file, one key=value a line: every user sees a command line in `ps`.
-Without, the servers' own environment or profile counts.")]
+Credentials (s3a.accessKeyId, s3a.secretKey) go into the file, one key=value a line: every user sees a command line in \
+`ps`. Without, the servers' own environment or profile counts. An option that is a slip of the fingers is refused; others \
+that are not known are told.")]
     Mount(MountArgs),
     /// Takes a mounted under-storage off the tree; the storage stays as it is.
     Unmount {
@@ -143,6 +146,10 @@ Without, the servers' own environment or profile counts.")]
         paths: Vec<String>,
     },
     /// Drops cached data that the under-storage has.
+    #[command(
+        after_help = "It returns at once; workers drop the data a moment later, and `alluxio fs ls` shows it until they have. \
+What is open, or not persisted yet, stays."
+    )]
     Free {
         /// Also what is pinned.
         #[arg(short = 'f', long)]
@@ -459,7 +466,7 @@ pub struct MountArgs {
 /// `persist`.
 #[derive(Args, Debug)]
 pub struct PersistArgs {
-    /// Give up after so many milliseconds, or a time such as 20min; it goes on in the background.
+    /// Give up after so many milliseconds, or a time such as 20min, for all PATHs together; it goes on in the background.
     #[arg(short = 't', long, value_name = "TIME", default_value = "20min", value_parser = duration_ms)]
     pub timeout: u64,
     /// Accepted for Alluxio's sake: the master decides how much happens at once.

@@ -7,7 +7,7 @@ pub mod fs;
 
 use alluxio_common::config::{ConfigError, Sources};
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -31,10 +31,10 @@ const STYLES: Styles = Styles::styled()
     arg_required_else_help = true,
     subcommand_required = true,
     after_help = "Examples:
-  alluxio local --mount /mnt/a                          everything in one process, over a local folder
-  alluxio local --mount /mnt/a --ufs s3://bucket/data   over a bucket
-  alluxio fs ls /                                       what is there
-  alluxio getConf --source                              which settings are in force, and why
+  alluxio local --mount /mnt/a                          # over a local folder
+  alluxio local --mount /mnt/a --ufs s3://bucket/data   # over a bucket
+  alluxio fs ls /                                       # what is there
+  alluxio getConf --source                              # settings, and why
 
 Settings are Alluxio's properties: alluxio-site.properties, the environment (ALLUXIO_MASTER_HOSTNAME), -D key=value."
 )]
@@ -105,14 +105,16 @@ pub enum Command {
   AWS_PROFILE=work alluxio local --mount /mnt/a --ufs s3://bucket/data
   alluxio local --mount /mnt/a --ufs /srv/data -- sh -c 'cp -a ~/photos /mnt/a/'
 
-Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), from a profile (~/.aws/credentials), or from
-alluxio-site.properties (s3a.accessKeyId, s3a.secretKey). Not from the command line: every user sees that in `ps`.
+Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), from a profile (~/.aws/credentials), or \
+from alluxio-site.properties (s3a.accessKeyId, s3a.secretKey). Not from the command line: every user sees that in `ps`.
 
-With COMMAND it waits until the mount serves, runs it, waits until everything written is in the under-storage, unmounts,
-says what was persisted and where, and exits with COMMAND's status. Without, Ctrl-C or SIGTERM does the same, for
-60 s at most; a second Ctrl-C or SIGTERM ends it at once. What was not persisted goes on at the next start.
-It listens on the default ports, on 127.0.0.1 unless alluxio.master.bind.host and alluxio.worker.bind.host say otherwise, so
-that all other commands on this host work against it.")]
+With COMMAND it waits until the mount serves, runs it, waits until everything written is in the under-storage, unmounts, \
+says what was persisted and where, and exits with COMMAND's status. Without, Ctrl-C or SIGTERM does the same, for 60 s at \
+most; a second Ctrl-C or SIGTERM ends it at once. What was not persisted goes on at the next start.
+
+It listens on the default ports, on 127.0.0.1 unless alluxio.master.bind.host and alluxio.worker.bind.host say otherwise, \
+so that all other commands on this host work against it. A second one on this host needs a --data and ports of its own: \
+-D alluxio.master.rpc.port=PORT and -D alluxio.worker.rpc.port=PORT.")]
 pub struct LocalArgs {
     /// Folder to mount the namespace on; made if it is missing.
     #[arg(long, value_name = "DIR")]
@@ -132,7 +134,7 @@ pub struct LocalArgs {
 /// `alluxio fuse …`.
 #[derive(Debug, Subcommand)]
 pub enum FuseCommand {
-    /// Mounts a folder of the namespace and serves it in the foreground.
+    /// Mounts a folder of the namespace, says so, and serves it in the foreground.
     #[command(after_help = "Examples:
   alluxio fuse mount / /mnt/a
   alluxio fuse mount -o ro,allow_other alluxio://master:19998/data /mnt/a")]
@@ -182,8 +184,9 @@ pub enum FsadminCommand {
   alluxio fsadmin intents retry --all
   alluxio fsadmin intents forget 17
 
-What is given up by forget: an upload (the file stays in the cache; `alluxio fs persist` schedules it again), a deletion (the
-object stays in the under-storage), new attributes. A rename or a new folder cannot be given up: what is beneath depends on it.")]
+What is given up by forget: an upload (the file stays in the cache; `alluxio fs persist` schedules it again), a deletion \
+(the object stays in the under-storage), new attributes. A rename or a new folder cannot be given up: what is beneath \
+depends on it.")]
     Intents(IntentsArgs),
 }
 
@@ -361,38 +364,52 @@ fn normalized(arguments: Vec<OsString>) -> Vec<OsString> {
     front
 }
 
-/// A usage error as one line: what is wrong, what was probably meant, where the help is.
-pub fn one_line(error: &clap::Error) -> String {
+/// A usage error as one line: what is wrong, what was probably meant, where the help is. `arguments` are those of the process.
+pub fn one_line(error: &clap::Error, arguments: Vec<OsString>) -> String {
     let text = error.to_string();
     let mut what = Vec::new();
     let mut tips = Vec::new();
-    let mut usage = None;
+    let mut has_usage = false;
     for line in text.lines().map(str::trim) {
         if let Some(tip) = line.strip_prefix("tip: ") {
             // How to pass what looks like a flag as a value is not what somebody who mistyped one asks.
             if !tip.starts_with("to pass ") {
                 tips.push(tip);
             }
-        } else if let Some(line) = line.strip_prefix("Usage: ") {
-            usage = Some(line);
-        } else if !line.is_empty() && usage.is_none() && !line.starts_with("For more information") {
+        } else if line.starts_with("Usage: ") {
+            has_usage = true;
+        } else if !line.is_empty() && !has_usage && !line.starts_with("For more information") {
             what.push(line.strip_prefix("error: ").unwrap_or(line));
         }
     }
-    let words = usage.unwrap_or("alluxio").split(' ');
-    let command: Vec<&str> = words.take_while(|word| !word.starts_with(['[', '<', '-'])).collect();
     let mut line = what.join(" ");
     for tip in tips {
         line.push_str("; ");
         line.push_str(tip);
     }
-    format!("{line}; see `{} --help`", command.join(" "))
+    format!("{line}; see `{} --help`", command_of(arguments))
+}
+
+/// The command that arguments are for, as far as there is one: `alluxio fs head`. Errors about values do not name it.
+fn command_of(arguments: Vec<OsString>) -> String {
+    let mut at = &Cli::command();
+    let mut names = vec![at.get_name().to_owned()];
+    let mut words = normalized(arguments).into_iter().skip(1);
+    while let Some(word) = words.next() {
+        if word == "-D" {
+            words.next();
+        } else if !word.as_bytes().starts_with(b"-") {
+            let Some(next) = at.find_subcommand(&word) else { break };
+            names.push(next.get_name().to_owned());
+            at = next;
+        }
+    }
+    names.join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn words(line: &str) -> Vec<OsString> {
         line.split(' ').map(OsString::from).collect()
@@ -401,6 +418,33 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// clap wraps: a line that is broken by hand is broken twice. Examples are to be pasted, so they are not to be wrapped.
+    #[test]
+    fn help_leaves_the_wrapping_to_clap() {
+        fn check(command: &clap::Command, checked: &mut u32) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<&str> = help.lines().collect();
+            for (line, next) in lines.iter().zip(lines.iter().skip(1)) {
+                let is_text = |line: &str| !line.is_empty() && !line.starts_with(' ');
+                let heads_examples = line.ends_with(':');
+                let broken = is_text(line) && is_text(next) && !heads_examples;
+                assert!(!broken, "{}: a line broken by hand: {line}", command.get_name());
+            }
+            for line in lines.iter().filter(|line| line.starts_with(' ')) {
+                assert!(
+                    line.len() <= 80,
+                    "{}: too long to be pasted: {line}",
+                    command.get_name()
+                );
+                *checked += 1;
+            }
+            command.get_subcommands().for_each(|command| check(command, checked));
+        }
+        let mut checked = 0;
+        check(&Cli::command(), &mut checked);
+        assert!(checked > 20, "{checked} examples");
     }
 
     #[test]
@@ -429,7 +473,7 @@ mod tests {
 
     #[test]
     fn usage_errors_are_one_line() {
-        let line = |text: &str| one_line(&parse(words(text)).unwrap_err());
+        let line = |text: &str| one_line(&parse(words(text)).unwrap_err(), words(text));
         assert_eq!(
             line("alluxio local --mont /x"),
             "unexpected argument '--mont' found; a similar argument exists: '--mount'; see `alluxio local --help`"
@@ -443,5 +487,17 @@ mod tests {
         assert!(lss.contains("'ls'"), "{lss}");
         assert!(lss.ends_with("; see `alluxio fs --help`"), "{lss}");
         assert!(line("alluxio fsadmin report everything").contains("capacity"));
+        // Errors about values name no command by themselves.
+        for (text, command) in [
+            ("alluxio fs head -c much /x", "alluxio fs head"),
+            ("alluxio fs persist -t soon /x", "alluxio fs persist"),
+            ("alluxio fsadmin report everything", "alluxio fsadmin report"),
+            ("alluxio -D fs=ls getConf --unit mile x", "alluxio getConf"),
+            ("alluxio fs ls --sort beauty / -D a=b", "alluxio fs ls"),
+            ("alluxio fs cp --thread many fs ls", "alluxio fs cp"),
+        ] {
+            let line = line(text);
+            assert!(line.ends_with(&format!("; see `{command} --help`")), "{line}");
+        }
     }
 }

@@ -365,7 +365,7 @@ fn capacity_lines(workers: &[&ReportWorker], range: &str) -> Vec<String> {
         let three = |of_tier| ["MEM", "SSD", "HDD"].map(|alias| of(of_tier, alias));
         let host = worker.address.clone().unwrap_or_default().host;
         let [mem, ssd, hdd] = three(|tier| tier.capacity_bytes);
-        let heard = (worker.last_contact_ms / 1000).to_string();
+        let heard = format!("{}s ago", worker.last_contact_ms / 1000);
         lines.push(row([
             host,
             heard,
@@ -552,9 +552,9 @@ mod tests {
     Free Percentage: 75%
 
 Worker Name      Last Heartbeat   Storage       Total            MEM           SSD           HDD
-a                1                capacity      16.00GB          0B            16.00GB       0B
+a                1s ago           capacity      16.00GB          0B            16.00GB       0B
                                   used          4096.00MB (25%)  0B            4096.00MB     0B
-b                1                capacity      16.00GB          0B            16.00GB       0B
+b                1s ago           capacity      16.00GB          0B            16.00GB       0B
                                   used          4096.00MB (25%)  0B            4096.00MB     0B"
         );
         assert_eq!(capacity_lines(&[], "lost").len(), 3);

@@ -29,17 +29,36 @@ pub fn mount(conf: &Configuration, options: &MountOptions, path: &str, dir: &Pat
     } else {
         path.to_owned()
     };
-    serve(
-        conf,
-        &uri,
-        &MountRequest {
-            path: &uri.path,
-            dir,
-            source: &source,
-            options,
-        },
-        notify_ready,
-    )
+    let request = MountRequest {
+        path: &uri.path,
+        dir,
+        source: &source,
+        options,
+    };
+    let (path, shown, masters) = (&uri.path, dir.display(), masters_of(conf, &uri));
+    serve(conf, &uri, &request, || {
+        say(&format!(
+            "alluxio: {path} of the master at {masters} is mounted on {shown}. Ctrl-C or `alluxio fuse umount {shown}` ends it."
+        ));
+        notify_ready();
+    })?;
+    say(&format!("alluxio: {shown} is unmounted."));
+    Ok(())
+}
+
+/// Tells who started a mount in the foreground; that nobody reads it is no reason to end.
+fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// The masters that a mount goes to.
+fn masters_of(conf: &Configuration, uri: &AlluxioUri) -> String {
+    let masters = match uri.masters.is_empty() {
+        true => crate::commands::configured_masters(conf),
+        false => uri.masters.clone(),
+    };
+    masters.join(" or ")
 }
 
 /// The mount helper: `mount -t alluxio SOURCE DIR -o OPTIONS`. Returns the exit status.
@@ -120,14 +139,10 @@ async fn reach(master: &MasterClient, uri: &AlluxioUri, conf: &Configuration) ->
         )
         .await;
     match answer {
-        Err(error) if error.is_retryable() => {
-            let masters = if uri.masters.is_empty() {
-                crate::commands::configured_masters(conf)
-            } else {
-                uri.masters.clone()
-            };
-            Err(error.context(format!("reach the master at {}; is one running?", masters.join(" or "))))
-        }
+        Err(error) if error.is_retryable() => Err(error.context(format!(
+            "reach the master at {}; is one running?",
+            masters_of(conf, uri)
+        ))),
         _ => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! `alluxio local`: master, worker and mount in one process, with direct calls between them.
 
 use super::mounting::{MountPart, MountRequest};
-use super::parts::{MasterPart, WorkerPart, own_names};
+use super::parts::{MasterPart, WorkerPart, check_port_free, own_names};
 use super::web::{self, Web};
 use super::{notify_ready, run, spawn_for_caller};
 use crate::args::LocalArgs;
@@ -39,6 +39,7 @@ const FAILED_PERSIST_MAX: Duration = Duration::from_millis(1);
 /// # Errors
 /// Of starting, and of persisting what COMMAND wrote.
 pub fn local(conf: &Configuration, args: &LocalArgs) -> FsResult<u8> {
+    check_ports(conf)?;
     let folders = Folders::prepare(conf, args)?;
     let conf = folders.configure(conf, args)?;
     if folders.formatted {
@@ -70,6 +71,21 @@ pub fn local(conf: &Configuration, args: &LocalArgs) -> FsResult<u8> {
         eprintln!("alluxio: {persisted}");
         Ok(status)
     })
+}
+
+/// Before folders are made that nobody would need.
+fn check_ports(conf: &Configuration) -> FsResult<()> {
+    for (host, port) in [
+        (&keys::master::MASTER_BIND_HOST, &keys::master::MASTER_RPC_PORT),
+        (&keys::worker::WORKER_BIND_HOST, &keys::worker::WORKER_RPC_PORT),
+    ] {
+        let host = match conf.is_set(host) {
+            true => conf.string(host),
+            false => LOOPBACK.to_owned(),
+        };
+        check_port_free(conf, &host, port)?;
+    }
+    Ok(())
 }
 
 /// Where things are.

@@ -244,13 +244,25 @@ async fn listen(conf: &Configuration, host: &Key, port: &Key) -> FsResult<Listen
             }
             Ok(listener)
         }
-        Err(error) if error.kind == ErrorKind::Busy => {
-            let why = format!(
-                "listen on {host}:{number}: the port is taken; is alluxio running already? Choose another with -D {}=PORT",
-                port.name
-            );
-            Err(FsError::new(ErrorKind::Busy, why))
-        }
+        Err(error) if error.kind == ErrorKind::Busy => Err(port_taken(&host, number, port)),
         other => other,
+    }
+}
+
+fn port_taken(host: &str, number: u16, port: &Key) -> FsError {
+    let why = format!(
+        "listen on {host}:{number}: the port is taken; is alluxio running already? Choose another with -D {}=PORT",
+        port.name
+    );
+    FsError::new(ErrorKind::Busy, why)
+}
+
+/// Refuses a port that is taken now, before anything is made for the role that wants it. What else is wrong shows when it is
+/// listened on.
+pub fn check_port_free(conf: &Configuration, host: &str, port: &Key) -> FsResult<()> {
+    let number = conf.port(port);
+    match std::net::TcpListener::bind((host, number)) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(port_taken(host, number, port)),
+        _ => Ok(()),
     }
 }

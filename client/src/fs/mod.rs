@@ -195,7 +195,7 @@ impl FileSystem {
         };
         self.change(op)
             .await
-            .map_err(|error| error.context(format!("make directory {path}")))
+            .map_err(|error| about_name(error, "make directory", path))
     }
 
     async fn mkdir_or_root(&self, path: &str, mode: u32, write_type: WriteType) -> FsResult<Attr> {
@@ -226,7 +226,11 @@ impl FileSystem {
             across_mounts: self.rename_across_mounts,
         })
         .await
-        .map_err(|error| error.context(format!("rename {from} to {to}")))
+        .map_err(|error| match error.kind {
+            // The folders of both were there a moment ago.
+            ErrorKind::NotFound => FsError::new(error.kind, format!("rename {from} to {to}: {from} does not exist")),
+            _ => about_name(error, &format!("rename {from} to"), to),
+        })
         .map(drop)
     }
 
@@ -256,6 +260,36 @@ impl FileSystem {
     }
 }
 
+/// Says what was being done and to what, unless the error does. `PATH: why` becomes `doing PATH: why`.
+pub fn about(mut error: FsError, doing: &str, path: &str) -> FsError {
+    let bare = error
+        .message
+        .strip_prefix(path)
+        .is_some_and(|rest| rest.starts_with(": "));
+    if bare {
+        error.message = format!("{doing} {}", error.message);
+        return error;
+    }
+    // The path as a word of its own: `/` is in many messages.
+    let told = error.message.split([' ', ':', '"']).any(|word| word == path);
+    if told {
+        error
+    } else {
+        error.context(format!("{doing} {path}"))
+    }
+}
+
+/// As [`about`], of a change that the master was asked for by inodes: it names directories by numbers, which say nothing to who
+/// named a path.
+fn about_name(error: FsError, doing: &str, path: &str) -> FsError {
+    let why = match error.kind {
+        ErrorKind::AlreadyExists => "it exists",
+        ErrorKind::NotEmpty => "it has entries",
+        _ => return error.context(format!("{doing} {path}")),
+    };
+    FsError::new(error.kind, format!("{doing} {path}: {why}"))
+}
+
 /// Parent and name of an absolute path.
 ///
 /// # Errors
@@ -267,5 +301,39 @@ pub fn split(path: &str) -> FsResult<(&str, &str)> {
             ErrorKind::InvalidArgument,
             format!("{path}: the root cannot be made, renamed or removed"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: ErrorKind, message: &str) -> FsError {
+        FsError::new(kind, message)
+    }
+
+    #[test]
+    fn errors_say_once_what_was_being_done_to_what() {
+        for (message, path, said) in [
+            ("/x: no such file", "/x", "read /x: no such file"),
+            ("open /x: it is a directory", "/x", "open /x: it is a directory"),
+            ("permission denied", "/x", "read /x: permission denied"),
+            ("s3://b/k is gone", "/", "read /: s3://b/k is gone"),
+        ] {
+            assert_eq!(about(error(ErrorKind::NotFound, message), "read", path).message, said);
+        }
+    }
+
+    #[test]
+    fn who_named_a_path_is_told_of_the_path() {
+        let exists = error(ErrorKind::AlreadyExists, "\"app\" exists in directory 3");
+        assert_eq!(
+            about_name(exists, "rename /a to", "/b/app").message,
+            "rename /a to /b/app: it exists"
+        );
+        let filled = error(ErrorKind::NotEmpty, "directory 4 has entries");
+        assert_eq!(about_name(filled, "remove", "/d").message, "remove /d: it has entries");
+        let away = error(ErrorKind::Unavailable, "the store is away");
+        assert_eq!(about_name(away, "remove", "/d").message, "remove /d: the store is away");
     }
 }

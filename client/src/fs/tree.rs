@@ -1,10 +1,16 @@
 //! Trees: removal, persisting, freeing, counting, wildcards.
 
-use super::FileSystem;
-use alluxio_proto::FsResult;
+use super::{FileSystem, about};
+use alluxio_common::retry::RetryPolicy;
 use alluxio_proto::master::*;
 use alluxio_proto::types::{Entry, FileKind};
+use alluxio_proto::{ErrorKind, FsError, FsResult};
 use bytes::Bytes;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How much later than the time that was set the master's answer may come, which says what was waited for.
+const LATE_MAX: Duration = Duration::from_millis(500);
 
 impl FileSystem {
     /// Removes a path; a directory with entries only if `recursive`.
@@ -18,22 +24,56 @@ impl FileSystem {
             alluxio_only,
         })
         .await
-        .map_err(|error| error.context(format!("remove {path}")))
+        .map_err(|error| match error.kind {
+            ErrorKind::NotEmpty => super::about_name(error, "remove", path),
+            _ => about(error, "remove", path),
+        })
     }
 
-    /// Waits until what is due under a path is in its under-storage.
+    /// Waits until what is due under a path is in its under-storage, for `limit` at most, whatever is in the way: the store, the
+    /// master, or the way to it.
     ///
     /// # Errors
-    /// `Timeout` with the last failure; at once a failure that time does not heal.
-    pub async fn persist(&self, path: &str, schedule: bool, timeout_ms: u64) -> FsResult<Counted> {
-        self.ask(WaitPersisted {
-            path: bytes_of(path),
-            schedule,
-            timeout_ms,
-            expedite: true,
-        })
-        .await
-        .map_err(|error| error.context(format!("persist {path}")))
+    /// `Timeout` with what was waited for; at once a failure that time does not heal.
+    pub async fn persist(&self, path: &str, schedule: bool, limit: Duration) -> FsResult<Counted> {
+        let started = Instant::now();
+        let policy = RetryPolicy {
+            total: limit,
+            ..self.master.retry_policy()
+        };
+        let mut last = None;
+        let asking = async {
+            let mut backoff = policy.start();
+            loop {
+                let left = limit.saturating_sub(started.elapsed());
+                let wait = WaitPersisted {
+                    path: bytes_of(path),
+                    schedule,
+                    // 0 would be the master's default.
+                    timeout_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1),
+                    expedite: true,
+                };
+                match self.master.once(&self.caller, wait).await {
+                    // That the time is up is an answer, not something to ask again for.
+                    Err(error) if error.kind == ErrorKind::Unavailable => {
+                        let goes_on = backoff.pause(&error).await;
+                        last = Some(error);
+                        if !goes_on {
+                            return None;
+                        }
+                    }
+                    answer => return Some(answer),
+                }
+            }
+        };
+        match tokio::time::timeout(limit.saturating_add(LATE_MAX), asking).await {
+            Ok(Some(answer)) => answer.map_err(|error| about(error, "persist", path)),
+            Ok(None) | Err(_) => {
+                let why = last.map_or_else(|| "the master has not answered".to_owned(), |error| error.message);
+                let why = format!("persist {path}: not done after {limit:.1?}: {why}");
+                Err(FsError::new(ErrorKind::Timeout, why))
+            }
+        }
     }
 
     /// Drops cached data that the under-storage has.
@@ -46,7 +86,7 @@ impl FileSystem {
             force,
         })
         .await
-        .map_err(|error| error.context(format!("free {path}")))
+        .map_err(|error| about(error, "free", path))
     }
 
     /// Files, directories and bytes under a path.
@@ -56,7 +96,7 @@ impl FileSystem {
     pub async fn count(&self, path: &str) -> FsResult<Counted> {
         self.ask(Count { path: bytes_of(path) })
             .await
-            .map_err(|error| error.context(format!("count {path}")))
+            .map_err(|error| about(error, "count", path))
     }
 
     /// Paths that match a pattern with `*` in any components, in the order of names. A pattern without `*` is itself,
@@ -139,7 +179,53 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::*;
+    use crate::{DirectWorkers, MasterClient};
+    use alluxio_proto::types::Caller;
+    use alluxio_proto::{MasterApi, SessionId, WatchStream};
+    use async_trait::async_trait;
+    use std::sync::Arc;
+
+    /// A master that waits as long as it is asked to, or for ever, in vain.
+    struct InVain {
+        hangs: bool,
+    }
+
+    #[async_trait]
+    impl MasterApi for InVain {
+        async fn call(&self, request: MasterRequest) -> FsResult<Reply> {
+            let Some(Op::WaitPersisted(wait)) = request.op else {
+                return Err(FsError::new(ErrorKind::NotSupported, "nothing else is asked"));
+            };
+            match self.hangs {
+                true => std::future::pending().await,
+                false => tokio::time::sleep(Duration::from_millis(wait.timeout_ms)).await,
+            }
+            let why = "persist /x: not done, 1 changes pending: the store is away";
+            Err(FsError::new(ErrorKind::Timeout, why))
+        }
+
+        async fn watch(&self, _session: SessionId) -> FsResult<WatchStream> {
+            Err(FsError::new(ErrorKind::NotSupported, "nothing changes"))
+        }
+    }
+
+    /// Asking again after the master's time was up would wait for minutes, with an answer there.
+    #[tokio::test]
+    async fn persisting_is_waited_for_as_long_as_was_said() {
+        let limit = Duration::from_millis(300);
+        for (hangs, said) in [(false, "the store is away"), (true, "the master has not answered")] {
+            let master = MasterClient::new(Arc::new(InVain { hangs }));
+            let fs = FileSystem::new(master, Arc::new(DirectWorkers::default()), Caller::default());
+            let started = Instant::now();
+            let waiting = tokio::time::timeout(Duration::from_secs(60), fs.persist("/x", true, limit));
+            let error = waiting.await.expect("it ends").unwrap_err();
+            assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+            assert_eq!(error.kind, ErrorKind::Timeout);
+            assert!(error.message.starts_with("persist /x: not done"), "{error}");
+            assert!(error.message.contains(said), "{error}");
+        }
+    }
 
     #[test]
     fn stars_stand_for_any_text() {

@@ -43,7 +43,10 @@ impl FileWriter {
             Err(error) if error.kind == ErrorKind::AlreadyExists && overwrite => {
                 Self::open_existing(&fs, path, write_type).await
             }
-            other => other,
+            other => other.map_err(|error| match error.kind {
+                ErrorKind::AlreadyExists => FsError::new(error.kind, "it exists"),
+                _ => error,
+            }),
         }
         .map_err(|error| error.context(doing()))?;
         let missing = |what: &str| {
@@ -170,7 +173,11 @@ impl FileWriter {
                 }
                 self.commit(version, sealed, false).await?
             }
-            false => self.commit_shared(version, sealed.others_write).await?,
+            // What a mapping stores from now on only its home can tell: the master is to ask it.
+            false => {
+                let left_open = sealed.others_write || sealed.mapped;
+                self.commit_shared(version, left_open).await?
+            }
         };
         if matches!(self.write_type, WriteType::CacheThrough | WriteType::Through) {
             let wait = WaitPersisted {

@@ -59,19 +59,30 @@ pub(super) fn accepted() -> impl Iterator<Item = &'static str> {
     ACCEPTED.lines()
 }
 
-/// The known name that is most like `name`, if any is like it at all.
+/// The known name that `name` probably is with a slip or two of the fingers, if there is one. Of two that are as near, the one
+/// that we honour.
 pub fn nearest(name: &str) -> Option<&'static str> {
-    let known = keys::all().map(|key| key.name).chain(accepted());
-    let scored = known.map(|key| {
-        (
-            strsim::jaro_winkler(key, name),
-            strsim::normalized_levenshtein(key, name),
-            key,
-        )
-    });
-    // Names share long starts, which the first measure is fond of; the second counts letters.
-    let best = scored.max_by(|a, b| (a.0 + a.1).total_cmp(&(b.0 + b.1)))?;
-    (best.1 >= 0.7).then_some(best.2)
+    let honoured = keys::all().map(|key| key.name);
+    let known = honoured.chain(accepted());
+    let near = known.filter_map(|key| slips(key, name).map(|slips| (slips, key)));
+    near.min_by_key(|(slips, _)| *slips).map(|(_, key)| key)
+}
+
+/// In how many letters two names differ, if it is so few that one may be meant by the other. Names share long starts, which say
+/// nothing: of the words behind those, one letter in four may differ.
+fn slips(key: &str, name: &str) -> Option<usize> {
+    const LETTERS_PER_SLIP: usize = 4;
+    let (key, name) = (key.to_ascii_lowercase(), name.to_ascii_lowercase());
+    let shared = key.split('.').zip(name.split('.')).take_while(|(a, b)| a == b);
+    let shared: usize = shared.map(|(word, _)| word.len() + 1).sum();
+    let own = name.len().saturating_sub(shared);
+    let allowed = own.div_ceil(LETTERS_PER_SLIP);
+    // Cheaper than comparing.
+    if key.len().abs_diff(name.len()) > allowed {
+        return None;
+    }
+    let slips = strsim::osa_distance(&key, &name);
+    (slips <= allowed).then_some(slips)
 }
 
 /// Whether the value of a key must not be shown: its name ends in what credentials are called.
@@ -125,7 +136,21 @@ mod tests {
             Some("alluxio.user.file.writetype.default")
         );
         assert_eq!(nearest("aluxio.worker.hostname"), Some("alluxio.worker.hostname"));
+        assert_eq!(
+            nearest("alluxio.underfs.s3.endpont"),
+            Some("alluxio.underfs.s3.endpoint")
+        );
+        assert_eq!(nearest("s3a.accesskeyid"), Some("s3a.accessKeyId"));
+        assert_eq!(nearest("s3a.accesKeyId"), Some("s3a.accessKeyId"));
+        assert_eq!(
+            nearest("alluxio.master.hotsname"),
+            Some("alluxio.master.hostname"),
+            "two letters swapped"
+        );
         assert_eq!(nearest("completely.different"), None);
+        // Long starts are no likeness.
+        assert_eq!(nearest("alluxio.nope"), None);
+        assert_eq!(nearest("alluxio.master.rpc.nope"), None);
         assert_eq!(nearest(""), None);
     }
 

@@ -204,7 +204,16 @@ impl Configuration {
                 self.warnings
                     .push(format!("property {name} (from {source}): accepted, no effect"));
             }
-            Meaning::Honoured(_) | Meaning::PassedThrough => {}
+            Meaning::Honoured(_) => {}
+            Meaning::PassedThrough => {
+                // What is said of an option of the root mount is said of the name that it has there.
+                let option = name.strip_prefix(known::ROOT_OPTION);
+                if let Some(option) = option.filter(|option| matches!(meaning(option), Meaning::Unknown)) {
+                    let hint = hint(nearest(option).map(|near| format!("{}{near}", known::ROOT_OPTION)));
+                    self.warnings
+                        .push(format!("unknown property {name} (from {source}){hint}"));
+                }
+            }
             Meaning::NoEffect => {
                 self.warnings
                     .push(format!("property {name} (from {source}): accepted, no effect"));

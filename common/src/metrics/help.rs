@@ -106,8 +106,24 @@ const HELP: &[(&str, &str)] = &[
     ("Worker.FilesPutAside", "Damaged files put into lost+found"),
 ];
 
+/// Of metrics by mount and verb, whose names go on with `.UFS:` and those.
+const HELP_BY_VERB: &[(&str, &str)] = &[
+    ("UfsBytes", "Bytes of bodies sent and received"),
+    ("UfsErrors", "Requests to the under-storage that failed"),
+    ("UfsHedges", "Requests sent a second time because the first took long"),
+    ("UfsLatency", "Seconds until an answer began"),
+    ("UfsRequests", "Requests sent, each try for itself"),
+    ("UfsRetries", "Requests sent again after a failure"),
+];
+
 /// One line about a metric; `times` if it is a histogram.
 pub(super) fn of(name: &str, times: bool) -> String {
+    if let Some((what, of)) = name.split_once(".UFS:")
+        && let Some((_, what)) = what.split_once('.')
+        && let Some((_, help)) = HELP_BY_VERB.iter().find(|(known, _)| *known == what)
+    {
+        return format!("{help} ({of})");
+    }
     if let Ok(at) = HELP.binary_search_by(|(known, _)| (*known).cmp(name)) {
         return HELP[at].1.to_owned();
     }
@@ -126,5 +142,8 @@ mod tests {
     fn the_table_is_sorted() {
         assert!(HELP.is_sorted_by(|a, b| a.0 < b.0));
         assert_eq!(of("Worker.CapacityUsed", false), "Bytes that this worker holds");
+        let name = "Worker.UfsRetries.UFS:s3://b/p.Verb:GetObject";
+        let help = "Requests sent again after a failure (s3://b/p.Verb:GetObject)";
+        assert_eq!(of(name, false), help);
     }
 }

@@ -152,8 +152,8 @@ pub struct Close {
     /// It was for reading: which one, as [`Open::open_id`] named it.
     #[prost(uint64, tag = "4")]
     pub open_id: u64,
-    /// It was for writing, and the home may have it open still, or what was not committed: it could not be asked, or counts on others. If this was the last
-    /// opening, the home is asked what there is, as if the writer had died.
+    /// It was for writing, and the home may have it open still, or what was not committed: it could not be asked, or counts
+    /// on others. If this was the last opening, the home is asked what there is, as if the writer had died.
     #[prost(bool, tag = "5")]
     pub left_open: bool,
 }

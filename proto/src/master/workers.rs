@@ -156,6 +156,9 @@ pub struct PersistTask {
     /// [`crate::DataVersion`] that `base` is; 0: unknown.
     #[prost(uint64, tag = "11")]
     pub base_version: u64,
+    /// Extended attributes of users, to keep with it where the store can.
+    #[prost(message, repeated, tag = "12")]
+    pub xattrs: Vec<Xattr>,
 }
 
 /// How an upload ended.

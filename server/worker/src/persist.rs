@@ -315,12 +315,18 @@ fn not_held(task: &PersistTask) -> FsError {
 }
 
 fn attributes_of(task: &PersistTask) -> UfsAttributes {
+    let xattrs = task
+        .xattrs
+        .iter()
+        .map(|xattr| (xattr.name.clone(), xattr.value.clone()));
     match &task.attr {
         Some(attr) => UfsAttributes {
             mode: Some(attr.mode),
             owner: Some(attr.owner.clone()).filter(|owner| !owner.is_empty()),
             group: Some(attr.group.clone()).filter(|group| !group.is_empty()),
             mtime_ns: Some(attr.mtime_ns),
+            atime_ns: Some(attr.atime_ns),
+            xattrs: Some(xattrs.collect()),
             write_id: None,
         },
         None => UfsAttributes::default(),

@@ -241,7 +241,7 @@ impl Core {
         Ok(None)
     }
 
-    async fn create_cached(&self, inode: InodeId, source: &ReadSource) -> FsResult<Arc<Entry>> {
+    pub(crate) async fn create_cached(&self, inode: InodeId, source: &ReadSource) -> FsResult<Arc<Entry>> {
         let header = Header::cached(inode.get(), source.version, source.length, source.ufs.clone());
         let store = Arc::clone(&self.store);
         quick(move || store.create(header)).await

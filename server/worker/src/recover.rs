@@ -158,6 +158,10 @@ impl Core {
             self.abandon(&entry).await?;
             return Ok(Recovery::Done(recovered));
         }
+        if self.is_given_back(&entry, task, is_other_boot).await? {
+            recovered.kept_version = entry.view().header.version;
+            return Ok(Recovery::Done(recovered));
+        }
         let size = self.open_stat(&entry, task.version)?.size;
         if size < task.keep_bytes {
             tracing::error!(
@@ -179,6 +183,20 @@ impl Core {
         recovered.length = stat.length;
         recovered.mtime_ns = stat.mtime_ns;
         Ok(Recovery::Done(recovered))
+    }
+
+    /// What nobody changed is given back, as by a last close: as a version of its own it would be uploaded for nothing, or be left with
+    /// holes by who replaces its object meanwhile. The caller has the turn; nobody can write the file.
+    async fn is_given_back(&self, entry: &Arc<Entry>, task: &RecoverTask, is_other_boot: bool) -> FsResult<bool> {
+        let flags = [&entry.crossed_boot, &entry.is_forsaken];
+        let is_known = !is_other_boot && flags.iter().all(|flag| !flag.load(Ordering::Relaxed));
+        // What was sealed as the version that is asked about the master has not heard of.
+        let sealed = entry.view().header.sealed;
+        let is_committed = !task.never_committed && sealed.is_some_and(|sealed| sealed.version < task.version);
+        if !is_known || !is_committed || entry.check_synced().is_err() {
+            return Ok(false);
+        }
+        self.give_back(entry).await
     }
 
     /// What was written in another boot was looked at.
@@ -254,3 +272,7 @@ async fn forgive_failed_sync(entry: &Arc<Entry>) -> FsResult<()> {
 fn busy(entry: &Entry, why: &str) -> FsError {
     FsError::new(ErrorKind::Busy, format!("inode {} is not dropped: {why}", entry.inode))
 }
+
+#[cfg(test)]
+#[path = "recover_test.rs"]
+mod tests;

@@ -291,11 +291,25 @@ impl Core {
         let chunks = on_file(entry, "look for what nobody announced in", |entry| entry.unannounced()).await?;
         for chunk in chunks {
             let brought = self.filler.ensure(entry, chunk..chunk + 1, Purpose::Write).await;
-            brought.map_err(|failed| {
-                failed
-                    .into_error()
-                    .context("fetch what was written past the worker in part")
-            })?;
+            let Err(failed) = brought else { continue };
+            let error = failed.into_error();
+            let is_gone = matches!(error.kind, ErrorKind::DataLost | ErrorKind::VersionMismatch);
+            // Who writes it still is told, and tries again.
+            if is_gone && entry.unattended.load(Ordering::Relaxed) {
+                tracing::warn!(%error, inode = entry.inode.get(), "what a file was made of is gone; sealing what is here");
+                return self.damage_unannounced(entry).await;
+            }
+            return Err(error.context("fetch what was written past the worker in part"));
+        }
+        Ok(())
+    }
+
+    /// Nobody will ever know which bytes of what was written unannounced are the writer's: a state that a person sees, instead of a
+    /// file that nobody can open. The caller has the turn.
+    async fn damage_unannounced(&self, entry: &Arc<Entry>) -> FsResult<()> {
+        let damaged = on_file(entry, "mark what is damaged in", |entry| entry.damage_unannounced()).await?;
+        for chunk in damaged {
+            self.store.damages.note(entry, chunk);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Clients of under-storages by mount, from the master's mount table.
 
 use crate::options::UfsOpener;
+use alluxio_common::metrics::Metrics;
 use alluxio_common::secret::{self, ClusterSecret, SecretFile};
 use alluxio_common::sync::RwLock;
 use alluxio_proto::master::{Challenge, Empty, GetMounts, MemberProof, MountInfo, Properties, Spill, UfsChanged};
@@ -27,14 +28,16 @@ pub(crate) struct UfsClients {
     worker_id: AtomicU64,
     cluster: RwLock<String>,
     secret: Arc<SecretFile>,
+    metrics: Metrics,
     clients: RwLock<HashMap<u64, OpenedMount>>,
     /// When the last fetch of the table began; one fetch at a time.
     refreshed: Mutex<Option<Instant>>,
 }
 
 impl UfsClients {
-    pub fn new(master: Arc<dyn MasterApi>, opener: UfsOpener, secret: Arc<SecretFile>) -> Self {
+    pub fn new(master: Arc<dyn MasterApi>, opener: UfsOpener, secret: Arc<SecretFile>, metrics: Metrics) -> Self {
         Self {
+            metrics,
             cluster: RwLock::default(),
             secret,
             master,
@@ -158,7 +161,12 @@ impl UfsClients {
                 .get(&mount.mount_id)
                 .filter(|(old, _)| same_store(old, &mount))
                 .cloned();
-            match kept.map_or_else(|| (self.opener)(&mount), |(_, ufs)| Ok(ufs)) {
+            let open = || -> FsResult<Arc<dyn UnderFileSystem>> {
+                let ufs = (self.opener)(&mount)?;
+                ufs.metrics().serve_in(&self.metrics, "Worker", &mount.uri);
+                Ok(ufs)
+            };
+            match kept.map_or_else(open, |(_, ufs)| Ok(ufs)) {
                 Ok(ufs) => {
                     clients.insert(mount.mount_id, (mount, ufs));
                 }

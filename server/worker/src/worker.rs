@@ -72,6 +72,7 @@ impl Worker {
             Arc::clone(&options.master),
             Arc::clone(&options.ufs_opener),
             Arc::clone(&options.secret),
+            metrics.clone(),
         ));
         let filler = Filler::new(
             Arc::clone(&store),

@@ -11,7 +11,7 @@ use crate::passing::pass;
 use crate::quick::quick;
 use crate::read::VERIFY_AT_OPEN_BYTES_MAX;
 use crate::scrub::damaged;
-use crate::store::{Base, Entry, Header, Layout, Local, Passing, Sealed, Stamp, Store, View, blocking, chunks_of};
+use crate::store::{Entry, Header, Layout, Local, Passing, Sealed, Stamp, Store, View, blocking, chunks_of};
 use alluxio_proto::master::{ReadSource, WriteLease};
 use alluxio_proto::worker::*;
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId, WorkerResponse};
@@ -142,9 +142,18 @@ impl Core {
         let truncate = request.truncate;
         for _ in 0..ROUNDS_MAX {
             let Some(entry) = self.store.find(inode).await? else {
-                match self.create_open(inode, lease, truncate).await {
+                let base = lease.base.as_ref().filter(|base| base.length > 0 && !truncate);
+                let made = match base {
+                    // As for a reader, and then opened like any file of which a part is here: so an opening that nobody writes by is
+                    // given back as one.
+                    Some(base) => self.create_base(inode, base).await.map(|_| None),
+                    None => self.create_open(inode, lease, truncate).await.map(Some),
+                };
+                match made {
+                    Ok(Some(entry)) => return Ok(entry),
+                    Ok(None) => continue,
                     Err(error) if error.kind == ErrorKind::Stale => continue,
-                    other => return other,
+                    Err(error) => return Err(error),
                 }
             };
             let turn = entry.turn.lock().await;
@@ -233,24 +242,18 @@ impl Core {
 
     async fn create_open(&self, inode: InodeId, lease: &WriteLease, truncate: bool) -> FsResult<Arc<Entry>> {
         let base = lease.base.clone().filter(|_| !truncate);
-        let mut header = Header::open_new(inode.get(), lease.version);
-        if let Some(ReadSource {
-            version, length, ufs, ..
-        }) = base.as_ref().filter(|base| base.length > 0)
-        {
-            let ufs = ufs.clone().filter(|ufs| ufs.length == *length).ok_or_else(|| {
-                let why = format!("the version of inode {inode} that is to be changed is not on this worker");
-                FsError::new(ErrorKind::DataLost, why)
-            })?;
-            let base = Base {
-                bytes: *length,
-                ufs: Some(ufs),
-                version: *version,
-            };
-            header = Header::open_over(inode.get(), lease.version, base);
-        }
+        let header = Header::open_new(inode.get(), lease.version);
         let store = Arc::clone(&self.store);
         blocking(move || create_entry(&store, header, base)).await
+    }
+
+    /// The version that is to be changed, of which nothing is here yet.
+    async fn create_base(&self, inode: InodeId, base: &ReadSource) -> FsResult<Arc<Entry>> {
+        if base.ufs.as_ref().is_none_or(|ufs| ufs.length != base.length) {
+            let why = format!("the version of inode {inode} that is to be changed is not on this worker");
+            return Err(FsError::new(ErrorKind::DataLost, why));
+        }
+        self.create_cached(inode, base).await
     }
 
     /// See [`Write`].

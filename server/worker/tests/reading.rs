@@ -4,14 +4,15 @@
 mod harness;
 
 use alluxio_proto::ErrorKind;
-use alluxio_proto::worker::Load;
+use alluxio_proto::master::ReadSource;
+use alluxio_proto::worker::{Load, OpenRead};
 use alluxio_ufs::UfsErrorKind;
 use alluxio_ufs::fault::Call;
 use bytes::Bytes;
 use harness::*;
 use std::io::Read as _;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn sequential_read_fetches_each_byte_once_also_for_two_readers() {
@@ -138,6 +139,51 @@ async fn failures_of_the_store_are_retried_and_then_told() {
         ErrorKind::UfsDenied
     );
     assert_eq!(node.read(6, &other, 0, 10).await.unwrap(), content.slice(..10));
+}
+
+/// Opens, looking at the object first; answers how long it took.
+async fn look(node: &Node, inode: u64, file: &ReadSource) -> Duration {
+    let open = OpenRead {
+        inode,
+        source: Some(file.clone()),
+        want_fd: false,
+        verify: false,
+        check_source: true,
+    };
+    let begun = Instant::now();
+    node.call(open, Bytes::new()).await.unwrap();
+    begun.elapsed()
+}
+
+/// As `grep -r` does over files of which a part is here.
+#[tokio::test]
+async fn who_opens_many_files_of_a_silent_store_waits_for_it_once() {
+    let node = Node::new().await;
+    let mut all = Vec::new();
+    for inode in 5..10 {
+        let file = source(1, &node.put(&format!("f{inode}"), pattern(inode, 8 * MB)).await);
+        node.read(inode, &file, 4 * MB, 10).await.unwrap();
+        all.push((inode, file));
+    }
+    node.ufs.faults().delay(Call::Status, Duration::from_secs(60));
+    let mut took = Duration::ZERO;
+    for (inode, file) in &all {
+        took += look(&node, *inode, file).await;
+    }
+    assert!(node.ufs.faults().calls(Call::Status) > 0, "nothing was asked");
+    assert!(took < Duration::from_secs(6), "{took:?}");
+}
+
+/// Also if what comes after the first answer is what takes long: where the object may be now.
+#[tokio::test]
+async fn a_look_at_an_object_that_was_replaced_ends_in_time() {
+    let node = Node::new().await;
+    let file = source(1, &node.put("f", pattern(1, 8 * MB)).await);
+    node.read(5, &file, 4 * MB, 10).await.unwrap();
+    node.put("f", pattern(2, 3 * MB)).await;
+    node.ufs.faults().delay(Call::Status, Duration::from_millis(2900));
+    let took = look(&node, 5, &file).await;
+    assert!(took < Duration::from_millis(4500), "{took:?}");
 }
 
 #[tokio::test]

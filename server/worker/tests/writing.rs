@@ -473,6 +473,49 @@ async fn open_versions_of_dead_sessions_are_recovered() {
     assert!(node.read_all(7, &local(2, 3 * MB), MB, 0).await.unwrap() == expected);
 }
 
+/// As a last close leaves it: sealed as a version of its own it would be uploaded for nothing, and its holes would be EIO for ever
+/// once somebody has replaced the object.
+#[tokio::test]
+async fn what_nobody_changed_is_given_back_by_its_recovery() {
+    let node = Node::new().await;
+    let content = pattern(9, 3 * MB);
+    let old = source(1, &node.put("f", content.clone()).await);
+    let stored = node.put("g", content.clone()).await;
+    for (inode, base) in [(5, &old), (6, &old), (7, &source(1, &stored))] {
+        node.read(inode, base, MB, 10).await.unwrap();
+        node.open_write(inode, 2, Some(base.clone()), false, false)
+            .await
+            .unwrap();
+    }
+    node.write(6, 2, MB, &b"changed"[..]).await.unwrap();
+    node.put("g", pattern(10, MB)).await;
+    let recover = |inode| RecoverTask {
+        inode,
+        version: 2,
+        ..RecoverTask::default()
+    };
+    node.master.give(WorkerTasks {
+        recover: vec![recover(5), recover(6), recover(7)],
+        ..WorkerTasks::default()
+    });
+    until("all are recovered", || {
+        (node.master.recovered.lock().len() == 3).then_some(())
+    })
+    .await;
+    let mut recovered = node.master.recovered.lock().clone();
+    recovered.sort_by_key(|r| r.inode);
+    let got: Vec<_> = recovered.iter().map(|r| (r.found, r.kept_version)).collect();
+    assert_eq!(got, [(false, 1), (true, 0), (false, 1)]);
+    assert!(node.read_all(5, &old, MB, 0).await.unwrap() == content);
+    // It is only cached: who reads it finds the new object, and it can be evicted.
+    let drop = Drop {
+        inode: 7,
+        version: 1,
+        open: false,
+    };
+    node.call(drop, Bytes::new()).await.unwrap();
+}
+
 #[tokio::test]
 async fn abandoned_changes_of_what_is_nowhere_else_go_aside() {
     let node = Node::new().await;

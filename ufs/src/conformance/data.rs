@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use alluxio_proto::types::FileKind;
 use bytes::Bytes;
 
 use super::{Suite, pattern};
@@ -183,7 +184,7 @@ impl Suite {
             owner: Some("root".to_owned()),
             group: Some("root".to_owned()),
             mtime_ns: Some(mtime_ns),
-            write_id: None,
+            ..UfsAttributes::default()
         };
         let source = BytesSource(Bytes::from_static(b"x"));
         let written = self
@@ -200,10 +201,26 @@ impl Suite {
             ..UfsAttributes::default()
         };
         let before = self.ufs.status(&path).await.expect("status");
-        let changed = self.ufs.set_attributes(&path, &change).await.expect("set attributes");
+        let set = async |fingerprint: &str| {
+            let set = self.ufs.set_attributes(&path, FileKind::File, &change, fingerprint);
+            set.await
+        };
+        let changed = set(&before.fingerprint).await.expect("set attributes");
         let after = self.ufs.status(&path).await.expect("status");
-        assert_eq!(after.mode, Some(if changed { 0o604 } else { 0o640 }));
-        assert_eq!(after.fingerprint, before.fingerprint, "a mode is no data");
+        let Some(changed) = changed else {
+            assert_eq!((after.mode, after.fingerprint), (Some(0o640), before.fingerprint));
+            return;
+        };
+        assert_eq!((after.mode, after.mtime_ns), (Some(0o604), mtime_ns), "all else stays");
+        assert_eq!(after.fingerprint, changed);
+        assert_eq!(self.get(&path, 0..1, &changed).await.expect("the same bytes"), "x");
+        let again = set(&changed).await.expect("set them again");
+        assert_eq!(again, Some(changed), "nothing was to be done");
+        if self.ufs.capabilities().real_directories {
+            return;
+        }
+        let error = set("of another").await.expect_err("it is another object");
+        assert_eq!(error.kind, UfsErrorKind::PreconditionFailed, "{error}");
     }
 }
 

@@ -191,18 +191,24 @@ impl Suite {
 
     async fn symlinks(&self) {
         let link = self.at("links/link");
-        let made = self.ufs.symlink(&link, b"../target \xff").await;
+        let made = self
+            .ufs
+            .symlink(&link, b"../target \xff", &UfsAttributes::default())
+            .await;
         if !self.ufs.capabilities().symlinks {
             assert_eq!(made.expect_err("no links here").kind, UfsErrorKind::Unsupported);
             return;
         }
         made.expect("symlink");
-        let (entries, _) = self.list(&self.at("links"), 10).await.expect("list links");
+        let dir = self.at("links");
+        let (entries, _) = self.list(&dir, 10).await.expect("list links");
+        let entries = self.ufs.complete(&dir, entries).await.expect("complete");
         for status in [self.ufs.status(&link).await.expect("status"), entries[0].clone()] {
             assert_eq!(status.kind, FileKind::Symlink);
             assert_eq!(status.symlink_target.as_deref(), Some(&b"../target \xff"[..]));
         }
-        let error = self.ufs.symlink(&link, b"other").await.expect_err("something is there");
+        let again = self.ufs.symlink(&link, b"other", &UfsAttributes::default()).await;
+        let error = again.expect_err("something is there");
         assert_eq!(error.kind, UfsErrorKind::AlreadyExists, "{error}");
         assert!(self.ufs.delete(&[link.clone().into()]).await[0].is_ok());
         assert_eq!(self.kind_of_status(&link).await, Err(UfsErrorKind::NotFound));

@@ -1,15 +1,11 @@
 //! What an object carries beside its bytes, and what of it goes on to the object that replaces it.
 //!
-//! Carried on: Content-Type, Cache-Control and their like, user metadata of others, tags, the storage class. Ours
-//! (`alluxio-…`) are said anew by each write; times that rclone and s3fs note would be wrong after it.
+//! Carried on: Content-Type, Cache-Control and their like, user metadata of others, tags, the storage class. What is said of the file
+//! (ours, and what rclone and s3fs note) is said anew by each write; the rest of it would be wrong after it.
 
 use super::ObjectUfs;
 use super::client::{Metadata, Properties};
 use crate::{BaseObject, Expect, UfsErrorKind, UfsResult, path};
-
-const OURS: &str = "alluxio-";
-/// Times of data by others' tools.
-const TIMES: [&str; 3] = ["mtime", "ctime", "atime"];
 
 impl ObjectUfs {
     /// Properties of an object that is written: `ours`, and what the one before it carried.
@@ -24,11 +20,14 @@ impl ObjectUfs {
         // A file that was renamed and edited before it was stored is made over an object of another name.
         let source = match base {
             Some(base) => self.key(&base.path)?,
-            None if *expect == Expect::Absent => return Ok(ours.into()),
+            None if *expect == Expect::Absent => return Ok(self.merged_metadata(path, &Metadata::new(), ours).into()),
             None => key.to_owned(),
         };
         match self.client.describe(&source).await {
-            Ok(meta) => Ok(over(meta.properties, ours)),
+            Ok(meta) => Ok(Properties {
+                metadata: self.merged_metadata(path, &meta.properties.metadata, ours),
+                ..meta.properties
+            }),
             // Whether it has to be there is for the write to find out.
             Err(error) if error.kind == UfsErrorKind::NotFound => Ok(ours.into()),
             // Who may write and not read goes on as before: the object is new to him.
@@ -44,33 +43,29 @@ impl ObjectUfs {
     }
 }
 
-fn over(mut carried: Properties, ours: Metadata) -> Properties {
-    carried
-        .metadata
-        .retain(|(name, _)| !name.starts_with(OURS) && !TIMES.contains(&name.as_str()));
-    carried.metadata.extend(ours);
-    carried
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::attributes::Policy;
+    use super::super::client::Limits;
+    use super::super::memory::MemoryObjects;
     use super::*;
 
     #[test]
     fn what_was_ours_and_what_would_be_wrong_is_left_out() {
         let pairs =
             |names: &[&str]| -> Metadata { names.iter().map(|name| ((*name).to_owned(), "v".to_owned())).collect() };
-        let carried = Properties {
-            metadata: pairs(&["alluxio-mode", "mtime", "theirs"]),
-            headers: pairs(&["content-type"]),
-            tags: "a=b".to_owned(),
-            storage_class: "STANDARD_IA".to_owned(),
+        let carried = pairs(&["alluxio-mode", "mtime", "ctime", "mode", "uid", "theirs"]);
+        let over = |policy| {
+            let client = Arc::new(MemoryObjects::new(Limits::default()));
+            let ufs = ObjectUfs::new(client, String::new(), "test".to_owned(), "memory").keeping(policy);
+            ufs.merged_metadata(b"f", &carried, pairs(&["alluxio-write-id"]))
         };
-        let merged = over(carried.clone(), pairs(&["alluxio-write-id"]));
-        assert_eq!(merged.metadata, pairs(&["theirs", "alluxio-write-id"]));
+        assert_eq!(over(Policy::Auto), pairs(&["theirs", "alluxio-write-id"]));
         assert_eq!(
-            (merged.headers, merged.tags, merged.storage_class),
-            (carried.headers, carried.tags, carried.storage_class)
+            over(Policy::Never),
+            pairs(&["mode", "uid", "theirs", "alluxio-write-id"])
         );
     }
 }

@@ -122,6 +122,8 @@ pub(crate) struct Limits {
     pub requests_in_flight: usize,
     /// PUT honours `Expect`.
     pub conditional_write: bool,
+    /// `replace_properties` works, and `head` tells user metadata.
+    pub replaces_metadata: bool,
 }
 
 impl Default for Limits {
@@ -137,6 +139,7 @@ impl Default for Limits {
             range_copy_bytes: 1 << 30,
             requests_in_flight: 20,
             conditional_write: true,
+            replaces_metadata: true,
         }
     }
 }
@@ -178,8 +181,15 @@ pub(crate) trait ObjectClient: Send + Sync + std::fmt::Debug + 'static {
         expect: &Expect,
     ) -> UfsResult<Option<String>>;
     async fn abort_upload(&self, key: &str, upload: &str) -> UfsResult<()>;
-    /// Copies within the store, if the source still has its ETag; what it carries goes along.
-    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()>;
+    /// Copies within the store, if the source still has its ETag; what it carries goes along. Returns the ETag of the copy, where the
+    /// store says it.
+    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<Option<String>>;
+    /// Copies an object onto itself, if it is still there with its ETag: its bytes and tags stay, its headers, metadata and storage
+    /// class become those of `meta`. Returns the new ETag, or nothing if the store did not say.
+    async fn replace_properties(&self, meta: &ObjectMeta) -> UfsResult<Option<String>> {
+        let why = format!("{:?}: the store gives objects no other metadata", meta.key);
+        Err(UfsError::new(UfsErrorKind::Unsupported, why))
+    }
     /// Deletes an object if it still has its ETag; absent counts as done. The store compares, if it can; else it is compared just before.
     async fn delete_if(&self, key: &str, etag: &str) -> UfsResult<()> {
         match self.head(key).await {

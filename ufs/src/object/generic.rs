@@ -92,6 +92,7 @@ impl GenericClient {
             // There is no copy in parts.
             copy_part_bytes: u64::MAX,
             copies_ranges: false,
+            replaces_metadata: false,
             ..Limits::default()
         };
         if parts.is_none() {
@@ -427,11 +428,13 @@ impl ObjectClient for GenericClient {
         result.map_err(|error| told_apart(error, "abort an upload of", key))
     }
 
-    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()> {
+    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<Option<String>> {
         self.count();
         let (source, target) = (path_of(&from.key)?, path_of(to)?);
         let result = self.store.copy_opts(&source, &target, CopyOptions::default()).await;
-        result.map_err(|error| told_apart(error, "copy", &from.key))
+        result.map_err(|error| told_apart(error, "copy", &from.key))?;
+        // `object_store` does not say.
+        Ok(None)
     }
 
     async fn delete(&self, keys: &[String]) -> Vec<UfsResult<()>> {

@@ -16,6 +16,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::ObjectUfs;
 use super::client::{ListRequest, Listed, now_ns};
+use super::keeping::ROOT_MARK;
 use crate::{PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult, UfsStatus, path};
 
 /// Most keys that S3 gives in one page.
@@ -24,7 +25,7 @@ const KEYS_PER_REQUEST_MAX: usize = 1000;
 const REQUESTS_PER_PAGE_MAX: usize = 16;
 /// At most one warning about skipped keys in this time.
 const WARN_INTERVAL_NS: i64 = 60_000_000_000;
-const TOKEN_FORMAT: u8 = 1;
+const TOKEN_FORMAT: u8 = 2;
 
 /// Where a listing stands.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,8 @@ struct Cursor {
     /// The store's token; nothing after the last page.
     store_token: Option<String>,
     finished: bool,
+    /// What is in the folder may carry attributes, which a listing does not show.
+    partial: bool,
 }
 
 impl ObjectUfs {
@@ -63,6 +66,10 @@ impl ObjectUfs {
                 limit: room,
             };
             let listed = self.client.list(request).await?;
+            if first_page && keys_seen == 0 {
+                let more = listed.token.is_some();
+                cursor.partial |= self.carries_attributes(dir, &listed.items, more).await?;
+            }
             keys_seen += listed.items.len();
             for item in listed.items {
                 if !cursor.take(&prefix, &item) {
@@ -87,6 +94,9 @@ impl ObjectUfs {
         }
         let count = cursor.ready.len().min(limit);
         page.entries = cursor.ready.drain(..count).collect();
+        for entry in &mut page.entries {
+            entry.is_partial = cursor.partial;
+        }
         if !(cursor.finished && cursor.ready.is_empty()) {
             page.next = Some(PageToken(cursor.encode()));
         }
@@ -132,7 +142,7 @@ impl Cursor {
         self.release_before(rest.as_bytes());
         match item {
             // The directory's own marker.
-            Listed::Object(_) if rest.is_empty() => true,
+            Listed::Object(_) if rest.is_empty() || item.key() == ROOT_MARK => true,
             Listed::Object(meta) => {
                 if !path::is_valid_name(rest.as_bytes()) {
                     return false;
@@ -148,6 +158,9 @@ impl Cursor {
                     group: None,
                     symlink_target: None,
                     write_id: None,
+                    atime_ns: None,
+                    xattrs: None,
+                    is_partial: false,
                 });
                 true
             }
@@ -192,11 +205,12 @@ impl Cursor {
         }
     }
 
-    /// Format byte; finished; last name; the store's token (empty: none yet); ready entries; held entries.
+    /// Format byte; finished; partial; last name; the store's token (empty: none yet); ready entries; held entries.
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
         out.put_u8(TOKEN_FORMAT);
         out.put_u8(u8::from(self.finished));
+        out.put_u8(u8::from(self.partial));
         put_field(&mut out, &self.last);
         put_field(&mut out, self.store_token.as_deref().unwrap_or("").as_bytes());
         put_entries(&mut out, self.ready.iter());
@@ -209,6 +223,7 @@ impl Cursor {
             return None;
         }
         let finished = from.try_get_u8().ok()? == 1;
+        let partial = from.try_get_u8().ok()? == 1;
         let last = get_field(&mut from)?;
         let store_token = String::from_utf8(get_field(&mut from)?.to_vec()).ok()?;
         let ready = get_entries(&mut from)?.into();
@@ -219,6 +234,7 @@ impl Cursor {
             last,
             store_token: Some(store_token).filter(|token| !token.is_empty()),
             finished,
+            partial,
         })
     }
 }
@@ -265,6 +281,9 @@ fn get_entries(from: &mut Bytes) -> Option<Vec<UfsStatus>> {
             group: None,
             symlink_target: None,
             write_id: None,
+            atime_ns: None,
+            xattrs: None,
+            is_partial: false,
         });
     }
     Some(entries)
@@ -357,6 +376,9 @@ mod tests {
             group: None,
             symlink_target: None,
             write_id: None,
+            atime_ns: None,
+            xattrs: None,
+            is_partial: false,
         };
         let cursor = Cursor {
             ready: VecDeque::from([ObjectUfs::directory_status(b"a", UfsAttributes::default())]),
@@ -364,6 +386,7 @@ mod tests {
             last: Bytes::from_static(b"a"),
             store_token: Some("token".to_owned()),
             finished: false,
+            partial: true,
         };
         let encoded = cursor.encode();
         assert_eq!(Cursor::decode(encoded.clone()), Some(cursor));

@@ -223,7 +223,7 @@ impl ObjectClient for MemoryObjects {
         Ok(())
     }
 
-    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()> {
+    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<Option<String>> {
         self.count();
         let mut store = self.store.lock();
         let source = store.objects.get(&from.key).cloned();
@@ -232,7 +232,21 @@ impl ObjectClient for MemoryObjects {
             return Err(failed(UfsErrorKind::PreconditionFailed, &from.key));
         }
         self.store_object(&mut store, to, source.body, &Expect::Any, &source.meta.properties)
-            .map(drop)
+            .map(Some)
+    }
+
+    async fn replace_properties(&self, meta: &ObjectMeta) -> UfsResult<Option<String>> {
+        self.count();
+        let mut store = self.store.lock();
+        let there = store.objects.get(&meta.key).cloned();
+        let there = there.ok_or_else(|| failed(UfsErrorKind::NotFound, &meta.key))?;
+        let expect = Expect::Fingerprint(meta.etag.clone());
+        let properties = Properties {
+            tags: there.meta.properties.tags,
+            ..meta.properties.clone()
+        };
+        self.store_object(&mut store, &meta.key, there.body, &expect, &properties)
+            .map(Some)
     }
 
     async fn delete_if(&self, key: &str, etag: &str) -> UfsResult<()> {

@@ -1,18 +1,17 @@
 //! Object stores as file systems: folders are prefixes, renames are copies, reads and writes are conditional on ETags.
 //!
 //! Promises: a name is shown once, as a folder if it is a key and a prefix; no byte of another version than the one asked
-//! for; a write is there whole or not at all. Left out: symbolic links, changing attributes of what is there (it would make a
-//! new version), atomic rename.
+//! for; a write is there whole or not at all. Left out: atomic rename.
 //!
-//! Attributes go with an object as user metadata (on S3 `x-amz-meta-alluxio-mode`, octal; `-owner` and `-group`,
-//! percent-encoded; `-mtime`, nanoseconds since 1970) and with a folder on its marker `dir/`. `status` knows them, listings
-//! do not: there the mtime is the store's, in whole seconds. `x-amz-meta-alluxio-write-id` tells a write of ours whose answer
-//! was lost from another's; a caller may choose it.
+//! Attributes go with an object as user metadata ([`attributes`]) and with a folder on its marker `dir/`. `status` knows them, listings
+//! do not: what they leave out is filled in by `complete` ([`keeping`]). `x-amz-meta-alluxio-write-id` tells a write of ours whose
+//! answer was lost from another's; a caller may choose it.
 
-mod attributes;
+pub(crate) mod attributes;
 mod carrying;
 pub(crate) mod client;
 pub(crate) mod generic;
+mod keeping;
 mod ledger;
 mod listing;
 pub(crate) mod memory;
@@ -35,7 +34,9 @@ use crate::{
     BaseObject, Capabilities, Expect, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage,
     UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
 };
+use attributes::Policy;
 use client::{Limits, ListRequest, Listed, ObjectClient, ObjectMeta};
+use keeping::{Marks, ROOT_MARK};
 use ledger::Ledger;
 
 /// A folder of an object store.
@@ -51,6 +52,8 @@ pub(crate) struct ObjectUfs {
     ledger: Arc<Ledger>,
     /// When a skipped key was last warned about, so that a bucket full of them does not fill the log.
     warned_ns: AtomicI64,
+    policy: Policy,
+    marks: Marks,
 }
 
 /// Its client knows credentials, which are not for logs.
@@ -71,7 +74,15 @@ impl ObjectUfs {
             ufs_type,
             ledger: Arc::new(Ledger::nowhere()),
             warned_ns: AtomicI64::new(0),
+            policy: Policy::Auto,
+            marks: Marks::default(),
         }
+    }
+
+    /// Whether attributes are kept with objects.
+    pub fn keeping(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// Keeps note of uploads in parts in a folder, so that those that a crash leaves behind are found.
@@ -88,6 +99,13 @@ impl ObjectUfs {
         }
         let text = std::str::from_utf8(path)
             .map_err(|_| self.error(UfsErrorKind::Invalid, path, "keys of object stores must be UTF-8"))?;
+        if self.root.is_empty() && text == ROOT_MARK {
+            return Err(self.error(
+                UfsErrorKind::Invalid,
+                path,
+                "the name is that of the mark of the bucket",
+            ));
+        }
         let key = if self.root.is_empty() {
             text.to_owned()
         } else {
@@ -121,7 +139,7 @@ impl ObjectUfs {
     }
 
     fn file_status(&self, path: &[u8], meta: &ObjectMeta) -> UfsStatus {
-        let attributes = attributes::from_metadata(&meta.properties.metadata);
+        let attributes = self.found(&meta.properties.metadata, FileKind::File).attributes;
         UfsStatus {
             name: Bytes::copy_from_slice(path::split(path).1),
             kind: FileKind::File,
@@ -133,6 +151,9 @@ impl ObjectUfs {
             group: attributes.group,
             symlink_target: None,
             write_id: attributes.write_id,
+            atime_ns: attributes.atime_ns,
+            xattrs: attributes.xattrs,
+            is_partial: false,
         }
     }
 
@@ -148,6 +169,9 @@ impl ObjectUfs {
             group: attributes.group,
             symlink_target: None,
             write_id: None,
+            atime_ns: attributes.atime_ns,
+            xattrs: attributes.xattrs,
+            is_partial: false,
         }
     }
 
@@ -164,7 +188,10 @@ impl ObjectUfs {
 
     async fn directory_attributes(&self, marker: &str) -> UfsResult<UfsAttributes> {
         match self.client.head(marker).await {
-            Ok(meta) => Ok(attributes::from_metadata(&meta.properties.metadata)),
+            Ok(meta) => {
+                self.marks.note(&meta);
+                Ok(self.found(&meta.properties.metadata, FileKind::Directory).attributes)
+            }
             // Gone since it was listed.
             Err(error) if error.kind == UfsErrorKind::NotFound => Ok(UfsAttributes::default()),
             Err(error) => Err(error),
@@ -181,7 +208,8 @@ impl UnderFileSystem for ObjectUfs {
             atomic_rename: false,
             conditional_write: self.limits.conditional_write,
             copies_ranges: self.limits.copies_ranges,
-            symlinks: false,
+            symlinks: self.keeps_attributes(),
+            keeps_attributes: self.keeps_attributes(),
         }
     }
 
@@ -215,12 +243,16 @@ impl UnderFileSystem for ObjectUfs {
                 Ok(Self::directory_status(path, self.directory_attributes(&prefix).await?))
             }
             Some(_) => Ok(Self::directory_status(path, UfsAttributes::default())),
-            None => Ok(self.file_status(path, &object?)),
+            None => self.described(path, &object?).await,
         }
     }
 
     async fn list(&self, dir: &[u8], token: Option<PageToken>, limit: usize) -> UfsResult<UfsPage> {
         self.list_page(dir, token, limit.max(1)).await
+    }
+
+    async fn complete(&self, dir: &[u8], entries: Vec<UfsStatus>) -> UfsResult<Vec<UfsStatus>> {
+        self.complete_entries(dir, entries).await
     }
 
     async fn read(
@@ -291,7 +323,15 @@ impl UnderFileSystem for ObjectUfs {
             Err(error) if error.kind == UfsErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let properties = attributes::to_metadata(attributes).into();
+        if self.keeps_attributes() {
+            self.mark_parent(path).await?;
+            return match self.write_marker(path, Some(attributes), true).await {
+                // It is there, and others are at work on it.
+                Err(error) if error.kind == UfsErrorKind::PreconditionFailed => Ok(()),
+                made => made,
+            };
+        }
+        let properties = self.to_metadata(attributes, FileKind::Directory).into();
         // A marker that is there keeps its attributes.
         let expect = if self.limits.conditional_write {
             Expect::Absent
@@ -317,14 +357,15 @@ impl UnderFileSystem for ObjectUfs {
         if keys.iter().any(|listed| listed.key() != marker) {
             return Err(self.error(UfsErrorKind::NotEmpty, path, "the directory is not empty"));
         }
+        self.marks.forget(&marker);
         if keys.is_empty() {
             return Ok(());
         }
         self.client.delete(&[marker]).await.into_iter().collect()
     }
 
-    async fn symlink(&self, path: &[u8], _target: &[u8]) -> UfsResult<()> {
-        Err(self.error(UfsErrorKind::Unsupported, path, "object stores hold no symbolic links"))
+    async fn symlink(&self, path: &[u8], target: &[u8], attributes: &UfsAttributes) -> UfsResult<()> {
+        self.make_symlink(path, target, attributes).await
     }
 
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus> {
@@ -339,9 +380,18 @@ impl UnderFileSystem for ObjectUfs {
         self.move_path(from, to, kept).await
     }
 
-    /// Attributes of an object cannot change without making a new version of it.
-    async fn set_attributes(&self, _path: &[u8], _attributes: &UfsAttributes) -> UfsResult<bool> {
-        Ok(false)
+    async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
+        self.copy_path(from, fingerprint, to).await
+    }
+
+    async fn set_attributes(
+        &self,
+        path: &[u8],
+        kind: FileKind,
+        attributes: &UfsAttributes,
+        fingerprint: &str,
+    ) -> UfsResult<Option<String>> {
+        self.change_attributes(path, kind, attributes, fingerprint).await
     }
 
     async fn abort_stale_uploads(&self, age: Duration) -> UfsResult<u64> {

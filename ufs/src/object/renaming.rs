@@ -1,7 +1,8 @@
 //! Renames: copies within the store, then deletes.
 //!
-//! A folder goes page by page: all keys of a page are copied, then deleted (while the next page is copied). So each key is always under its old name, its
-//! new one, or both; after an interruption the old prefix holds what is still to do, and the same call does the rest.
+//! A folder goes page by page: all keys of a page are copied, then deleted (while the next page is copied). So each key is always
+//! under its old name, its new one, or both; after an interruption the old prefix holds what is still to do, and the same call does
+//! the rest.
 //!
 //! Each object counts for itself: what the store refuses to copy or to delete is told of and stays; what vanished needs nothing;
 //! what somebody replaced after it was listed is not deleted, but copied by another pass. Before a page is deleted it is listed again,
@@ -82,6 +83,7 @@ impl ObjectUfs {
                 Err(self.error(UfsErrorKind::NotADirectory, to, "a folder cannot replace a file"))
             }
             (FileKind::Directory, _) => {
+                self.mark_parent(to).await?;
                 let left = self.move_folder(&self.prefix(from)?, &self.prefix(to)?, kept).await?;
                 // If all of it stayed, there is nothing at the target.
                 let folder = || Self::directory_status(to, UfsAttributes::default());
@@ -92,6 +94,7 @@ impl ObjectUfs {
                 Err(self.error(UfsErrorKind::IsADirectory, to, "a file cannot replace a folder"))
             }
             _ => {
+                self.mark_parent(to).await?;
                 let source = self.client.head(&self.key(from)?).await?;
                 self.copy_object(&source, &to_key).await?;
                 let left = self.delete_moved(from, &source).await?;
@@ -101,6 +104,25 @@ impl ObjectUfs {
                     left: left.into_iter().collect(),
                 })
             }
+        }
+    }
+
+    /// See [`UnderFileSystem::copy_file`].
+    pub(super) async fn copy_path(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
+        let to_key = self.key(to)?;
+        let source = self.client.head(&self.key(from)?).await?;
+        if source.etag != fingerprint {
+            let why = "it is another object now, and is not copied";
+            return Err(self.error(UfsErrorKind::PreconditionFailed, from, why));
+        }
+        let there = self.status_if_any(to).await?;
+        if there.is_some_and(|there| there.kind == FileKind::Directory) {
+            return Err(self.error(UfsErrorKind::IsADirectory, to, "a file cannot replace a folder"));
+        }
+        self.mark_parent(to).await?;
+        match self.copy_object(&source, &to_key).await? {
+            Some(etag) => Ok(etag),
+            None => Ok(self.client.head(&to_key).await?.etag),
         }
     }
 
@@ -219,6 +241,7 @@ impl ObjectUfs {
             }
         }
         deleted.is_restless = keys.len() < copied.objects.len();
+        keys.iter().for_each(|key| self.marks.forget(key));
         let results = self.client.delete(&keys).await;
         for (key, result) in keys.into_iter().zip(results) {
             if let (Err(error), Some(source)) = (result, copied.objects.remove(&key)) {
@@ -257,7 +280,7 @@ impl ObjectUfs {
                 "another object is there that cannot be moved",
             ));
         }
-        self.copy_object(source, &to).await
+        self.copy_object(source, &to).await.map(drop)
     }
 
     /// What a failure of one object means for the whole.

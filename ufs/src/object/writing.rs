@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use alluxio_proto::types::FileKind;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::ObjectUfs;
-use super::attributes;
 use super::client::{ObjectClient, ObjectMeta, Properties, now_ns};
 use super::ledger::Record;
 use super::plan::{self, Part, Sizes};
@@ -100,7 +100,8 @@ impl ObjectUfs {
             write_id: Some(write_id.clone()),
             ..wanted.clone()
         };
-        let ours = attributes::to_metadata(&wanted);
+        let ours = self.to_metadata(&wanted, FileKind::File);
+        self.mark_parent(path).await?;
         let properties = self.properties_over(path, &key, base, expect, ours).await?;
 
         let length = source.length();
@@ -127,12 +128,7 @@ impl ObjectUfs {
             // The first attempt may have succeeded and its answer been lost; then the retry met our own object.
             Err(error) if matches!(error.kind, UfsErrorKind::PreconditionFailed | UfsErrorKind::NotFound) => {
                 match self.client.head(&key).await {
-                    Ok(meta)
-                        if attributes::from_metadata(&meta.properties.metadata).write_id.as_ref()
-                            == Some(&write_id) =>
-                    {
-                        meta.etag
-                    }
+                    Ok(meta) if self.file_status(path, &meta).write_id.as_ref() == Some(&write_id) => meta.etag,
                     _ => return Err(error),
                 }
             }
@@ -302,26 +298,33 @@ impl ObjectUfs {
     }
 
     /// Copies an object of any size within the store.
-    pub(super) async fn copy_object(&self, from: &ObjectMeta, to: &str) -> UfsResult<()> {
+    pub(super) async fn copy_object(&self, from: &ObjectMeta, to: &str) -> UfsResult<Option<String>> {
         if from.key.ends_with('/') && from.length == 0 {
             // Stores on file systems refuse to copy a folder's marker; it has nothing but what it carries.
             let properties = self.client.describe(&from.key).await?.properties;
-            return self
-                .client
-                .put(to, Bytes::new(), &Expect::Any, &properties)
-                .await
-                .map(drop);
+            return self.client.put(to, Bytes::new(), &Expect::Any, &properties).await;
         }
         if from.length <= self.limits.copy_part_bytes {
             return self.client.copy(from, to).await;
         }
         // A copy in parts makes a new object: what it carries has to be given again.
         let properties = self.client.describe(&from.key).await?.properties;
+        self.copy_in_parts(from, to, &properties, &Expect::Any).await
+    }
+
+    /// Copies an object as large as any: each part on the condition that it is still that object.
+    pub(super) async fn copy_in_parts(
+        &self,
+        from: &ObjectMeta,
+        to: &str,
+        properties: &Properties,
+        expect: &Expect,
+    ) -> UfsResult<Option<String>> {
         let part_bytes = self
             .limits
             .copy_part_bytes
             .max(from.length.div_ceil(self.limits.parts_max));
-        let upload = self.client.begin_upload(to, &properties, true).await?;
+        let upload = self.client.begin_upload(to, properties, true).await?;
         let guard = UploadGuard::new(self, to, &upload).await;
         let result = async {
             let mut pending = Vec::new();
@@ -337,7 +340,7 @@ impl ObjectUfs {
                 .try_collect()
                 .await?;
             self.client
-                .complete_upload(to, &upload, parts, from.length, &Expect::Any)
+                .complete_upload(to, &upload, parts, from.length, expect)
                 .await
         }
         .await;
@@ -345,6 +348,6 @@ impl ObjectUfs {
             Ok(_) => guard.completed(),
             Err(_) => guard.abort().await,
         }
-        result.map(drop)
+        result
     }
 }

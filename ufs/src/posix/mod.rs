@@ -99,6 +99,7 @@ impl UnderFileSystem for PosixUfs {
             conditional_write: true,
             copies_ranges: true,
             symlinks: true,
+            keeps_attributes: true,
         }
     }
 
@@ -201,7 +202,7 @@ impl UnderFileSystem for PosixUfs {
         self.blocking(move |root| root.rmdir(&path)).await
     }
 
-    async fn symlink(&self, path: &[u8], target: &[u8]) -> UfsResult<()> {
+    async fn symlink(&self, path: &[u8], target: &[u8], _attributes: &UfsAttributes) -> UfsResult<()> {
         let (path, target) = (path.to_vec(), target.to_vec());
         self.blocking(move |root| root.symlink(&path, &target)).await
     }
@@ -211,9 +212,15 @@ impl UnderFileSystem for PosixUfs {
         self.blocking(move |root| root.rename(&from, &to)).await
     }
 
-    async fn set_attributes(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<bool> {
-        let (path, attributes) = (path.to_vec(), attributes.clone());
-        self.blocking(move |root| root.set_attributes(&path, &attributes).map(|()| true))
+    async fn set_attributes(
+        &self,
+        path: &[u8],
+        _kind: FileKind,
+        attributes: &UfsAttributes,
+        fingerprint: &str,
+    ) -> UfsResult<Option<String>> {
+        let (path, attributes, fingerprint) = (path.to_vec(), attributes.clone(), fingerprint.to_owned());
+        self.blocking(move |root| root.set_attributes(&path, &attributes, &fingerprint).map(Some))
             .await
     }
 
@@ -309,7 +316,7 @@ impl Root {
             _ => error,
         })?;
         if made {
-            self.set_attributes(path, attributes)
+            self.set_attributes(path, attributes, "").map(drop)
         } else {
             Ok(())
         }
@@ -372,6 +379,6 @@ impl Root {
         }
         sync_directory(&target).map_err(fail)?;
         sync_directory(&source).map_err(fail)?;
-        self.status_at(&target, target_name).map_err(fail)
+        self.named_status_at(&target, target_name).map_err(fail)
     }
 }

@@ -107,23 +107,32 @@ impl Root {
             return Ok(self.status_of(b"", &stat, None));
         }
         let (directory, name) = self.parent(path)?;
-        let mut status = self
-            .status_at(&directory, name)
-            .map_err(|errno| error(errno, "stat", path))?;
+        self.named_status_at(&directory, name)
+            .map_err(|errno| error(errno, "stat", path))
+    }
+
+    /// Status of a name in an open directory, with the name of the upload that made it.
+    pub fn named_status_at(&self, directory: &impl AsFd, name: &OsStr) -> nix::Result<UfsStatus> {
+        let stat = stat::fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let mut status = self.status_from(directory, name, &stat)?;
         if status.kind == FileKind::File {
-            status.write_id = names_of_uploads::get(&directory, name);
+            status.write_id = names_of_uploads::get(directory, name, &stat);
         }
         Ok(status)
     }
 
-    /// Status of a name in an open directory.
+    /// Status of a name in an open directory, without that.
     pub fn status_at(&self, directory: &impl AsFd, name: &OsStr) -> nix::Result<UfsStatus> {
         let stat = stat::fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        let target = match kind_of(&stat) {
+        self.status_from(directory, name, &stat)
+    }
+
+    fn status_from(&self, directory: &impl AsFd, name: &OsStr, stat: &FileStat) -> nix::Result<UfsStatus> {
+        let target = match kind_of(stat) {
             FileKind::Symlink => Some(Bytes::from(fcntl::readlinkat(directory, name)?.into_vec())),
             _ => None,
         };
-        Ok(self.status_of(name.as_bytes(), &stat, target))
+        Ok(self.status_of(name.as_bytes(), stat, target))
     }
 
     pub fn status_of(&self, name: &[u8], stat: &FileStat, symlink_target: Option<Bytes>) -> UfsStatus {
@@ -144,6 +153,9 @@ impl Root {
             group: Some(self.names.group(stat.st_gid)),
             symlink_target,
             write_id: None,
+            atime_ns: None,
+            xattrs: None,
+            is_partial: false,
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use alluxio_proto::types::FileKind;
 use nix::errno::Errno;
 use nix::fcntl::{self, AtFlags, OFlag};
 use nix::sys::stat::{self, FchmodatFlags, Mode, UtimensatFlags};
@@ -18,7 +19,7 @@ use nix::unistd::{self, UnlinkatFlags};
 use super::errno::{error, io_error};
 use super::names::{gid_of, uid_of};
 use super::names_of_uploads;
-use super::root::{Root, TEMP_DIR, open_at, sync_directory};
+use super::root::{Root, TEMP_DIR, fingerprint_of, open_at, sync_directory};
 use crate::{Expect, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsResult, UfsStatus, path};
 
 const DEFAULT_MODE: u32 = 0o644;
@@ -217,13 +218,24 @@ impl Root {
         Ok(removed)
     }
 
-    /// Changes what is `Some`; links are changed themselves, not what they lead to.
-    pub(super) fn set_attributes(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<()> {
+    /// Changes what is `Some`, of what has `fingerprint` (empty: whatever is there); links are changed themselves, not what they lead
+    /// to. Returns the fingerprint after it.
+    pub(super) fn set_attributes(
+        &self,
+        path: &[u8],
+        attributes: &UfsAttributes,
+        fingerprint: &str,
+    ) -> UfsResult<String> {
         UfsMetrics::add(&self.metrics.requests, 1);
         let fail = |errno| error(errno, "set the attributes of", path);
         let target = self.open_beneath(path, OFlag::O_PATH)?;
-        let symlink =
-            super::root::kind_of(&stat::fstat(&target).map_err(fail)?) == alluxio_proto::types::FileKind::Symlink;
+        let before = stat::fstat(&target).map_err(fail)?;
+        let kind = super::root::kind_of(&before);
+        if kind != FileKind::Directory && !fingerprint.is_empty() && fingerprint_of(&before) != fingerprint {
+            let why = format!("set the attributes of {}: it is another file now", path::show(path));
+            return Err(UfsError::new(UfsErrorKind::PreconditionFailed, why));
+        }
+        let symlink = kind == FileKind::Symlink;
         if unistd::geteuid().is_root() && (attributes.owner.is_some() || attributes.group.is_some()) {
             let owner = attributes.owner.as_deref().and_then(uid_of);
             let group = attributes.group.as_deref().and_then(gid_of);
@@ -232,6 +244,7 @@ impl Root {
         // By descriptor, so that a link put in its place meanwhile leads nowhere.
         use std::os::fd::AsRawFd;
         let by_descriptor = format!("/proc/self/fd/{}", target.as_raw_fd());
+        let named = (!symlink).then(|| names_of_uploads::Kept::before(&by_descriptor));
         if let Some(mode) = attributes.mode
             && !symlink
         {
@@ -251,6 +264,12 @@ impl Root {
             let follow = UtimensatFlags::FollowSymlink;
             stat::utimensat(fcntl::AT_FDCWD, by_descriptor.as_str(), &omit, &mtime, follow).map_err(fail)?;
         }
-        Ok(())
+        if let Some(named) = named {
+            named.after();
+        }
+        match kind {
+            FileKind::Directory => Ok(String::new()),
+            _ => Ok(fingerprint_of(&stat::fstat(&target).map_err(fail)?)),
+        }
     }
 }

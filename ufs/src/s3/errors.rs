@@ -1,9 +1,15 @@
 //! S3's answers told apart.
 
-use http::StatusCode;
+use std::time::Duration;
 
+use http::{HeaderMap, StatusCode};
+
+use super::headers::header;
 use super::xml;
 use crate::{UfsError, UfsErrorKind};
+
+/// A server that says "in an hour" is asked sooner: the limits of a request end it before.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
 /// An answer that is no success.
 #[derive(Debug)]
@@ -14,6 +20,8 @@ pub(super) struct Refusal {
     pub message: String,
     /// Where the bucket is, if the server says so.
     pub bucket_region: Option<String>,
+    /// When to try again, if the server says so.
+    pub retry_after: Option<Duration>,
     /// The request was on the bucket, not on a key.
     pub on_bucket: bool,
     /// There was a body, and it was not S3's: some other server answered.
@@ -22,22 +30,62 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub fn new(status: StatusCode, body: &[u8], on_bucket: bool) -> Self {
-        let (code, message, foreign) = match xml::parse(body) {
-            Ok(root) if root.name == "Error" => (
-                root.text_of("Code").to_owned(),
-                root.text_of("Message").to_owned(),
-                false,
-            ),
-            _ => (String::new(), String::new(), !body.is_empty()),
+        let root = xml::parse(body).ok().filter(|root| root.name == "Error");
+        let text = |name| {
+            root.as_ref()
+                .map_or(String::new(), |root| root.text_of(name).to_owned())
         };
+        let foreign = root.is_none() && !body.is_empty();
+        let (code, message) = (text("Code"), text("Message"));
         Self {
             status,
             code,
             message,
-            bucket_region: None,
+            bucket_region: Some(text("Region")).filter(|region| !region.is_empty()),
+            retry_after: None,
             on_bucket,
             foreign,
         }
+    }
+
+    /// What the headers say beside.
+    pub fn with_headers(mut self, headers: &HeaderMap) -> Self {
+        let text = |name| Some(header(headers, name)).filter(|text| !text.is_empty());
+        self.bucket_region = text("x-amz-bucket-region").map(str::to_owned).or(self.bucket_region);
+        let seconds = text("retry-after").and_then(|text| text.parse().ok());
+        self.retry_after = seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
+        self
+    }
+
+    /// Other keys may help: what was signed with is not known, or not any more.
+    pub fn is_of_keys(&self) -> bool {
+        matches!(
+            self.code.as_str(),
+            "ExpiredToken"
+                | "ExpiredTokenException"
+                | "InvalidAccessKeyId"
+                | "InvalidToken"
+                | "SignatureDoesNotMatch"
+                | "TokenRefreshRequired"
+        )
+    }
+
+    /// The time in the signature is not the server's.
+    pub fn is_of_clock(&self) -> bool {
+        matches!(self.code.as_str(), "RequestTimeTooSkewed" | "RequestExpired")
+    }
+
+    /// The bucket is elsewhere.
+    pub fn is_of_place(&self) -> bool {
+        let named = matches!(
+            self.code.as_str(),
+            "PermanentRedirect"
+                | "TemporaryRedirect"
+                | "AuthorizationHeaderMalformed"
+                | "IllegalLocationConstraintException"
+        );
+        // HEAD has no code.
+        named || self.status.is_redirection() || (self.code.is_empty() && self.status == StatusCode::BAD_REQUEST)
     }
 
     pub fn kind(&self) -> UfsErrorKind {
@@ -66,7 +114,7 @@ impl Refusal {
     }
 
     /// What was being done, on what, why, and what to try.
-    pub fn into_error(self, what: &str, bucket: &str) -> UfsError {
+    pub fn to_error(&self, what: &str, bucket: &str) -> UfsError {
         let kind = self.kind();
         let said = match (self.code.as_str(), self.message.as_str()) {
             ("", _) => format!("HTTP {}", self.status),
@@ -79,7 +127,12 @@ impl Refusal {
             }
             (_, "RequestTimeTooSkewed") => "; set the clock of this host".to_owned(),
             (_, "InvalidObjectState") => "; it is archived: restore it first".to_owned(),
-            (_, "ExpiredToken" | "TokenRefreshRequired") => "; the session token has expired".to_owned(),
+            (_, "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired") => {
+                "; the session token has expired, and nothing gave another one: see \"Credentials\" in docs/s3-storage.md".to_owned()
+            }
+            (_, "AccessControlListNotSupported") => {
+                "; the bucket takes no ACLs: leave alluxio.underfs.s3.acl empty".to_owned()
+            }
             (UfsErrorKind::Denied, _) => {
                 "; check s3a.accessKeyId, s3a.secretKey and the permissions on the bucket".to_owned()
             }
@@ -94,6 +147,7 @@ impl Refusal {
             _ => String::new(),
         };
         let mut error = UfsError::new(kind, format!("{what}: {said}{advice}"));
+        error.retry_after = self.retry_after;
         error.not_understood = match kind {
             UfsErrorKind::Unsupported => true,
             UfsErrorKind::Invalid => self.status == StatusCode::BAD_REQUEST,
@@ -114,8 +168,10 @@ fn kind_of_code(code: &str) -> Option<UfsErrorKind> {
         | "SignatureDoesNotMatch"
         | "InvalidToken"
         | "ExpiredToken"
+        | "ExpiredTokenException"
         | "TokenRefreshRequired"
         | "RequestTimeTooSkewed"
+        | "RequestExpired"
         | "InvalidObjectState"
         | "NotSignedUp"
         | "UnauthorizedAccess"
@@ -134,7 +190,9 @@ fn kind_of_code(code: &str) -> Option<UfsErrorKind> {
         "InternalError" | "RequestTimeout" => UfsErrorKind::Unreachable,
         "PreconditionFailed" | "NotModified" => UfsErrorKind::PreconditionFailed,
         // Another region: no way to send the request to this one is right.
-        "AuthorizationHeaderMalformed" => UfsErrorKind::Other,
+        "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => UfsErrorKind::Other,
+        // A setting of the mount that the bucket does not allow: no other way of the same request helps.
+        "AccessControlListNotSupported" => UfsErrorKind::Other,
         "NotImplemented" | "MethodNotAllowed" => UfsErrorKind::Unsupported,
         "InvalidRange" | "InvalidURI" => UfsErrorKind::Invalid,
         "KeyTooLongError" => UfsErrorKind::PathTooLong,
@@ -182,7 +240,7 @@ mod tests {
         let error = |status: u16, code: &str| {
             let body = format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
             let status = StatusCode::from_u16(status).unwrap();
-            Refusal::new(status, body.as_bytes(), false).into_error("PUT", "b")
+            Refusal::new(status, body.as_bytes(), false).to_error("PUT", "b")
         };
         assert!(error(501, "NotImplemented").not_understood && error(400, "InvalidArgument").not_understood);
         assert!(!error(400, "ExpiredToken").not_understood && !error(416, "InvalidRange").not_understood);
@@ -194,7 +252,7 @@ mod tests {
     fn messages_say_what_to_try() {
         let body = b"<Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>";
         let text = Refusal::new(StatusCode::NOT_FOUND, body, true)
-            .into_error("list s3://b", "b")
+            .to_error("list s3://b", "b")
             .message;
         assert_eq!(
             text,
@@ -204,7 +262,7 @@ mod tests {
         moved.bucket_region = Some("eu-west-1".to_owned());
         assert!(
             moved
-                .into_error("list", "b")
+                .to_error("list", "b")
                 .message
                 .contains("the bucket is in eu-west-1")
         );

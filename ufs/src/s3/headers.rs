@@ -5,8 +5,8 @@ use std::ops::Range;
 use http::HeaderMap;
 
 use super::manner::Sum;
+use super::request::Request;
 use super::sums::{crc32c_base64, md5_base64};
-use super::transport::Request;
 use super::{METADATA_PREFIX, xml};
 use crate::object::client::Properties;
 use crate::{Expect, UfsError, UfsErrorKind, UfsResult};
@@ -39,6 +39,20 @@ pub(super) fn quoted(etag: &str) -> String {
 pub(super) fn unquoted(etag: &str) -> String {
     let etag = etag.trim();
     etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"').to_owned()
+}
+
+/// What tells an object from another one under its key: its ETag. Of one without, as some servers show files that came to them by
+/// another way, its time in seconds and its length; no store compares that, so it is done here.
+pub(super) fn identity(etag: &str, modified_ns: i64, length: u64) -> String {
+    match unquoted(etag) {
+        etag if etag.is_empty() => format!("~{:x}-{length:x}", modified_ns / 1_000_000_000),
+        etag => etag,
+    }
+}
+
+/// Whether the store knows that identity.
+pub(super) fn is_etag(identity: &str) -> bool {
+    !identity.starts_with('~')
 }
 
 pub(super) fn etag_of(headers: &HeaderMap) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::headers::unquoted;
+use super::headers::identity;
 use super::time;
 use super::xml::Element;
 use crate::object::client::{Listed, ListedPage, ObjectMeta, Properties};
@@ -24,11 +24,13 @@ pub(super) fn listed_page(root: &Element) -> UfsResult<ListedPage> {
     let mut items = Vec::new();
     for object in root.all("Contents") {
         let text = object.text_of("Key");
+        let length = object.text_of("Size").parse().map_err(|_| broken(text))?;
+        let modified_ns = time::iso_date_ns(object.text_of("LastModified"));
         items.push(Listed::Object(ObjectMeta {
             key: decode.key(text).ok_or_else(|| broken(text))?,
-            length: object.text_of("Size").parse().map_err(|_| broken(text))?,
-            modified_ns: time::iso_date_ns(object.text_of("LastModified")),
-            etag: unquoted(object.text_of("ETag")),
+            length,
+            modified_ns,
+            etag: identity(object.text_of("ETag"), modified_ns, length),
             properties: Properties {
                 storage_class: object.text_of("StorageClass").to_owned(),
                 ..Properties::default()

@@ -16,6 +16,8 @@ pub(super) enum On {
     Read,
     Delete,
     Copy,
+    /// Copies of objects onto themselves.
+    Replace,
 }
 
 impl On {
@@ -26,6 +28,7 @@ impl On {
             Self::Read => "If-Match on reads",
             Self::Delete => "If-Match on deletes",
             Self::Copy => "conditions on the source of copies",
+            Self::Replace => "If-Match on copies of objects onto themselves",
         }
     }
 }
@@ -67,7 +70,7 @@ enum Policy {
 pub(super) struct Manners {
     conditions: Policy,
     /// By [`On`]: no conditions there.
-    unconditional: [AtomicBool; 4],
+    unconditional: [AtomicBool; 5],
     sums: Policy,
     /// What is sent if `sums` is fixed.
     sum: Sum,

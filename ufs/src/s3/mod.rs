@@ -1,22 +1,34 @@
 //! S3 and what speaks like it, for every key that S3 allows.
 //!
 //! Own requests rather than `object_store`'s: its paths cannot hold keys such as `a//b`, `dir/` or ones with control
-//! characters, and one such key fails a whole page of a listing. Its credentials, signer and HTTP types are used.
+//! characters, and one such key fails a whole page of a listing.
 //!
 //! Promises: a key goes over the wire and comes back exactly as it is; each request ends within its timeouts; RenameObject is
 //! never sent (servers that do not know it take it for a PUT); a body goes with its checksum, and comes with it where the store has
-//! one. Left out: versions, ACLs.
+//! one. Left out: versions, ACLs but for canned ones.
 
+mod breaker;
+mod clock;
+mod credentials;
 mod errors;
 mod headers;
+mod hedge;
 mod listing;
 mod manner;
 mod options;
+mod pace;
+mod place;
+mod request;
 mod settings;
-mod sums;
+mod sign;
+pub(crate) mod sums;
 mod time;
 mod transport;
+mod web;
 mod xml;
+
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,21 +36,22 @@ use std::sync::Arc;
 use alluxio_common::config::Configuration;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::object::client::{Body, Limits, ListRequest, ListedPage, ObjectClient, ObjectMeta, Properties};
 use crate::{Expect, UfsError, UfsErrorKind, UfsMetrics, UfsResult};
 use headers::{
-    check_range, completion, conditional, etag_of, header, length_told, part_etag, part_of, properties_of, quoted,
-    summed, unmet, unquoted, without_tags,
+    check_range, completion, conditional, etag_of, header, identity, is_etag, length_told, part_etag, part_of,
+    properties_of, quoted, summed, unmet, unquoted, without_tags,
 };
 use listing::listed_page;
 use manner::{Manner, Manners, On, Sum};
 use options::ObjectOptions;
-use settings::Settings;
+use request::Request;
+use settings::{Environment, Settings};
 use sums::{crc32c_base64, md5_base64};
-use transport::{Request, Transport};
+use transport::Transport;
 
 const METADATA_PREFIX: &str = "x-amz-meta-";
 /// S3's limit on keys in one DeleteObjects.
@@ -59,7 +72,11 @@ pub(crate) struct S3Client {
 impl S3Client {
     pub fn new(bucket: &str, conf: &Configuration) -> UfsResult<Self> {
         let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let settings = Settings::new(bucket, conf, &environment)?;
+        Self::in_environment(bucket, conf, Arc::new(environment))
+    }
+
+    fn in_environment(bucket: &str, conf: &Configuration, environment: Environment) -> UfsResult<Self> {
+        let settings = Settings::new(bucket, conf, environment)?;
         Ok(Self {
             transport: Transport::new(settings)?,
         })
@@ -93,15 +110,20 @@ impl S3Client {
                 continue;
             }
             let error = errors::Refusal {
-                status: http::StatusCode::OK,
+                status: StatusCode::OK,
                 code: code.to_owned(),
                 message: failed.text_of("Message").to_owned(),
                 bucket_region: None,
+                retry_after: None,
                 on_bucket: false,
                 foreign: false,
             };
-            let what = format!("delete {}/{}", self.transport.settings().bucket_url, key.escape_debug());
-            let error = error.into_error(&what, &self.transport.settings().bucket);
+            let what = format!(
+                "delete {}/{}",
+                self.transport.settings().places.current().bucket_url,
+                key.escape_debug()
+            );
+            let error = error.to_error(&what, &self.transport.settings().bucket);
             for (_, result) in keys.iter().zip(&mut results).filter(|(name, _)| name.as_str() == key) {
                 *result = Err(error.clone());
             }
@@ -203,7 +225,8 @@ impl S3Client {
         expect: &Expect,
         manner: Manner,
     ) -> UfsResult<Request<'a>> {
-        if manner.conditional {
+        let is_compared = !matches!(expect, Expect::Fingerprint(known) if !is_etag(known));
+        if manner.conditional && is_compared {
             return conditional(request, expect);
         }
         if *expect != Expect::Any {
@@ -219,31 +242,26 @@ impl S3Client {
         manner: Manner,
     ) -> UfsResult<Request<'a>> {
         let bucket = &self.transport.settings().bucket;
-        let source = format!("/{bucket}/{}", utf8_percent_encode(&from.key, COPY_SOURCE));
+        let key = utf8_percent_encode(&from.key, COPY_SOURCE);
+        let source = match bucket.rsplit_once(":accesspoint:") {
+            Some((arn, name)) => format!("{arn}:accesspoint/{name}/object/{key}"),
+            None => format!("/{bucket}/{key}"),
+        };
         let request = request.header("x-amz-copy-source", &source)?;
         let request = self.options().source(request)?;
         if from.etag.is_empty() {
             return Ok(request);
         }
-        if manner.conditional {
+        if manner.conditional && is_etag(&from.etag) {
             return request.header("x-amz-copy-source-if-match", &quoted(&from.etag));
         }
         self.compare(&from.key, &Expect::Fingerprint(from.etag.clone())).await?;
         Ok(request)
     }
 
-    /// A refused HEAD says no reason, and 400 may be any: an expired token, a key that is not the customer's. GET says it.
     async fn head_response(&self, key: &str) -> UfsResult<reqwest::Response> {
         let request = self.options().reading(Request::new(Method::HEAD, Some(key)))?;
-        let error = match self.transport.send(&request).await {
-            Err(error) if error.kind == UfsErrorKind::Invalid => error,
-            answer => return answer,
-        };
-        let request = Request::new(Method::GET, Some(key)).header("range", "bytes=0-0")?;
-        match self.transport.send(&self.options().reading(request)?).await {
-            Err(said) if said.kind != UfsErrorKind::NotFound => Err(said),
-            _ => Err(error),
-        }
+        self.transport.send(&request).await
     }
 
     /// "Not found" to a HEAD is also what a bucket that is gone answers.
@@ -262,11 +280,12 @@ impl S3Client {
             let why = format!("HEAD {key:?}: the server gave no length");
             UfsError::new(UfsErrorKind::Other, why)
         })?;
+        let modified_ns = time::http_date_ns(header(headers, "last-modified"));
         Ok(ObjectMeta {
             key: key.to_owned(),
             length,
-            modified_ns: time::http_date_ns(header(headers, "last-modified")),
-            etag: unquoted(header(headers, "etag")),
+            modified_ns,
+            etag: identity(header(headers, "etag"), modified_ns, length),
             properties: properties_of(headers, self.options().encrypts()),
         })
     }
@@ -323,7 +342,7 @@ impl ObjectClient for S3Client {
         let send = |manner: Manner| async move {
             let request = Request::new(Method::GET, Some(key)).header("range", bytes)?;
             let mut request = self.options().reading(request)?;
-            if manner.conditional {
+            if manner.conditional && is_etag(etag) {
                 request = request.header("if-match", &quoted(etag))?;
             }
             if manner.sum == Sum::Crc32c {
@@ -334,7 +353,9 @@ impl ObjectClient for S3Client {
         };
         let (request, response) = self.in_a_manner(On::Read, !etag.is_empty(), send).await?;
         let headers = response.headers();
-        let found = unquoted(header(headers, "etag"));
+        let modified_ns = time::http_date_ns(header(headers, "last-modified"));
+        let length = length_told(&response).unwrap_or(0);
+        let found = identity(header(headers, "etag"), modified_ns, length);
         // Servers that ignore If-Match must not get away with it.
         if !etag.is_empty() && found != etag {
             let why = format!("GET {key:?}: the object has changed, its ETag is {found:?} instead of {etag:?}");
@@ -472,14 +493,32 @@ impl ObjectClient for S3Client {
         }
     }
 
-    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<()> {
+    async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<Option<String>> {
         let send = |manner: Manner| async move {
             let request = Request::new(Method::PUT, Some(to)).copies(from.length);
             let request = self.options().copying(request, &from.properties)?;
             let request = self.copy_request(request, from, manner).await?;
             self.transport.send_xml(&request).await
         };
-        self.in_a_manner(On::Copy, !from.etag.is_empty(), send).await.map(drop)
+        let (_, root) = self.in_a_manner(On::Copy, !from.etag.is_empty(), send).await?;
+        Ok(Some(unquoted(root.text_of("ETag"))).filter(|etag| !etag.is_empty()))
+    }
+
+    async fn replace_properties(&self, meta: &ObjectMeta) -> UfsResult<Option<String>> {
+        let key = meta.key.as_str();
+        let expect = &Expect::Fingerprint(meta.etag.clone());
+        // Of conditions on sources the store is known to understand them or not, by other copies.
+        let source = self.manners().of(On::Copy, true)[0];
+        let send = |manner: Manner| async move {
+            let request = Request::new(Method::PUT, Some(key)).copies(meta.length);
+            let request = self.options().replacing(request, &meta.properties)?;
+            let request = self.expecting(request, key, expect, manner).await?;
+            let request = self.copy_request(request, meta, source).await?;
+            self.transport.send_xml(&request).await
+        };
+        let answer = self.in_a_manner(On::Replace, true, send).await;
+        let (_, root) = answer.map_err(|error| unmet(error, expect))?;
+        Ok(Some(unquoted(root.text_of("ETag"))).filter(|etag| !etag.is_empty()))
     }
 
     /// Looks first, since some servers ignore the condition, or say that there is an object where there is none. Those that do not
@@ -496,7 +535,7 @@ impl ObjectClient for S3Client {
         }
         let send = |manner: Manner| async move {
             let mut request = Request::new(Method::DELETE, Some(key));
-            if manner.conditional {
+            if manner.conditional && is_etag(etag) {
                 request = request.header("if-match", &quoted(etag))?;
             }
             self.transport.send(&request).await

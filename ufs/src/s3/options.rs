@@ -2,8 +2,8 @@
 
 use alluxio_common::config::{Configuration, Key, keys::underfs as keys};
 
+use super::request::Request;
 use super::sums::{base64, from_base64, md5_base64};
-use super::transport::Request;
 use crate::object::client::Properties;
 use crate::{UfsError, UfsErrorKind, UfsResult};
 
@@ -22,6 +22,8 @@ pub(super) struct ObjectOptions {
     /// Whatever copies from an object; holds a key.
     source_key: Headers,
     storage_class: String,
+    /// A canned ACL, with whatever makes an object; empty: none.
+    acl: String,
     requester_pays: bool,
 }
 
@@ -32,6 +34,7 @@ impl std::fmt::Debug for ObjectOptions {
             .field("encryption", &self.encryption)
             .field("customer_key", &!self.customer_key.is_empty())
             .field("storage_class", &self.storage_class)
+            .field("acl", &self.acl)
             .field("requester_pays", &self.requester_pays)
             .finish()
     }
@@ -43,6 +46,7 @@ impl ObjectOptions {
         let invalid = |key: &Key, why: &str| UfsError::new(UfsErrorKind::Invalid, format!("{}: {why}", key.name));
         let mut options = Self {
             storage_class: conf.string(&keys::S3_STORAGE_CLASS),
+            acl: conf.string(&keys::S3_ACL),
             requester_pays: conf.bool(&keys::S3_REQUESTER_PAYS),
             ..Self::default()
         };
@@ -124,9 +128,18 @@ impl ObjectOptions {
         with(request, &self.customer_key)
     }
 
+    /// What makes an object.
+    fn making<'a>(&self, request: Request<'a>) -> UfsResult<Request<'a>> {
+        let request = with(with(request, &self.encryption)?, &self.customer_key)?;
+        match self.acl.as_str() {
+            "" => Ok(request),
+            acl => request.header("x-amz-acl", acl),
+        }
+    }
+
     /// What makes an object that carries these properties.
     pub fn writing<'a>(&self, request: Request<'a>, properties: &Properties) -> UfsResult<Request<'a>> {
-        let mut request = with(with(request, &self.encryption)?, &self.customer_key)?;
+        let mut request = self.making(request)?;
         for (name, value) in &properties.headers {
             request = request.header_named(name, value)?;
         }
@@ -149,7 +162,7 @@ impl ObjectOptions {
 
     /// What makes an object of another one; its storage class does not go along by itself.
     pub fn copying<'a>(&self, request: Request<'a>, properties: &Properties) -> UfsResult<Request<'a>> {
-        let mut request = with(with(request, &self.encryption)?, &self.customer_key)?;
+        let mut request = self.making(request)?;
         for (name, value) in properties
             .headers
             .iter()
@@ -161,6 +174,20 @@ impl ObjectOptions {
             "" | "STANDARD" => Ok(request),
             class => request.header("x-amz-storage-class", class),
         }
+    }
+
+    /// What makes an object of itself with other metadata: all that it carries has to be said again.
+    pub fn replacing<'a>(&self, request: Request<'a>, properties: &Properties) -> UfsResult<Request<'a>> {
+        let mut request = self.copying(request, properties)?;
+        for (name, value) in &properties.headers {
+            if !name.starts_with(ENCRYPTION) {
+                request = request.header_named(name, value)?;
+            }
+        }
+        for (name, value) in &properties.metadata {
+            request = request.header_named(&format!("{}{name}", super::METADATA_PREFIX), value)?;
+        }
+        request.header("x-amz-metadata-directive", "REPLACE")
     }
 
     /// What reads the source of a copy.

@@ -1,150 +1,104 @@
-//! One request to S3: built exactly, signed (SigV4 with the SHA-256 of the body, which every server can check), sent, retried
-//! within its limits, and its failure told apart.
+//! Requests to S3: signed, sent, repeated within their limits, and their failures told apart.
+//!
+//! What a refusal tells (other keys are wanted, another time, another region) is learned and the request sent once more at once.
+//! What passes by itself is waited for, with full jitter, as often and as long as the settings say. A store that wants fewer
+//! requests gets fewer; one that does not answer is asked by one at a time.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use http::{HeaderMap, Method};
-use object_store::aws::{AwsAuthorizer, AwsCredential};
-use object_store::client::{HttpRequest, HttpRequestBody};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use std::sync::Arc;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use super::breaker::Breaker;
+use super::credentials::Credential;
 use super::errors::Refusal;
+use super::hedge::Hedge;
+use super::pace::Permit;
+use super::place::Place;
+use super::request::Request;
 use super::settings::Settings;
+use super::sign::{Scope, sign};
+use super::web::{CONNECT_TIMEOUT, causes};
 use super::xml::{self, Element};
+use crate::metrics::VerbMetrics;
 use crate::{UfsError, UfsErrorKind, UfsMetrics, UfsResult};
 
-/// All but RFC 3986's unreserved characters: S3's own canonical form.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-const PATH: &AsciiSet = &QUERY.remove(b'/');
-
-/// Connecting takes one round trip; more than this is a host that is not there.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Below the minute after which common servers close an idle connection themselves.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
-const IDLE_CONNECTIONS_MAX: usize = 64;
 /// A page of 1,000 keys of 1,024 bytes, all of them escaped, is about 4 MiB.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// Of an error's body no more is read.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
-/// Slowest upload that is not taken for a dead one.
-const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 256 << 10;
-/// Slowest copy inside the store that is not taken for a dead one: a store on one disk that is busy.
-const COPY_BYTES_PER_SECOND_MIN: u64 = 8 << 20;
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+/// With full jitter the first pause is half of this on average.
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Bodies from here on are hashed on a thread of their own: a millisecond and more.
 const BLOCKING_HASH_BYTES_MIN: usize = 1 << 20;
 
-/// A request; `key` is nothing for those on the bucket.
-#[derive(Clone, Debug)]
-pub(super) struct Request<'a> {
-    pub method: Method,
-    pub key: Option<&'a str>,
-    pub query: Vec<(&'static str, String)>,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-    /// Bytes that the server has to copy before it answers.
-    pub copied_bytes: u64,
+/// Why a HEAD was refused.
+enum Explained {
+    NotAtAll,
+    By(Refusal),
+    /// What it was sent with is not what is used now.
+    Outdated,
 }
 
-impl<'a> Request<'a> {
-    pub fn new(method: Method, key: Option<&'a str>) -> Self {
+/// What a request was sent with.
+#[derive(PartialEq)]
+struct Sent {
+    place: Arc<Place>,
+    credential: Option<Arc<Credential>>,
+    clock_ahead_ms: i64,
+}
+
+/// One request on the wire that was no success.
+struct Failed {
+    error: UfsError,
+    /// The answer, if there was one, with its date.
+    refused: Option<(Refusal, String, Sent)>,
+    /// It was sent with what is known to be wrong by now.
+    outdated: bool,
+}
+
+impl From<UfsError> for Failed {
+    fn from(error: UfsError) -> Self {
         Self {
-            method,
-            key,
-            query: Vec::new(),
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            copied_bytes: 0,
+            error,
+            refused: None,
+            outdated: false,
         }
     }
-
-    pub fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.query.push((name, value.into()));
-        self
-    }
-
-    /// # Errors
-    /// [`UfsErrorKind::Invalid`] if no header can hold the value.
-    pub fn header(mut self, name: &'static str, value: &str) -> UfsResult<Self> {
-        let value = http::HeaderValue::from_str(value).map_err(|_| {
-            UfsError::new(
-                UfsErrorKind::Invalid,
-                format!("{value:?} cannot be sent in the header {name}"),
-            )
-        })?;
-        self.headers.insert(name, value);
-        Ok(self)
-    }
-
-    /// As [`Self::header`], of a name that came from outside.
-    ///
-    /// # Errors
-    /// [`UfsErrorKind::Invalid`] if no header can hold name or value.
-    pub fn header_named(mut self, name: &str, value: &str) -> UfsResult<Self> {
-        let wrong = || {
-            UfsError::new(
-                UfsErrorKind::Invalid,
-                format!("{name:?}: {value:?} cannot go with an object"),
-            )
-        };
-        let name: http::HeaderName = name.parse().map_err(|_| wrong())?;
-        self.headers.insert(name, value.parse().map_err(|_| wrong())?);
-        Ok(self)
-    }
-
-    pub fn copies(mut self, bytes: u64) -> Self {
-        self.copied_bytes = bytes;
-        self
-    }
-
-    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
-        self
-    }
 }
 
-impl Request<'_> {
-    /// What is allowed for moving bytes, beyond the time that any request has.
-    fn work_time(&self) -> Duration {
-        let upload_s = self.body.len() as u64 / UPLOAD_BYTES_PER_SECOND_MIN;
-        Duration::from_secs(upload_s + self.copied_bytes / COPY_BYTES_PER_SECOND_MIN)
-    }
+/// What a request has been sent again for.
+#[derive(Default)]
+struct Cured {
+    keys: bool,
+    clock: bool,
+    place: bool,
+    outdated: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Transport {
     settings: Settings,
     client: reqwest::Client,
+    hedge: Hedge,
+    breaker: Breaker,
     pub metrics: Arc<UfsMetrics>,
 }
 
 impl Transport {
     pub fn new(settings: Settings) -> UfsResult<Self> {
-        crate::tls::install_provider();
-        let mut builder = reqwest::Client::builder()
-            .http1_only()
-            .connect_timeout(CONNECT_TIMEOUT.min(settings.socket_timeout))
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .tcp_nodelay(true)
-            // A redirect is another region: the signature would not fit there.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("alluxio/", env!("CARGO_PKG_VERSION")));
-        if settings.bucket_url.starts_with("http://") {
-            // No need to load, or even to have, the host's root certificates.
-            builder = builder.tls_certs_only([]);
-        }
-        let client = builder
-            .build()
-            .map_err(|error| UfsError::new(UfsErrorKind::Other, format!("set up the HTTP client of S3: {error:?}")))?;
+        let plain = settings.places.current().bucket_url.starts_with("http://");
         Ok(Self {
+            client: settings
+                .web
+                .client(CONNECT_TIMEOUT.min(settings.socket_timeout), plain)?,
+            hedge: Hedge::new(settings.hedge_ratio),
+            breaker: Breaker::default(),
             settings,
-            client,
             metrics: Arc::default(),
         })
     }
@@ -155,7 +109,7 @@ impl Transport {
 
     /// Sends until there is an answer; the body of a success has not been read.
     pub async fn send(&self, request: &Request<'_>) -> UfsResult<reqwest::Response> {
-        self.retry(request, || self.attempt(request)).await
+        self.retry(request, || self.first_answer(request)).await
     }
 
     /// As [`Self::send`], with an XML body, which may be an error in spite of a status of 200.
@@ -178,31 +132,40 @@ impl Transport {
                 if refusal.kind() == UfsErrorKind::Other {
                     refusal.code = "InternalError".to_owned();
                 }
-                return Err(refusal.into_error(&what, &self.settings.bucket));
+                return Err(refusal.to_error(&what, &self.settings.bucket));
             }
             Ok((headers, root))
         })
         .await
     }
 
-    /// The rest of a response; a silence longer than the socket timeout is an error.
-    pub fn body(&self, request: &Request<'_>, response: reqwest::Response) -> BoxStream<'static, UfsResult<Bytes>> {
+    /// The rest of a response; a silence longer than there may be is an error.
+    pub fn body(&self, request: &Request<'_>, mut response: reqwest::Response) -> BoxStream<'static, UfsResult<Bytes>> {
         let what = self.what(request);
-        let silence = self.settings.socket_timeout;
+        // A store that is copying may be silent for long.
+        let silence = match request.copied_bytes {
+            0 => self.settings.stall_timeout,
+            _ => self.settings.socket_timeout,
+        };
+        let permit = response.extensions_mut().remove::<Permit>();
+        let (down, verb) = (self.settings.limiter.down.clone(), self.verb(request));
         let chunks = response.bytes_stream();
-        futures::stream::unfold(Some((chunks, what)), move |state| async move {
-            let (mut chunks, what) = state?;
-            match tokio::time::timeout(silence, chunks.next()).await {
-                Ok(None) => None,
-                Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some((chunks, what)))),
-                Ok(Some(Err(error))) => {
-                    let why = format!("{what}: the body was cut short: {}", causes(&error));
-                    Some((Err(UfsError::new(UfsErrorKind::Unreachable, why)), None))
-                }
-                Err(_) => {
-                    let why = format!("{what}: the body stalled for {silence:?}");
-                    Some((Err(UfsError::new(UfsErrorKind::Unreachable, why)), None))
-                }
+        futures::stream::unfold(Some((chunks, what, permit)), move |state| {
+            let (down, verb) = (down.clone(), verb.clone());
+            async move {
+                let (mut chunks, what, permit) = state?;
+                let why = match tokio::time::timeout(silence, chunks.next()).await {
+                    Ok(None) => return None,
+                    Ok(Some(Ok(chunk))) => {
+                        verb.bytes.add(chunk.len() as u64);
+                        down.pay(chunk.len() as u64).await;
+                        return Some((Ok(chunk), Some((chunks, what, permit))));
+                    }
+                    Ok(Some(Err(error))) => format!("{what}: the body was cut short: {}", causes(&error)),
+                    Err(_) => format!("{what}: the body stalled for {silence:?}"),
+                };
+                verb.failed(UfsErrorKind::Unreachable);
+                Some((Err(UfsError::new(UfsErrorKind::Unreachable, why)), None))
             }
         })
         .boxed()
@@ -228,10 +191,14 @@ impl Transport {
         F: Fn() -> A,
         A: Future<Output = UfsResult<T>>,
     {
-        let started = Instant::now();
+        let mut started = Instant::now();
         let deadline = self.settings.request_timeout + request.work_time();
         let mut backoff = BACKOFF_FIRST;
         for attempts in 1.. {
+            let paying = Instant::now();
+            self.settings.limiter.up.pay(request.body.len() as u64).await;
+            // The limit is the user's own wish, no failure of the store.
+            started += paying.elapsed();
             let left = deadline.saturating_sub(started.elapsed());
             let mut error = match tokio::time::timeout(left, attempt()).await {
                 Ok(Ok(answer)) => return Ok(answer),
@@ -241,7 +208,8 @@ impl Transport {
                     return Err(UfsError::new(UfsErrorKind::Unreachable, why));
                 }
             };
-            let pause = backoff.mul_f64(0.5 + rand::random::<f64>());
+            let pause = backoff.mul_f64(rand::random::<f64>());
+            let pause = pause.max(error.retry_after.unwrap_or_default());
             if !error.is_retryable() {
                 return Err(error);
             }
@@ -251,138 +219,247 @@ impl Transport {
             }
             tracing::debug!(%error, attempts, "retry a request to S3");
             UfsMetrics::add(&self.metrics.retries, 1);
+            self.verb(request).retries.inc();
             tokio::time::sleep(pause).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
         Err(UfsError::new(UfsErrorKind::Other, self.what(request)))
     }
 
-    async fn attempt(&self, request: &Request<'_>) -> UfsResult<reqwest::Response> {
-        UfsMetrics::add(&self.metrics.requests, 1);
-        let signed = self.sign(request).await?;
-        let patience = self.settings.socket_timeout + request.work_time();
-        let response = match tokio::time::timeout(patience, self.client.execute(signed)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => {
-                let why = format!("{}: {}", self.what(request), causes(&error));
-                return Err(UfsError::new(UfsErrorKind::Unreachable, why));
-            }
-            Err(_) => {
-                let why = format!("{}: no answer within {patience:?}", self.what(request));
-                return Err(UfsError::new(UfsErrorKind::Unreachable, why));
-            }
+    /// One attempt; of reads whose answer takes long a second one beside it.
+    async fn first_answer(&self, request: &Request<'_>) -> UfsResult<reqwest::Response> {
+        if !request.reads() {
+            return self.attempt(request).await;
+        }
+        let patience = self.hedge.patience();
+        let started = Instant::now();
+        let answered = |answer| {
+            self.hedge.answered(started.elapsed());
+            Ok(answer)
         };
+        let mut first = std::pin::pin!(self.attempt(request));
+        let Some(patience) = patience else {
+            return first.await.and_then(answered);
+        };
+        match tokio::time::timeout(patience, &mut first).await {
+            Ok(answer) => return answer.and_then(answered),
+            Err(_) if !self.hedge.take() => return first.await.and_then(answered),
+            Err(_) => {}
+        }
+        self.verb(request).hedges.inc();
+        let second = std::pin::pin!(self.attempt(request));
+        match futures::future::select(first, second).await {
+            futures::future::Either::Left((Ok(answer), _)) => answered(answer),
+            futures::future::Either::Right((Ok(answer), _)) => answered(answer),
+            // Whatever the other says.
+            futures::future::Either::Left((Err(_), second)) => second.await.and_then(answered),
+            futures::future::Either::Right((Err(_), first)) => first.await.and_then(answered),
+        }
+    }
+
+    /// Sent once, or again with what the refusal told.
+    async fn attempt(&self, request: &Request<'_>) -> UfsResult<reqwest::Response> {
+        let mut cured = Cured::default();
+        loop {
+            match self.once(request).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => {
+                    self.verb(request).failed(failed.error.kind);
+                    if !self.cure(&failed, &mut cured).await {
+                        return Err(failed.error);
+                    }
+                    tracing::debug!(error = %failed.error, "send a request to S3 again, by what its refusal told");
+                }
+            }
+        }
+    }
+
+    /// Whether what was told makes the same request another one.
+    async fn cure(&self, failed: &Failed, cured: &mut Cured) -> bool {
+        let Some((refusal, date, sent)) = &failed.refused else {
+            return false;
+        };
+        let first = |done: &mut bool| !std::mem::replace(done, true);
+        if failed.outdated && first(&mut cured.outdated) {
+            return true;
+        }
+        if refusal.is_of_keys() && first(&mut cured.keys) {
+            return match &sent.credential {
+                Some(credential) => self.settings.credentials.refused(credential).await,
+                None => false,
+            };
+        }
+        if refusal.is_of_clock() && first(&mut cured.clock) {
+            return self.settings.clock.follow(date, sent.clock_ahead_ms);
+        }
+        match &refusal.bucket_region {
+            Some(region) if refusal.is_of_place() && first(&mut cured.place) => {
+                self.settings.places.moved(&sent.place, region)
+            }
+            _ => false,
+        }
+    }
+
+    /// One request on the wire.
+    async fn once(&self, request: &Request<'_>) -> Result<reqwest::Response, Failed> {
+        let settings = &self.settings;
+        let permit = settings
+            .limiter
+            .place(request.reads(), settings.request_timeout)
+            .await?;
+        let turn = settings.limiter.pace.turn();
+        // Even a sleep of nothing may take a millisecond.
+        if !turn.is_zero() {
+            tokio::time::sleep(turn).await;
+        }
+        if let Err(open) = self.breaker.enter() {
+            let why = format!(
+                "{}: the store has not answered {} requests in a row and is asked again in {:?}; the last: {}",
+                self.what(request),
+                open.failures,
+                open.pause,
+                open.why
+            );
+            let mut error = UfsError::new(UfsErrorKind::Unreachable, why);
+            error.retry_after = Some(open.pause);
+            return Err(error.into());
+        }
+        let (mut response, sent) = self.exchange(request).await?;
         if response.status().is_success() {
+            if let Some(permit) = permit {
+                response.extensions_mut().insert(permit);
+            }
             return Ok(response);
         }
-        let status = response.status();
-        let region = response.headers().get("x-amz-bucket-region");
-        let region = region.and_then(|value| Some(value.to_str().ok()?.to_owned()));
+        let (mut refusal, date) = self.refusal(request, response).await;
+        let mut outdated = false;
+        if request.method == Method::HEAD
+            && refusal.code.is_empty()
+            && matches!(refusal.status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN)
+        {
+            match self.explained(request, &sent).await {
+                Explained::By(said) => refusal = said,
+                Explained::Outdated => outdated = true,
+                Explained::NotAtAll => {}
+            }
+        }
+        if matches!(refusal.status.as_u16(), 429 | 503)
+            && let Some(pace) = settings.limiter.pace.refused()
+        {
+            tracing::warn!(
+                bucket = settings.bucket,
+                requests_per_second = pace,
+                "the store asks for fewer requests, and gets them"
+            );
+        }
+        let error = refusal.to_error(&self.what(request), &settings.bucket);
+        Err(Failed {
+            error,
+            refused: Some((refusal, date, sent)),
+            outdated,
+        })
+    }
+
+    /// A refused HEAD says no reason, and it may be one that can be cured: an expired token, a clock. A read says it.
+    async fn explained(&self, request: &Request<'_>, sent: &Sent) -> Explained {
+        let mut read = request.clone();
+        read.method = Method::GET;
+        read.headers.insert("range", HeaderValue::from_static("bytes=0-0"));
+        let Ok((response, now)) = self.exchange(&read).await else {
+            return Explained::NotAtAll;
+        };
+        if response.status().is_success() {
+            // Another request's refusal was cured meanwhile.
+            return match now == *sent {
+                true => Explained::NotAtAll,
+                false => Explained::Outdated,
+            };
+        }
+        let (refusal, _) = self.refusal(&read, response).await;
+        match !refusal.code.is_empty() && refusal.kind() != UfsErrorKind::NotFound {
+            true => Explained::By(refusal),
+            false => Explained::NotAtAll,
+        }
+    }
+
+    async fn refusal(&self, request: &Request<'_>, response: reqwest::Response) -> (Refusal, String) {
+        let (status, headers) = (response.status(), response.headers().clone());
         // The status says enough if the body does not come.
         let body = self
             .collect(request, response, REFUSAL_BYTES_MAX)
             .await
             .unwrap_or_default();
-        let mut refusal = Refusal::new(status, &body, request.key.is_none());
-        refusal.bucket_region = region;
-        Err(refusal.into_error(&self.what(request), &self.settings.bucket))
+        let refusal = Refusal::new(status, &body, request.key.is_none()).with_headers(&headers);
+        (refusal, super::headers::header(&headers, "date").to_owned())
     }
 
-    async fn sign(&self, request: &Request<'_>) -> UfsResult<reqwest::Request> {
-        let credential = self.settings.credentials.get_credential().await.map_err(|error| {
-            let why = format!(
-                "{}: no credentials in s3a.accessKeyId, the AWS environment, profile or instance role: {error}",
-                self.what(request)
-            );
-            UfsError::new(UfsErrorKind::Denied, why)
-        })?;
-        let url = self.url(request)?;
-        let uri: http::Uri = url
-            .as_str()
-            .parse()
-            .map_err(|error| UfsError::new(UfsErrorKind::Invalid, format!("{}: {error}", self.what(request))))?;
-        let mut to_sign = HttpRequest::new(HttpRequestBody::from(request.body.clone()));
-        *to_sign.method_mut() = request.method.clone();
-        *to_sign.uri_mut() = uri;
-        *to_sign.headers_mut() = request.headers.clone();
-        if let Some((name, value)) = self.settings.options.always() {
-            to_sign
-                .headers_mut()
-                .insert(name, http::HeaderValue::from_static(value));
-        }
-        let signed = authorize(to_sign, credential, self.settings.region.clone(), request.body.len()).await?;
-        let mut finished = reqwest::Request::new(request.method.clone(), url);
-        *finished.headers_mut() = signed.headers().clone();
-        *finished.body_mut() = Some(request.body.clone().into());
-        Ok(finished)
-    }
-
-    /// The URL, if it names exactly this key: parsers resolve `.` and `..`, which would be another object.
-    fn url(&self, request: &Request<'_>) -> UfsResult<url::Url> {
-        let mut text = self.settings.bucket_url.clone();
-        text.push('/');
-        if let Some(key) = request.key {
-            text.extend(utf8_percent_encode(key, PATH));
-        }
-        let path_end = text.len();
-        for (index, (name, value)) in request.query.iter().enumerate() {
-            text.push(if index == 0 { '?' } else { '&' });
-            text.push_str(name);
-            text.push('=');
-            text.extend(utf8_percent_encode(value, QUERY));
-        }
-        let meant = text[..path_end]
-            .split_once("://")
-            .and_then(|(_, rest)| Some(&rest[rest.find('/')?..]));
-        match url::Url::parse(&text) {
-            Ok(url) if Some(url.path()) == meant => Ok(url),
-            _ => {
-                let why = format!("{}: no URL can name this key", self.what(request));
-                Err(UfsError::new(UfsErrorKind::Invalid, why))
+    /// Signed, sent and answered, whatever the answer.
+    async fn exchange(&self, request: &Request<'_>) -> UfsResult<(reqwest::Response, Sent)> {
+        let verb = self.verb(request);
+        UfsMetrics::add(&self.metrics.requests, 1);
+        verb.requests.inc();
+        let (signed, sent) = self.sign(request).await?;
+        let patience = self.settings.socket_timeout + request.work_time();
+        let started = Instant::now();
+        let why = match tokio::time::timeout(patience, self.client.execute(signed)).await {
+            Ok(Ok(response)) => {
+                self.breaker.answered();
+                verb.latency.observe(started.elapsed());
+                verb.bytes.add(request.body.len() as u64);
+                return Ok((response, sent));
             }
+            Ok(Err(error)) => causes(&error),
+            Err(_) => format!("no answer within {patience:?}"),
+        };
+        self.breaker.failed(&why);
+        let why = format!("{}: {why}", self.what(request));
+        Err(UfsError::new(UfsErrorKind::Unreachable, why))
+    }
+
+    async fn sign(&self, request: &Request<'_>) -> UfsResult<(reqwest::Request, Sent)> {
+        let credential = self.settings.credentials.get().await.map_err(|mut error| {
+            error.message = format!("{}: {}", self.what(request), error.message);
+            error
+        })?;
+        let sent = Sent {
+            place: self.settings.places.current(),
+            credential,
+            clock_ahead_ms: self.settings.clock.ahead_ms(),
+        };
+        let url = request.url(&sent.place.bucket_url)?;
+        let mut headers = request.headers.clone();
+        if let Some((name, value)) = self.settings.options.always() {
+            headers.insert(name, HeaderValue::from_static(value));
         }
+        if let Some(credential) = &sent.credential {
+            let (method, body, url) = (request.method.clone(), request.body.clone(), url.clone());
+            let (credential, place) = (credential.clone(), sent.place.clone());
+            let now = self.settings.clock.now();
+            let long = body.len() >= BLOCKING_HASH_BYTES_MIN;
+            let work = move || {
+                let scope = Scope {
+                    service: "s3",
+                    region: &place.region,
+                };
+                sign(&method, &url, &mut headers, &body, &credential, scope, now).map(|()| headers)
+            };
+            let failed = |error| UfsError::new(UfsErrorKind::Other, format!("sign a request: {error}"));
+            headers = match long {
+                true => tokio::task::spawn_blocking(work).await.map_err(failed)??,
+                false => work()?,
+            };
+        }
+        let mut finished = reqwest::Request::new(request.method.clone(), url);
+        *finished.headers_mut() = headers;
+        *finished.body_mut() = Some(request.body.clone().into());
+        Ok((finished, sent))
     }
 
-    /// For messages: method and object, never a secret.
+    fn verb(&self, request: &Request<'_>) -> Arc<VerbMetrics> {
+        self.metrics.verb(request.verb())
+    }
+
     fn what(&self, request: &Request<'_>) -> String {
-        let key = request.key.unwrap_or("").escape_debug();
-        let operation = request
-            .query
-            .first()
-            .map_or(String::new(), |(name, _)| format!(" ({name})"));
-        format!("{} {}/{key}{operation}", request.method, self.settings.bucket_url)
+        request.what(&self.settings.places.current().bucket_url)
     }
-}
-
-async fn authorize(
-    mut request: HttpRequest,
-    credential: Arc<AwsCredential>,
-    region: String,
-    body_bytes: usize,
-) -> UfsResult<HttpRequest> {
-    let sign = move || {
-        AwsAuthorizer::new(&credential, "s3", &region)
-            .try_authorize(&mut request, None)
-            .map(|()| request)
-    };
-    let signed = if body_bytes < BLOCKING_HASH_BYTES_MIN {
-        sign()
-    } else {
-        tokio::task::spawn_blocking(sign)
-            .await
-            .map_err(|error| UfsError::new(UfsErrorKind::Other, format!("sign a request: {error}")))?
-    };
-    signed.map_err(|error| UfsError::new(UfsErrorKind::Other, format!("sign a request: {error}")))
-}
-
-/// An error with all that lies beneath it: reqwest's first line alone says little.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -2,10 +2,13 @@
 //!
 //! They run on a journaled ext4 of their own on a loop device, with the release binary, as root.
 
+mod attributes;
+mod bare_s3;
 mod coherence;
 mod create;
 mod memory;
 mod meta_warm;
+mod new_host;
 mod nullfs;
 mod open_files;
 mod posix;
@@ -24,7 +27,7 @@ pub use table::{Row, Table, median};
 /// A benchmark: its name, what it shows, and how to run it.
 type Bench = (&'static str, &'static str, fn(usize) -> anyhow::Result<Table>);
 
-const BENCHES: [Bench; 10] = [
+const BENCHES: [Bench; 12] = [
     (
         "read-warm",
         "cached 1 GiB file through the mount against the same file on the native file system",
@@ -69,6 +72,16 @@ const BENCHES: [Bench; 10] = [
         "rename",
         "rename of a folder of 10,000 objects: how soon it returns, and its copies against a bare client's",
         rename::run,
+    ),
+    (
+        "new-host",
+        "ls -lR and rsync of 10,000 objects on a new cluster against a bare client's LIST and HEADs; requests",
+        new_host::run,
+    ),
+    (
+        "attributes",
+        "chmod -R of 10,000 stored files against native, and in the bucket against a bare client's copies",
+        attributes::run,
     ),
     (
         "open-files",

@@ -73,10 +73,11 @@ pub fn run(_: usize) -> anyhow::Result<Table> {
     Ok(table)
 }
 
-/// PUTs of files; folders are PUTs of their own, whose keys end in a slash.
+/// PUTs of files; folders are PUTs of their own, whose keys end in a slash, but for the root of the bucket.
 fn puts(name: &str, proxy: &Proxy) -> Row {
     let counts = proxy.counts();
-    let is_folder = |line: &String| line.split(['?', '#']).next().is_some_and(|path| path.ends_with('/'));
+    let is_marker = |path: &str| path.ends_with('/') || path.ends_with("/.alluxio-folder");
+    let is_folder = |line: &String| line.split(['?', '#']).next().is_some_and(is_marker);
     let files = counts
         .lines
         .iter()

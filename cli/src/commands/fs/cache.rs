@@ -5,18 +5,34 @@ use super::contents::about;
 use super::walk::{Item, Walk};
 use crate::args::fs::{LoadArgs, Parallel};
 use crate::commands::Done;
-use crate::output::text;
+use crate::output::{away_lines, complain, text};
 use alluxio_client::FileSystem;
+use alluxio_common::config::keys;
+use alluxio_proto::master::{Counted, GetReport, Report};
 use alluxio_proto::types::FileKind;
 use alluxio_proto::{ErrorKind, FsError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use std::time::{Duration, Instant};
 
-/// Waits until files are in the under-storage.
-pub async fn persist(shell: &mut Shell<'_>, timeout_ms: u64) -> Done {
-    for path in shell.expanded("persist").await? {
-        // 0 is the master's default, and nobody who types 0 means twenty minutes.
-        match shell.fs.persist(&path, true, timeout_ms.max(1)).await {
+/// After so long without an end it is told what is waited for, and again when that changes.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(5);
+
+/// Waits until files are in the under-storage, for `limit` from `begun` on.
+pub async fn persist(shell: &mut Shell<'_>, begun: Instant, limit: Duration) -> Done {
+    let left = || limit.saturating_sub(begun.elapsed());
+    let over = || format!("{limit:?} (-t) are over; it goes on in the background");
+    let late = |_| FsError::new(ErrorKind::Timeout, format!("persist: look the paths up: {}", over()));
+    let paths = tokio::time::timeout(left(), shell.expanded("persist"))
+        .await
+        .map_err(late)??;
+    for path in paths {
+        if left().is_zero() {
+            let why = format!("persist {path}: not waited for: {}", over());
+            shell.note(Err(FsError::new(ErrorKind::Timeout, why).into()))?;
+            continue;
+        }
+        match persist_one(shell, &path, left()).await {
             Ok(_) => shell.out.line(format!("persisted {path}"))?,
             Err(error) => shell.note(Err(about(error, "persist", &path).into()))?,
         }
@@ -24,13 +40,57 @@ pub async fn persist(shell: &mut Shell<'_>, timeout_ms: u64) -> Done {
     shell.finish().await
 }
 
-/// Drops cached data.
+/// Persists one path; a wait of some length is told, with what is waited for.
+async fn persist_one(shell: &mut Shell<'_>, path: &str, limit: Duration) -> Result<Counted, FsError> {
+    let waiting = shell.fs.persist(path, true, limit);
+    tokio::pin!(waiting);
+    let pattern = shell.conf.string(&keys::user::DATE_FORMAT);
+    let mut said = String::new();
+    let started = Instant::now();
+    loop {
+        tokio::select! {
+            done = &mut waiting => return done,
+            () = tokio::time::sleep(PROGRESS_PAUSE) => {}
+        }
+        // Both at once: what is told must not keep anybody waiting.
+        let state = tokio::select! {
+            done = &mut waiting => return done,
+            state = waited_for(&shell.fs, &pattern) => state,
+        };
+        if state != said {
+            let left = limit.saturating_sub(started.elapsed());
+            // What was printed so far comes before it; a closed stdout is found out by the next result.
+            let _ = shell.out.flush();
+            complain(format_args!(
+                "persist {path}: waiting for {} s at most: {state}",
+                left.as_secs()
+            ));
+            said = state;
+        }
+    }
+}
+
+/// What the master has to do yet, and which stores do not answer.
+async fn waited_for(fs: &FileSystem, pattern: &str) -> String {
+    let report: Result<Report, FsError> = fs.ask(GetReport {}).await;
+    match report {
+        Ok(report) => {
+            let mut parts = vec![match report.persist_pending {
+                1 => "1 change to go".to_owned(),
+                changes => format!("{changes} changes to go"),
+            }];
+            parts.extend(away_lines(&report.away, pattern));
+            parts.join("; ")
+        }
+        Err(error) => format!("the master does not answer: {error}"),
+    }
+}
+
+/// Asks for cached data to be dropped. Workers do it with their next heartbeat, as in Alluxio: nobody is waited for.
 pub async fn free(shell: &mut Shell<'_>, force: bool) -> Done {
     for path in shell.expanded("free").await? {
         match shell.fs.free(&path, force).await {
-            Ok(_) => shell
-                .out
-                .line(format!("{path} was successfully freed from Alluxio space."))?,
+            Ok(_) => shell.out.line(format!("{path} is being freed from Alluxio space."))?,
             Err(error) => shell.note(Err(about(error, "free", &path).into()))?,
         }
     }

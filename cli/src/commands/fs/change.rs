@@ -5,6 +5,7 @@ use super::{FILE_MODE, FOLDER_MODE, Shell};
 use crate::args::fs::RmArgs;
 use crate::commands::{CommandError, Done};
 use alluxio_client::fs::split;
+use alluxio_common::config::{Configuration, keys};
 use alluxio_proto::master::SetAttr;
 use alluxio_proto::types::{Attr, FileKind};
 use alluxio_proto::{ErrorKind, FsError};
@@ -110,8 +111,26 @@ async fn rename(shell: &mut Shell<'_>, source: &str, target: &str, into: bool) -
         .fs
         .rename(source, &target, false)
         .await
-        .map_err(|error| about(error, "rename", source))?;
+        .map_err(|error| rename_failed(error, source, &target, shell.conf))?;
     Ok(shell.out.line(format!("Renamed {source} to {target}"))?)
+}
+
+/// What to do about a rename that is refused.
+fn rename_failed(error: FsError, source: &str, target: &str, conf: &Configuration) -> FsError {
+    let across = &keys::user::RENAME_ACROSS_MOUNTS;
+    let why = match error.kind {
+        ErrorKind::AlreadyExists => {
+            format!("{target} exists, and mv replaces nothing: remove it with `alluxio fs rm`, or name another target")
+        }
+        // With the property, what is refused is refused for a reason of its own.
+        ErrorKind::CrossesMounts if !conf.bool(across) => format!(
+            "they are on different mounts: copy with `alluxio fs cp -R` and remove the source, or let renames move data with \
+             -D {}=true",
+            across.name
+        ),
+        _ => return about(error, "rename", source),
+    };
+    FsError::new(error.kind, format!("rename {source} to {target}: {why}"))
 }
 
 /// Removes files, and folders if asked to.
@@ -139,4 +158,34 @@ async fn remove(shell: &Shell<'_>, args: &RmArgs, path: &str) -> Result<(), FsEr
     }
     shell.fs.delete(path, args.recursive, args.alluxio_only).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_rename_says_what_to_do() {
+        let said = |kind, conf: &Configuration| {
+            let error = FsError::new(kind, "rename /a to /b: \"a\" would move to another mount");
+            rename_failed(error, "/a", "/b", conf).message
+        };
+        let mut conf = Configuration::default();
+        let across = said(ErrorKind::CrossesMounts, &conf);
+        for word in [
+            "rename /a to /b: ",
+            "fs cp -R",
+            "alluxio.user.rename.across.mounts=true",
+        ] {
+            assert!(across.contains(word), "{across}");
+        }
+        let exists = said(ErrorKind::AlreadyExists, &conf);
+        assert!(
+            exists.starts_with("rename /a to /b: /b exists") && exists.contains("fs rm"),
+            "{exists}"
+        );
+        conf.set(keys::user::RENAME_ACROSS_MOUNTS.name, "true");
+        let refused = said(ErrorKind::CrossesMounts, &conf);
+        assert_eq!(refused, "rename /a to /b: \"a\" would move to another mount");
+    }
 }

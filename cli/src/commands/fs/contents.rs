@@ -3,6 +3,7 @@
 use super::Shell;
 use crate::commands::Done;
 use alluxio_client::fs::FileReader;
+pub use alluxio_client::fs::about;
 use alluxio_proto::FsError;
 use alluxio_proto::worker::TRANSFER_BYTES_MAX;
 use md5::{Digest, Md5};
@@ -77,25 +78,6 @@ async fn open(shell: &Shell<'_>, path: &str) -> Result<FileReader, FsError> {
     shell.fs.open(path).await.map_err(|error| about(error, "read", path))
 }
 
-/// Says what was being done and to what, unless the error does. `PATH: why` becomes `doing PATH: why`.
-pub fn about(mut error: FsError, doing: &str, path: &str) -> FsError {
-    let bare = error
-        .message
-        .strip_prefix(path)
-        .is_some_and(|rest| rest.starts_with(": "));
-    if bare {
-        error.message = format!("{doing} {}", error.message);
-        return error;
-    }
-    // The path as a word of its own: `/` is in many messages.
-    let told = error.message.split([' ', ':', '"']).any(|word| word == path);
-    if told {
-        error
-    } else {
-        error.context(format!("{doing} {path}"))
-    }
-}
-
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string does not fail.
@@ -107,19 +89,6 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn errors_say_what_was_being_done_once() {
-        for (message, path, said) in [
-            ("/x: no such file", "/x", "read /x: no such file"),
-            ("open /x: it is a directory", "/x", "open /x: it is a directory"),
-            ("permission denied", "/x", "read /x: permission denied"),
-            ("s3://b/k is gone", "/", "read /: s3://b/k is gone"),
-        ] {
-            let error = FsError::new(alluxio_proto::ErrorKind::NotFound, message);
-            assert_eq!(about(error, "read", path).message, said);
-        }
-    }
 
     #[test]
     fn sums_are_those_of_md5sum() {

@@ -20,6 +20,7 @@ use alluxio_client::FileSystem;
 use alluxio_common::config::{Configuration, keys};
 use alluxio_proto::types::WriteType;
 use alluxio_proto::{ErrorKind, FsError};
+use std::time::{Duration, Instant};
 
 /// Permission bits of a new file before the umask.
 const FILE_MODE: u32 = 0o666;
@@ -58,7 +59,17 @@ async fn run(conf: &Configuration, command: FsCommand, out: &mut Out) -> Done {
             mounts::mount(&mut Shell::open(conf, &args.path, out).await?, &args).await
         }
         FsCommand::Unmount { paths } => mounts::unmount(&mut Shell::open(conf, &paths, out).await?).await,
-        FsCommand::Persist(args) => cache::persist(&mut Shell::open(conf, &args.paths, out).await?, args.timeout).await,
+        FsCommand::Persist(args) => {
+            let (begun, limit) = (Instant::now(), Duration::from_millis(args.timeout.max(1)));
+            let late = |_| {
+                let why = format!("persist: no master has answered for {limit:?} (-t); is one running?");
+                FsError::new(ErrorKind::Timeout, why)
+            };
+            let mut shell = tokio::time::timeout(limit, Shell::open(conf, &args.paths, out))
+                .await
+                .map_err(late)??;
+            cache::persist(&mut shell, begun, limit).await
+        }
         FsCommand::CheckConsistency { repair, paths } => {
             consistency::check(&mut Shell::open(conf, &paths, out).await?, repair).await
         }

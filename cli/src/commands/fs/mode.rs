@@ -6,9 +6,9 @@ use super::walk::{Item, Walk};
 use crate::args::fs::{GroupArgs, ModeArgs, OwnerArgs};
 use crate::commands::{CommandError, Done};
 use crate::output::text;
-use alluxio_proto::FsError;
 use alluxio_proto::master::SetAttr;
 use alluxio_proto::types::{Attr, FileKind};
+use alluxio_proto::{ErrorKind, FsError};
 
 /// Changes permission bits.
 pub async fn chmod(shell: &mut Shell<'_>, args: &ModeArgs) -> Done {
@@ -36,6 +36,8 @@ pub async fn chown(shell: &mut Shell<'_>, args: &OwnerArgs) -> Done {
         let why = format!("change the owner to {:?}: write USER or USER:GROUP", args.owner);
         return Err(CommandError::Usage(why));
     }
+    known_user(owner)?;
+    group.map_or(Ok(()), known_group)?;
     apply(
         shell,
         args.recursive,
@@ -55,6 +57,7 @@ pub async fn chown(shell: &mut Shell<'_>, args: &OwnerArgs) -> Done {
 
 /// Changes the group.
 pub async fn chgrp(shell: &mut Shell<'_>, args: &GroupArgs) -> Done {
+    known_group(&args.group)?;
     apply(
         shell,
         args.recursive,
@@ -66,6 +69,32 @@ pub async fn chgrp(shell: &mut Shell<'_>, args: &GroupArgs) -> Done {
         |path, _| format!("Changed group of {path} to {}", args.group),
     )
     .await
+}
+
+/// Refuses a user that this host does not know: a mount would show its files as nobody's. A number is what the user says it is.
+fn known_user(name: &str) -> Result<(), CommandError> {
+    let found = nix::unistd::User::from_name(name).map(|user| user.is_some());
+    known("user", name, found)
+}
+
+/// As [`known_user`], of a group.
+fn known_group(name: &str) -> Result<(), CommandError> {
+    let found = nix::unistd::Group::from_name(name).map(|group| group.is_some());
+    known("group", name, found)
+}
+
+fn known(what: &str, name: &str, found: nix::Result<bool>) -> Result<(), CommandError> {
+    if name.parse::<u32>().is_ok() {
+        return Ok(());
+    }
+    match found {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let why = format!("there is no {what} {name:?} on this host; name another, or give its number");
+            Err(FsError::new(ErrorKind::InvalidArgument, why).into())
+        }
+        Err(errno) => Err(CommandError::failed(format!("look up the {what} {name:?}: {errno}"))),
+    }
 }
 
 /// Changes every path, and with `deep` all below; prints one line per path that was typed.
@@ -286,6 +315,24 @@ mod tests {
     fn what_is_no_mode_is_refused() {
         for text in ["", "888", "77777", "u", "x+r", "u+q", "u+r,", "rwx"] {
             assert!(matches!(ModeChange::parse(text), Err(CommandError::Usage(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn owners_are_known_or_numbers() {
+        for known in ["root", "0", "1234567"] {
+            assert!(known_user(known).is_ok() && known_group(known).is_ok(), "{known}");
+        }
+        for unknown in ["no such user here", "-1", "4294967296"] {
+            for refused in [known_user(unknown), known_group(unknown)] {
+                let Err(CommandError::Failed(error)) = refused else {
+                    panic!("{unknown} is taken: {refused:?}")
+                };
+                assert!(
+                    error.message.contains(unknown) && error.message.contains("number"),
+                    "{error}"
+                );
+            }
         }
     }
 

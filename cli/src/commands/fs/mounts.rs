@@ -5,14 +5,16 @@ use super::contents::about;
 use crate::args::Format;
 use crate::args::fs::MountArgs;
 use crate::commands::{CommandError, Done, caller, fsadmin};
-use alluxio_proto::FsError;
+use crate::output::complain;
+use alluxio_common::config::{self, Meaning, keys};
 use alluxio_proto::master::{Empty, GetMounts, Mount, MountInfo, MountTable, Unmount};
 use alluxio_proto::types::Property;
+use alluxio_proto::{ErrorKind, FsError};
 use std::time::Duration;
 
-/// How long mounting is tried again: what cannot be reached now is more likely misspelt than about to come up, and a person
-/// looks on.
-const RETRY_TOTAL: Duration = Duration::from_secs(5);
+/// How long the master may take to mount: it tries some times to reach the store. Nothing is tried again here: what cannot be
+/// reached now is more likely misspelt than about to come up, and a person looks on.
+const MOUNT_MAX: Duration = Duration::from_secs(20);
 
 /// Whether the arguments go together: a path wants what to mount there, unless it is mounted already.
 pub fn check(args: &MountArgs) -> Result<(), CommandError> {
@@ -44,11 +46,18 @@ pub async fn mount(shell: &mut Shell<'_>, args: &MountArgs) -> Done {
         true => "change the options of the mount at".to_owned(),
         false => format!("mount {uri} at"),
     };
-    let master = shell.fs.master().clone().with_retry_total(RETRY_TOTAL);
-    let mounted: MountInfo = master
-        .change(&caller(shell.conf), mount)
-        .await
-        .map_err(|error| about(error, &doing, &path))?;
+    let options = mount.options.clone();
+    let caller = caller(shell.conf);
+    let asking = shell.fs.master().once(&caller, mount);
+    let answer: Result<MountInfo, FsError> = tokio::time::timeout(MOUNT_MAX, asking).await.unwrap_or_else(|_| {
+        let why = format!("the master has not answered for {MOUNT_MAX:?}, since the store does not answer it");
+        Err(FsError::new(ErrorKind::Timeout, why))
+    });
+    let mounted = match answer {
+        Ok(mounted) => mounted,
+        Err(error) if error.kind == ErrorKind::Busy => return Err(busy(shell, error, &doing, &path).await.into()),
+        Err(error) => return Err(refused(error, &doing, &path, uri, &options).into()),
+    };
     let done = if args.update {
         "Changed the options of"
     } else {
@@ -56,6 +65,82 @@ pub async fn mount(shell: &mut Shell<'_>, args: &MountArgs) -> Done {
     };
     shell.out.line(format!("{done} {} at {path}", mounted.uri))?;
     shell.finish().await
+}
+
+/// What is mounted at the path already, if that is why.
+async fn busy(shell: &Shell<'_>, error: FsError, doing: &str, path: &str) -> FsError {
+    let table: Result<MountTable, FsError> = shell.fs.ask(GetMounts::default()).await;
+    let mounts = table.map(|table| table.mounts).unwrap_or_default();
+    match mounts.iter().find(|mount| mount.path == path.as_bytes()) {
+        Some(mount) => {
+            let why = format!(
+                "{doing} {path}: {} is mounted there already; --update gives that mount other options, \
+                 `alluxio fs unmount {path}` takes it off",
+                mount.uri
+            );
+            FsError::new(error.kind, why)
+        }
+        None => about(error, doing, path),
+    }
+}
+
+/// Why it was not mounted, and what to look at.
+fn refused(error: FsError, doing: &str, path: &str, uri: &str, options: &[Property]) -> FsError {
+    if error.kind == ErrorKind::NotEmpty {
+        let why = format!("{doing} {path}: it has entries; name a path that is free, or an empty folder");
+        return FsError::new(error.kind, why);
+    }
+    let (endpoint, key, secret) = (
+        keys::underfs::S3_ENDPOINT.name,
+        keys::underfs::S3_ACCESS_KEY.name,
+        keys::underfs::S3_SECRET_KEY.name,
+    );
+    // With --update the URI may be left out; the options are of an S3 store all the same.
+    let of_s3 = uri.starts_with("s3") || options.iter().any(|option| option.key == endpoint);
+    let given = options.iter().find(|option| option.key == endpoint);
+    let hint = match (error.kind, given) {
+        _ if !of_s3 => String::new(),
+        (ErrorKind::Unavailable | ErrorKind::Timeout, Some(given)) => format!(
+            "; is {endpoint}={} right, and does the master's host reach it?",
+            given.value
+        ),
+        (ErrorKind::Unavailable | ErrorKind::Timeout, None) => format!(
+            "; no {endpoint} is among the options, so it is that of the servers, or AWS; name another with --option \
+             {endpoint}=http://HOST:PORT"
+        ),
+        (ErrorKind::UfsDenied, _) => format!("; {key} and {secret} go into --option-file, else the servers' own count"),
+        _ => String::new(),
+    };
+    let mut error = about(error, doing, path);
+    error.message += &hint;
+    error
+}
+
+/// Starts of the names of options of under-storages.
+const FAMILIES: [&str; 2] = ["alluxio.underfs.", "s3a."];
+
+/// Refuses an option that is a slip of the fingers: the store would be used without it, perhaps another store altogether. What
+/// else has no effect is said.
+fn check_name(name: &str) -> Result<(), CommandError> {
+    let of_store = FAMILIES.iter().any(|start| name.starts_with(start));
+    let said = match config::meaning(name) {
+        Meaning::Honoured(_) if of_store => return Ok(()),
+        Meaning::Honoured(_) => "no effect on a mount".to_owned(),
+        Meaning::NoEffect => "accepted, no effect".to_owned(),
+        Meaning::Unknown | Meaning::PassedThrough if of_store && config::nearest(name).is_some() => {
+            let near = config::nearest(name).unwrap_or_default();
+            return Err(CommandError::Usage(format!(
+                "option {name} is unknown; did you mean {near}?"
+            )));
+        }
+        Meaning::PassedThrough => return Ok(()),
+        Meaning::Unknown => match config::nearest(name) {
+            Some(near) => format!("unknown; did you mean {near}?"),
+            None => "unknown, no effect".to_owned(),
+        },
+    };
+    complain(format_args!("warning: option {name}: {said}"));
+    Ok(())
 }
 
 /// Those of the file, then those of the command line, which win.
@@ -74,6 +159,9 @@ fn options(args: &MountArgs) -> Result<Vec<Property>, CommandError> {
         let option = property(text)?;
         options.retain(|known| known.key != option.key);
         options.push(option);
+    }
+    for option in &options {
+        check_name(&option.key)?;
     }
     Ok(options)
 }
@@ -122,4 +210,57 @@ pub async fn unmount(shell: &mut Shell<'_>) -> Done {
         }
     }
     shell.finish().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_are_slips_are_refused() {
+        for (name, meant) in [
+            ("alluxio.underfs.s3.endpont", "alluxio.underfs.s3.endpoint"),
+            ("alluxio.underfs.s3.regin", "alluxio.underfs.s3.region"),
+            ("s3a.accesskeyid", "s3a.accessKeyId"),
+            ("s3a.secretKye", "s3a.secretKey"),
+        ] {
+            let Err(CommandError::Usage(why)) = check_name(name) else {
+                panic!("{name} is taken")
+            };
+            assert!(
+                why.contains(name) && why.contains(&format!("did you mean {meant}?")),
+                "{why}"
+            );
+        }
+        // Known, of no effect, or for others to understand.
+        for name in [
+            "alluxio.underfs.s3.endpoint",
+            "s3a.accessKeyId",
+            "alluxio.underfs.s3.inherit.acl",
+            "alluxio.underfs.something.else.altogether",
+            "fs.azure.account.key.x",
+            "alluxio.master.hostname",
+        ] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_not_reached_names_the_property() {
+        let said = |kind, options: &[Property]| {
+            let error = FsError::new(kind, "mount s3://b/y at /d: it is away");
+            refused(error, "mount s3://b/y at", "/d", "s3://b/y", options).message
+        };
+        let option = property("alluxio.underfs.s3.endpoint=http://far:1").unwrap();
+        let given = said(ErrorKind::Unavailable, &[option]);
+        assert!(
+            given.contains("alluxio.underfs.s3.endpoint=http://far:1") && given.contains("master's host"),
+            "{given}"
+        );
+        assert!(said(ErrorKind::Timeout, &[]).contains("--option alluxio.underfs.s3.endpoint="));
+        assert!(said(ErrorKind::UfsDenied, &[]).contains("s3a.secretKey"));
+        assert_eq!(said(ErrorKind::NotFound, &[]), "mount s3://b/y at /d: it is away");
+        let filled = said(ErrorKind::NotEmpty, &[]);
+        assert!(filled.starts_with("mount s3://b/y at /d: it has entries"), "{filled}");
+    }
 }

@@ -19,7 +19,7 @@ keys! {
         default: "",
         kind: Kind::Text,
         scope: Scope::Server,
-        doc: "Access key of S3; empty: the usual AWS environment and profile.",
+        doc: "Access key of S3; empty: what the AWS tools would use, see docs/s3-storage.md.",
     };
 
     /// `s3a.secretKey`.
@@ -31,13 +31,97 @@ keys! {
         doc: "Secret key of S3, with `s3a.accessKeyId`.",
     };
 
+    /// `s3a.sessionToken`.
+    pub const S3_SESSION_TOKEN: Key = Key {
+        name: "s3a.sessionToken",
+        default: "",
+        kind: Kind::Text,
+        scope: Scope::Server,
+        doc: "Session token of S3, with `s3a.accessKeyId` and `s3a.secretKey`, for keys that were given for a while. Nothing \
+              renews them: a profile or a role is better.",
+    };
+
+    /// `alluxio.underfs.s3.profile`.
+    pub const S3_PROFILE: Key = Key {
+        name: "alluxio.underfs.s3.profile",
+        default: "",
+        kind: Kind::Text,
+        scope: Scope::Server,
+        doc: "Profile of the AWS files that credentials come from; it goes before AWS_PROFILE and the keys of the environment. \
+              The files are read again when they change.",
+    };
+
+    /// `alluxio.underfs.s3.anonymous`.
+    pub const S3_ANONYMOUS: Key = Key {
+        name: "alluxio.underfs.s3.anonymous",
+        default: "false",
+        kind: Kind::Bool,
+        scope: Scope::Server,
+        doc: "Whether requests to S3 go without a signature, as public buckets take them.",
+    };
+
+    /// `alluxio.underfs.s3.ca.bundle`.
+    pub const S3_CA_BUNDLE: Key = Key {
+        name: "alluxio.underfs.s3.ca.bundle",
+        default: "",
+        kind: Kind::Text,
+        scope: Scope::Server,
+        doc: "File of certificate authorities (PEM) that S3 and the services of credentials are trusted by, instead of those \
+              of the host. Empty: AWS_CA_BUNDLE, then those of the host.",
+    };
+
+    /// `alluxio.underfs.s3.proxy.host`.
+    pub const S3_PROXY_HOST: Key = Key {
+        name: "alluxio.underfs.s3.proxy.host",
+        default: "",
+        kind: Kind::Text,
+        scope: Scope::Server,
+        doc: "Host of an HTTP proxy to S3, but for what NO_PROXY names. Empty: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY.",
+    };
+
+    /// `alluxio.underfs.s3.proxy.port`.
+    pub const S3_PROXY_PORT: Key = Key {
+        name: "alluxio.underfs.s3.proxy.port",
+        default: "0",
+        kind: Kind::Int,
+        scope: Scope::Server,
+        doc: "Port of `alluxio.underfs.s3.proxy.host`.",
+    };
+
     /// `alluxio.underfs.s3.endpoint`.
     pub const S3_ENDPOINT: Key = Key {
         name: "alluxio.underfs.s3.endpoint",
         default: "",
         kind: Kind::Text,
         scope: Scope::Server,
-        doc: "Endpoint URL of S3; empty: AWS. Without a scheme it is https.",
+        doc: "Endpoint URL of S3, perhaps with a path; empty: AWS. Without a scheme it is https.",
+    };
+
+    /// `alluxio.underfs.s3.endpoint.dualstack`.
+    pub const S3_DUALSTACK: Key = Key {
+        name: "alluxio.underfs.s3.endpoint.dualstack",
+        default: "false",
+        kind: Kind::Bool,
+        scope: Scope::Server,
+        doc: "Whether AWS's endpoints for IPv4 and IPv6 are used; AWS_USE_DUALSTACK_ENDPOINT says the same.",
+    };
+
+    /// `alluxio.underfs.s3.endpoint.fips`.
+    pub const S3_FIPS: Key = Key {
+        name: "alluxio.underfs.s3.endpoint.fips",
+        default: "false",
+        kind: Kind::Bool,
+        scope: Scope::Server,
+        doc: "Whether AWS's endpoints with FIPS 140 cryptography are used; AWS_USE_FIPS_ENDPOINT says the same.",
+    };
+
+    /// `alluxio.underfs.s3.endpoint.accelerate`.
+    pub const S3_ACCELERATE: Key = Key {
+        name: "alluxio.underfs.s3.endpoint.accelerate",
+        default: "false",
+        kind: Kind::Bool,
+        scope: Scope::Server,
+        doc: "Whether AWS's Transfer Acceleration is used, which the bucket must have enabled.",
     };
 
     /// `alluxio.underfs.s3.endpoint.region`.
@@ -55,7 +139,8 @@ keys! {
         default: "",
         kind: Kind::Text,
         scope: Scope::Server,
-        doc: "Region of the bucket; empty: the AWS environment and profile, then us-east-1.",
+        doc: "Region of the bucket; empty: the AWS environment and profile, then us-east-1. Where the store says that it is in another one, that \
+              is used from then on.",
     };
 
     /// `alluxio.underfs.s3.disable.dns.buckets`.
@@ -94,6 +179,54 @@ keys! {
         doc: "How often a request is retried that was throttled or found no server.",
     };
 
+    /// `alluxio.underfs.s3.body.stall.timeout`.
+    pub const S3_BODY_STALL_TIMEOUT: Key = Key {
+        name: "alluxio.underfs.s3.body.stall.timeout",
+        default: "5sec",
+        kind: Kind::Duration,
+        scope: Scope::Server,
+        doc: "How long the body of an object that is read may stay silent; then the rest is asked for again, from where it \
+              stopped.",
+    };
+
+    /// `alluxio.underfs.s3.threads.max`.
+    pub const S3_REQUESTS_IN_FLIGHT: Key = Key {
+        name: "alluxio.underfs.s3.threads.max",
+        default: "256",
+        kind: Kind::Int,
+        scope: Scope::Server,
+        doc: "Requests to one mount of S3 in flight: so many reads, and so many others, so that they do not wait for each \
+              other. 0: no limit.",
+    };
+
+    /// `alluxio.underfs.s3.upload.bandwidth.max`.
+    pub const S3_UPLOAD_BANDWIDTH: Key = Key {
+        name: "alluxio.underfs.s3.upload.bandwidth.max",
+        default: "0",
+        kind: Kind::Bytes,
+        scope: Scope::Server,
+        doc: "Bytes per second that one process sends to one mount of S3; 0: no limit.",
+    };
+
+    /// `alluxio.underfs.s3.download.bandwidth.max`.
+    pub const S3_DOWNLOAD_BANDWIDTH: Key = Key {
+        name: "alluxio.underfs.s3.download.bandwidth.max",
+        default: "0",
+        kind: Kind::Bytes,
+        scope: Scope::Server,
+        doc: "Bytes per second that one process takes from one mount of S3; 0: no limit.",
+    };
+
+    /// `alluxio.underfs.s3.hedge.ratio`.
+    pub const S3_HEDGE_RATIO: Key = Key {
+        name: "alluxio.underfs.s3.hedge.ratio",
+        default: "0.02",
+        kind: Kind::Ratio,
+        scope: Scope::Server,
+        doc: "Most reads, as a part of all, that are sent a second time because the first answer takes longer than nearly all \
+              before; the one that answers first is used. 0: none.",
+    };
+
     /// `alluxio.underfs.s3.streaming.upload.partition.size`.
     pub const S3_UPLOAD_PART_SIZE: Key = Key {
         name: "alluxio.underfs.s3.streaming.upload.partition.size",
@@ -130,6 +263,27 @@ keys! {
         doc: "If-Match and If-None-Match on requests to S3. AUTO: until the store refuses them (400, 501), which is said once; then an \
               object is looked at just before it is written or deleted, and what somebody writes between the two requests is lost. \
               ALWAYS: a store that refuses them takes no writes. NEVER: as AUTO after a refusal.",
+    };
+
+    /// `alluxio.underfs.s3.attributes`.
+    pub const S3_ATTRIBUTES: Key = Key {
+        name: "alluxio.underfs.s3.attributes",
+        default: "AUTO",
+        kind: Kind::Enum(&["AUTO", "ALWAYS", "NEVER"]),
+        scope: Scope::Server,
+        doc: "Mode, owner, times, extended attributes and symbolic links in the metadata of objects (docs/s3-attributes.md). AUTO: written \
+              with each object, and looked for at listings in folders whose marker says that there are some (ours, s3fs's). ALWAYS: looked \
+              for at each object of each listing, which costs a HEAD for each: for trees of rclone's. NEVER: neither written nor read.",
+    };
+
+    /// `alluxio.underfs.s3.attributes.wait`.
+    pub const S3_ATTRIBUTES_WAIT: Key = Key {
+        name: "alluxio.underfs.s3.attributes.wait",
+        default: "2s",
+        kind: Kind::Duration,
+        scope: Scope::Server,
+        doc: "How long after the last change of the mode, owner, times or extended attributes of a stored file its object is given them, by \
+              a copy inside the store, so that chmod -R and chown -R together cost one; at most ten times as long after the first.",
     };
 
     /// `alluxio.underfs.s3.checksum.algorithm`.
@@ -206,6 +360,16 @@ keys! {
         scope: Scope::Server,
         doc: "Storage class of new objects, such as STANDARD_IA; empty: the default of the bucket. An object that is replaced or renamed \
               keeps its own.",
+    };
+
+    /// `alluxio.underfs.s3.acl`.
+    pub const S3_ACL: Key = Key {
+        name: "alluxio.underfs.s3.acl",
+        default: "",
+        kind: Kind::Enum(&["private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read", "bucket-owner-full-control"]),
+        scope: Scope::Server,
+        doc: "Canned ACL of objects that are written, such as bucket-owner-full-control in a bucket of another account; empty: \
+              none is sent. Buckets without ACLs refuse it.",
     };
 
     /// `alluxio.underfs.s3.requester.pays`.

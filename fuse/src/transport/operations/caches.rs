@@ -1,92 +1,9 @@
 //! What the kernel has cached, and how it is told that it is stale.
 
-use super::Node;
+use super::{Known, Node};
 use crate::vfs::KernelCache;
-use alluxio_common::sync::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
-use std::sync::Arc;
-
-/// Names of one inode that are remembered. Of one with more hard links the kernel hears of the last that it looked up.
-const NAMES_MAX: usize = 64;
-
-/// Nodes that the kernel knows, by its count of look-ups, and under which names: what has to be invalidated when changes were
-/// missed, or a name is to lead to another node. About 100 bytes each, where the kernel has 1,000.
-#[derive(Clone, Debug, Default)]
-pub struct Known(Arc<Mutex<HashMap<Node, Seen>>>);
-
-/// A name in a directory.
-type Name = (Node, Box<[u8]>);
-
-#[derive(Debug, Default)]
-struct Seen {
-    lookups: u64,
-    /// The last name that it was found by.
-    name: Option<Name>,
-    /// Those of before.
-    others: Vec<Name>,
-}
-
-impl Seen {
-    fn add(&mut self, parent: Node, name: &[u8]) {
-        let is = |known: &Name| known.0 == parent && *known.1 == *name;
-        if self.name.as_ref().is_some_and(is) || self.others.iter().any(is) {
-            return;
-        }
-        if let Some(before) = self.name.replace((parent, name.into())) {
-            if self.others.len() + 1 >= NAMES_MAX {
-                self.others.remove(0);
-            }
-            self.others.push(before);
-        }
-    }
-
-    fn names(&self) -> impl Iterator<Item = &Name> {
-        self.name.iter().chain(&self.others)
-    }
-}
-
-impl Known {
-    /// Counts a look-up of a node, by a name if it has one.
-    pub fn remember(&self, node: Node, name: Option<(Node, &[u8])>) {
-        let mut known = self.0.lock();
-        let seen = known.entry(node).or_default();
-        seen.lookups += 1;
-        if let Some((parent, name)) = name {
-            seen.add(parent, name);
-        }
-    }
-
-    /// Takes look-ups back; true if the kernel does not know the node any more.
-    pub fn forget(&self, node: Node, lookups: u64) -> bool {
-        let mut known = self.0.lock();
-        let Some(seen) = known.get_mut(&node) else {
-            return true;
-        };
-        seen.lookups = seen.lookups.saturating_sub(lookups);
-        let last = seen.lookups == 0;
-        if last {
-            known.remove(&node);
-        }
-        last
-    }
-
-    /// Whether the kernel knows a node.
-    pub(super) fn has(&self, node: Node) -> bool {
-        self.0.lock().contains_key(&node)
-    }
-
-    fn all(&self) -> Vec<Node> {
-        self.0.lock().keys().copied().collect()
-    }
-
-    fn names_of(&self, node: Node) -> Vec<Name> {
-        let known = self.0.lock();
-        known
-            .get(&node)
-            .map_or_else(Vec::new, |seen| seen.names().cloned().collect())
-    }
-}
 
 /// What a transport can tell the kernel. The calls may block while the kernel waits for the daemon.
 pub trait Notify: Send + 'static {
@@ -255,25 +172,5 @@ mod tests {
         assert!(!mounts_on_fuse(&format!(
             "{alone}31 21 0:41 / /srv rw - tmpfs fuse rw\n"
         )));
-    }
-
-    #[test]
-    fn names_are_known_until_the_inode_is_forgotten() {
-        let (known, dir, file) = (Known::default(), Node(2), Node(3));
-        for name in [&b"a"[..], b"b", b"a"] {
-            known.remember(file, Some((dir, name)));
-        }
-        known.remember(file, None);
-        let mut names = known.names_of(file);
-        names.sort_by(|one, other| one.1.cmp(&other.1));
-        assert_eq!(names, [(dir, Box::from(&b"a"[..])), (dir, Box::from(&b"b"[..]))]);
-        assert!(!known.forget(file, 3));
-        assert!(known.forget(file, 1) && known.names_of(file).is_empty());
-        for number in 0..200_u64 {
-            known.remember(file, Some((dir, &number.to_ne_bytes())));
-        }
-        let names = known.names_of(file);
-        assert_eq!(names.len(), NAMES_MAX);
-        assert!(names.contains(&(dir, Box::from(&199_u64.to_ne_bytes()[..]))));
     }
 }

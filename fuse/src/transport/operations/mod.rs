@@ -16,10 +16,12 @@
 
 mod caches;
 mod identity;
+mod known;
 mod served;
 mod types;
 
-pub use caches::{Caches, Known, Notify};
+pub use caches::{Caches, Notify};
+pub use known::Known;
 pub use served::ServedVfs;
 pub use types::*;
 

@@ -5,12 +5,12 @@
 
 use alluxio_proto::types::FileKind;
 use alluxio_proto::{ErrorKind, FsResult, InodeId, MountId, PATH_BYTES_MAX};
-use alluxio_ufs::{Expect, UfsError, UfsErrorKind, UfsResult, UnderFileSystem, UploadSource};
+use alluxio_ufs::{Expect, UfsAttributes, UfsError, UfsErrorKind, UfsResult, UnderFileSystem, UploadSource};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use std::sync::Arc;
 
-use super::ufs_ops::{Change, attributes, is_ours, join, status_if_any};
+use super::ufs_ops::{Change, is_ours, join, status_if_any};
 use super::{Core, error, show};
 use crate::state::command::ACROSS_INODES_MAX;
 use crate::state::{Inode, Intent, UfsLocation};
@@ -63,6 +63,7 @@ pub(super) async fn copy(
     to: &dyn UnderFileSystem,
     intent: &Intent,
     inode: Option<&Inode>,
+    attributes: UfsAttributes,
     cluster: &str,
 ) -> UfsResult<Change> {
     let Some(source) = status_if_any(from, &intent.path).await? else {
@@ -83,7 +84,7 @@ pub(super) async fn copy(
         // Removed meanwhile, and no earlier attempt has left a copy: nobody wants one.
         return Ok(deletable(String::new()));
     }
-    let mut wanted = attributes(inode);
+    let mut wanted = attributes;
     let written_since = |inode: &Inode| inode.ufs.as_ref().is_some_and(|ufs| ufs.version != inode.version);
     if inode.is_none_or(written_since) {
         // The upload that follows has the new time.

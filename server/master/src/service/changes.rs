@@ -14,9 +14,9 @@ use tokio::sync::Semaphore;
 
 use super::across::{self, COPIES_PER_PAIR};
 use super::load::PAGE_ENTRIES;
-use super::ufs_ops::{self, Change, attributes};
+use super::ufs_ops::{self, Bound, Change};
 use super::{Core, now_ns, show};
-use crate::state::command::{IntentDone, IntentFailed, IntentStarted};
+use crate::state::command::{IntentCopied, IntentDone, IntentFailed, IntentStarted};
 use crate::state::{Applied, Body, Command, Inode, Intent, IntentKind, Passing, RETRY_NEVER};
 
 /// Pause before an intent is looked at again that could not be started, or whose worker is away.
@@ -173,13 +173,18 @@ impl Core {
         if intent.started || !intent.kind().is_late_bound() || self.queue.is_expedited(IntentId(intent.id)) {
             return Ok(None);
         }
-        let ripe_ns = intent
-            .created_ns
-            .saturating_add(self.settings.persist_wait.as_nanos() as i64);
+        let ripe_ns = match intent.kind() {
+            IntentKind::SetAttr => self.ripe_attributes_ns(intent),
+            _ => intent
+                .created_ns
+                .saturating_add(self.settings.persist_wait.as_nanos() as i64),
+        };
         if let Some(left) = time_until(ripe_ns) {
             return Ok(Some(Instant::now() + left));
         }
-        let written = intent.kind() == IntentKind::Persist
+        // Attributes of what is being written go with its upload.
+        let waits_for_close = matches!(intent.kind(), IntentKind::Persist | IntentKind::SetAttr);
+        let written = waits_for_close
             && match self.state.inode(InodeId(intent.inode)) {
                 Ok(inode) => inode.open.as_ref().is_some_and(|open| !open.mapped),
                 Err(error) if error.kind == ErrorKind::NotFound => false,
@@ -334,12 +339,16 @@ impl Core {
     /// Notes a failure and when to try again.
     pub(super) async fn intent_failed(self: &Arc<Self>, id: IntentId, intent: &Intent, error: FsError) -> FsResult<()> {
         let pause = self.pause_after(intent.attempts);
-        self.metrics.ufs_changes_failed.inc();
-        self.ufs.warn(
-            MountId(intent.mount_id),
-            &format!("{:?} of {:?}", intent.kind(), show(&intent.path)),
-            &error,
-        );
+        if self.is_moot(intent, &error)? {
+            tracing::debug!(intent = %id, path = %show(&intent.path), %error, "an upload was overtaken");
+        } else {
+            self.metrics.ufs_changes_failed.inc();
+            self.ufs.warn(
+                MountId(intent.mount_id),
+                &format!("{:?} of {:?}", intent.kind(), show(&intent.path)),
+                &error,
+            );
+        }
         let verdict = self.verdict(intent, &error).await?;
         let is_permanent = self.is_permanent(intent, &error)?;
         self.queue
@@ -374,6 +383,19 @@ impl Core {
         Ok(())
     }
 
+    /// Whether an upload ended because what it was of was replaced or removed meanwhile: nothing has failed.
+    pub(super) fn is_moot(&self, intent: &Intent, error: &FsError) -> FsResult<bool> {
+        let ends_so = matches!(error.kind, ErrorKind::Stale | ErrorKind::NotFound);
+        if intent.kind() != IntentKind::Persist || !ends_so {
+            return Ok(false);
+        }
+        let Some(inode) = self.inode_of(intent)? else {
+            return Ok(true);
+        };
+        let is_replaced = inode.version > intent.version || inode.open.is_some();
+        Ok(inode.nlink == 0 || (error.kind == ErrorKind::Stale && is_replaced))
+    }
+
     /// What a failure says of the next tries. A store that refuses everything (credentials that ran out) is another matter:
     /// that heals, and is waited for. One that takes no writes cannot be told from one that refuses this change, so nothing is given
     /// up before `alluxio.master.persistence.refused.timeout`.
@@ -402,10 +424,13 @@ impl Core {
         Ok(verdict)
     }
 
-    /// Whether an upload waits behind a change of attributes, which brings them along.
+    /// Whether something waits behind a change of attributes: an upload brings them along, and nothing else is worth less than they.
     fn is_overtaken(&self, intent: &Intent) -> FsResult<bool> {
         if intent.kind() != IntentKind::SetAttr {
             return Ok(false);
+        }
+        if self.queue.is_waited_for(IntentId(intent.id)) {
+            return Ok(true);
         }
         let of_inode = self.state.intents_of(InodeId(intent.inode))?;
         Ok(of_inode
@@ -474,23 +499,24 @@ impl Core {
         let ufs = self.ufs.of(MountId(intent.mount_id))?;
         let ufs = ufs.as_ref();
         let cluster = &self.state.cluster_id();
+        let inode = self.inode_of(intent)?;
+        let inode = inode.as_deref();
+        let attributes = || self.attributes_of(inode);
         let change = match intent.kind() {
-            IntentKind::Persist => {
-                ufs_ops::upload_nothing(ufs, intent, self.inode_of(intent)?.as_deref(), cluster).await
-            }
+            IntentKind::Persist => ufs_ops::upload_nothing(ufs, intent, attributes()?, cluster).await,
             IntentKind::Delete => ufs_ops::delete(ufs, intent, cluster).await,
             IntentKind::DeleteTree => ufs_ops::delete_tree(ufs, &intent.path, &self.kept_by(intent)?).await,
             IntentKind::Rename if intent.is_across() => {
                 let to = self.ufs.of(intent.to_mount())?;
-                let copied = across::copy(ufs, to.as_ref(), intent, self.inode_of(intent)?.as_deref(), cluster).await;
+                let copied = across::copy(ufs, to.as_ref(), intent, inode, attributes()?, cluster).await;
                 // The source's folder is as it was.
                 return Ok(copied?);
             }
-            IntentKind::Rename => ufs_ops::rename(ufs, intent, cluster, &self.kept_by(intent)?).await,
-            IntentKind::Mkdir => ufs_ops::mkdir(ufs, intent, self.inode_of(intent)?.as_deref()).await,
+            IntentKind::Rename => Ok(self.rename_in_store(ufs, intent).await?),
+            IntentKind::Mkdir => ufs_ops::mkdir(ufs, intent, inode, &attributes()?).await,
             IntentKind::Rmdir => ufs_ops::rmdir(ufs, intent).await,
-            IntentKind::SetAttr => ufs_ops::set_attributes(ufs, intent, self.inode_of(intent)?.as_deref()).await,
-            IntentKind::Symlink => ufs_ops::symlink(ufs, intent, self.inode_of(intent)?.as_deref()).await,
+            IntentKind::SetAttr => self.set_stored_attributes(ufs, intent, inode).await,
+            IntentKind::Symlink => ufs_ops::symlink(ufs, intent, inode, &attributes()?).await,
         };
         let change = change.map_err(FsError::from)?;
         if matches!(
@@ -500,6 +526,21 @@ impl Core {
             self.keep_empty_dir(ufs, intent).await?;
         }
         Ok(change)
+    }
+
+    async fn rename_in_store(&self, ufs: &dyn UnderFileSystem, intent: &Intent) -> FsResult<Change> {
+        let (bound, cluster) = (Bound::of(self.inode_of(intent)?.as_deref()), &self.state.cluster_id());
+        let kept = &self.kept_by(intent)?;
+        let change = ufs_ops::rename(ufs, intent, bound, cluster, kept).await?;
+        let Some(copied) = change.copied else { return Ok(change) };
+        let copied = IntentCopied {
+            intent: intent.id,
+            copied: Some(copied),
+        };
+        match self.commit_for(IntentId(intent.id), copied).await?.intent {
+            Some(intent) => Ok(ufs_ops::rename(ufs, &intent, bound, cluster, kept).await?),
+            None => Ok(Change::skipped()),
+        }
     }
 
     fn inode_of(&self, intent: &Intent) -> FsResult<Option<Arc<Inode>>> {
@@ -529,7 +570,8 @@ impl Core {
         if at.path.is_empty() || at.mount.get() != intent.mount_id {
             return Ok(());
         }
-        Ok(ufs.mkdir(&at.path, &attributes(Some(&inode))).await?)
+        let attributes = self.attributes_of(Some(&inode))?;
+        Ok(ufs.mkdir(&at.path, &attributes).await?)
     }
 
     /// Whether trying again without anybody doing something is futile. It is tried all the same, but who waits is told.

@@ -166,6 +166,7 @@ impl Core {
             options: spec.options,
             sealed: spec.sealed,
             wants_credentials,
+            ..SealMount::default()
         })
     }
 

@@ -326,7 +326,8 @@ impl Core {
         if page.next.is_some() {
             return Ok(());
         }
-        let entries = page.entries.into_iter().map(|status| self.entry_of(status, None));
+        let statuses = self.complete(ufs.as_ref(), dir, &at, page.entries).await?;
+        let entries = statuses.into_iter().map(|status| self.entry_of(status, None));
         let entries = self.without_ghosts(ufs.as_ref(), &at, entries.collect()).await?;
         match self.load_entries(dir, generation, entries, true).await {
             Ok(()) => {
@@ -350,7 +351,8 @@ impl Core {
             let ufs = self.ufs.of(at.mount)?;
             let page = self.list_page(ufs.as_ref(), &at, &token).await?;
             let next = page.next;
-            let entries = page.entries.into_iter().map(|status| self.entry_of(status, None));
+            let statuses = self.complete(ufs.as_ref(), dir, &at, page.entries).await?;
+            let entries = statuses.into_iter().map(|status| self.entry_of(status, None));
             let entries = self.without_ghosts(ufs.as_ref(), &at, entries.collect()).await?;
             match self.load_entries(dir, generation, entries, next.is_none()).await {
                 Ok(()) => stale = 0,
@@ -442,6 +444,8 @@ impl Core {
             group: status.group,
             symlink_target: status.symlink_target.unwrap_or_default(),
             block_bytes: self.settings.block_bytes,
+            atime_ns: status.atime_ns,
+            xattrs: super::attributes::pairs(status.xattrs.unwrap_or_default()),
         }
     }
 

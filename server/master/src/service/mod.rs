@@ -14,6 +14,7 @@
 //! Left out: deciding what a command does (the state), the log (the journal), moving data (workers).
 
 mod across;
+mod attributes;
 mod changes;
 mod credentials;
 mod dispatch;

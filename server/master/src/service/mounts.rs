@@ -13,7 +13,7 @@ use super::report::millis;
 use super::ufs::real_uri;
 use super::{Core, Ctx, error, show};
 use crate::state::MountRecord;
-use crate::state::command::{MountSpec, MountUfs, UnmountUfs};
+use crate::state::command::{MountSpec, MountUfs, SealMount, UnmountUfs};
 
 /// Permission bits of a mount point that is made with the mount.
 const MOUNT_POINT_MODE: u32 = 0o755;
@@ -29,9 +29,18 @@ pub(super) fn spec(uri: String, read_only: bool, shared: bool, options: Vec<Prop
         options,
         ufs_type: can.ufs_type.to_owned(),
         stores_symlinks: can.symlinks,
-        stores_attributes: can.real_directories,
+        stores_attributes: can.keeps_attributes,
         sealed: Default::default(),
         wants_credentials: false,
+    }
+}
+
+/// With what the store of a mount can do.
+pub(super) fn able(change: SealMount, can: Capabilities) -> SealMount {
+    SealMount {
+        stores_symlinks: Some(can.symlinks),
+        stores_attributes: Some(can.keeps_attributes),
+        ..change
     }
 }
 
@@ -62,7 +71,8 @@ impl Core {
         probe(&*ufs)
             .await
             .map_err(|error| error.context(format!("use {} with these options", mount.uri())))?;
-        self.propose(ctx, self.with_options(mount, options, false)?).await?;
+        let change = able(self.with_options(mount, options, false)?, ufs.capabilities());
+        self.propose(ctx, change).await?;
         let Some(record) = self.state.mount(MountId(mount.id)) else {
             return error(
                 ErrorKind::NotFound,

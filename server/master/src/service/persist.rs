@@ -194,6 +194,7 @@ impl Core {
             drop_after: intent.write_type() == WriteType::Through,
             base,
             base_version,
+            xattrs: self.xattrs_of(&inode)?,
         })
     }
 
@@ -251,8 +252,11 @@ impl Core {
                 self.metrics.uploads_done.inc();
             }
             Some(error) => {
-                self.metrics.persist_failures.inc();
-                self.intent_failed(id, &intent, FsError::from_wire(error)).await?;
+                let error = FsError::from_wire(error);
+                if !self.is_moot(&intent, &error)? {
+                    self.metrics.persist_failures.inc();
+                }
+                self.intent_failed(id, &intent, error).await?;
             }
         }
         Ok(Empty {})

@@ -1,6 +1,7 @@
 //! Whether stores answer: noted of each call that is made anyway, so that nobody has to ask them for it.
 
 use alluxio_common::sync::Mutex;
+use alluxio_proto::types::FileKind;
 use alluxio_ufs::{
     BaseObject, Capabilities, Expect, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage,
     UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
@@ -110,6 +111,13 @@ impl UnderFileSystem for NotedUfs {
     async fn list(&self, dir: &[u8], token: Option<PageToken>, limit: usize) -> UfsResult<UfsPage> {
         self.reach.note(self.inner.list(dir, token, limit).await)
     }
+    async fn complete(&self, dir: &[u8], entries: Vec<UfsStatus>) -> UfsResult<Vec<UfsStatus>> {
+        // Of entries that are known whole the store is not asked.
+        if !entries.iter().any(|entry| entry.is_partial) {
+            return Ok(entries);
+        }
+        self.reach.note(self.inner.complete(dir, entries).await)
+    }
     async fn read(
         &self,
         path: &[u8],
@@ -152,19 +160,28 @@ impl UnderFileSystem for NotedUfs {
     async fn rmdir(&self, path: &[u8]) -> UfsResult<()> {
         self.reach.note(self.inner.rmdir(path).await)
     }
-    async fn symlink(&self, path: &[u8], target: &[u8]) -> UfsResult<()> {
-        self.reach.note(self.inner.symlink(path, target).await)
+    async fn symlink(&self, path: &[u8], target: &[u8], attributes: &UfsAttributes) -> UfsResult<()> {
+        self.reach.note(self.inner.symlink(path, target, attributes).await)
     }
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus> {
         self.reach.note(self.inner.rename(from, to).await)
+    }
+    async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
+        self.reach.note(self.inner.copy_file(from, fingerprint, to).await)
     }
     async fn move_objects(&self, from: &[u8], to: &[u8], kept: &HashSet<Bytes>) -> UfsResult<Moved> {
         self.reach.note(self.inner.move_objects(from, to, kept).await)
     }
     /// A store that has no attributes is not asked.
-    async fn set_attributes(&self, path: &[u8], attributes: &UfsAttributes) -> UfsResult<bool> {
-        match self.inner.set_attributes(path, attributes).await {
-            Ok(false) => Ok(false),
+    async fn set_attributes(
+        &self,
+        path: &[u8],
+        kind: FileKind,
+        attributes: &UfsAttributes,
+        fingerprint: &str,
+    ) -> UfsResult<Option<String>> {
+        match self.inner.set_attributes(path, kind, attributes, fingerprint).await {
+            Ok(None) => Ok(None),
             answer => self.reach.note(answer),
         }
     }

@@ -101,6 +101,8 @@ pub(super) struct Settings {
     pub worker_timeout: Duration,
     pub sync_interval: SyncInterval,
     pub persist_wait: Duration,
+    /// How long attributes rest before an object is given them.
+    pub attributes_wait: Duration,
     pub retry_first: Duration,
     pub retry_max: Duration,
     /// A change that a store refuses for so long is not tried any more.
@@ -138,6 +140,7 @@ impl Settings {
                 None => SyncInterval::Never,
             },
             persist_wait: duration(&keys::user::PERSIST_WAIT, 0),
+            attributes_wait: duration(&keys::underfs::S3_ATTRIBUTES_WAIT, 0),
             retry_first: duration(&keys::master::PERSIST_INITIAL_INTERVAL, 1).max(Duration::from_millis(10)),
             retry_max: duration(&keys::master::PERSIST_MAX_INTERVAL, 60).max(Duration::from_millis(10)),
             refused_timeout: conf.duration(&keys::master::REFUSED_TIMEOUT).unwrap_or(Duration::MAX),

@@ -66,6 +66,7 @@ impl Master {
             settings.sync_interval,
             own_dirs,
             Arc::clone(&options.secret),
+            options.metrics.clone(),
         );
         // Before the first byte of a new journal is written.
         let mut root = match known {
@@ -308,6 +309,7 @@ impl Core {
         self.forget_credentials(conf, locked).await?;
         self.take_up(options).await?;
         let sealed = self.seal_clear_mounts().await?;
+        self.adopt_abilities().await?;
         if old || sealed {
             self.checkpoint_soon();
         }

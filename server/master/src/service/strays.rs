@@ -10,7 +10,7 @@ use alluxio_ufs::{Left, UnderFileSystem};
 use bytes::Bytes;
 
 use super::load::{PAGE_ENTRIES, is_absent};
-use super::ufs_ops::{Kept, is_of_inode, join, status_if_any};
+use super::ufs_ops::{Bound, Kept, join, status_if_any};
 use super::{Core, Ctx, now_ns, show};
 use crate::state::command::{IntentLeft, LeftObject, UfsEntry};
 use crate::state::{Command, Inode, Intent, IntentKind, Passing, UfsLocation};
@@ -206,7 +206,7 @@ impl Core {
         for at in places.into_iter().rev() {
             let there = status_if_any(self.ufs.of(at.mount)?.as_ref(), &at.path).await?;
             let is_it = |there: &alluxio_ufs::UfsStatus| {
-                let is_copy = there.length == ufs.length && is_of_inode(there, inode.id, &cluster);
+                let is_copy = Bound::of(Some(inode)).is_some_and(|bound| bound.is_copy(inode.id, there, &cluster));
                 there.kind == FileKind::File && (there.fingerprint == ufs.fingerprint || is_copy)
             };
             if let Some(there) = there.filter(is_it) {

@@ -184,7 +184,9 @@ impl Core {
             for status in &page.entries {
                 seen.insert(&status.name);
             }
-            let entries = page.entries.into_iter().map(|status| self.entry_of(status, None));
+            token = page.next;
+            let statuses = self.complete(ufs.as_ref(), dir, &at, page.entries).await?;
+            let entries = statuses.into_iter().map(|status| self.entry_of(status, None));
             let mut difference = self.compare(dir, entries)?;
             difference.new = self.without_ghosts(ufs.as_ref(), &at, difference.new).await?;
             if !difference.replaced.is_empty() {
@@ -197,7 +199,6 @@ impl Core {
             if !difference.changed.is_empty() {
                 self.apply_sync(dir, generation, difference.changed, Vec::new()).await?;
             }
-            token = page.next;
             if token.is_none() {
                 break;
             }

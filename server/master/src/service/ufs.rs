@@ -1,5 +1,6 @@
 //! The under-storages of the mounts, opened when first needed; and which of them we refuse.
 
+use alluxio_common::metrics::Metrics;
 use alluxio_common::secret::SecretFile;
 use alluxio_common::sync::{Mutex, RwLock};
 use alluxio_proto::types::Property;
@@ -45,6 +46,7 @@ pub(super) struct UfsRegistry {
     default_sync: SyncInterval,
     own_dirs: Vec<PathBuf>,
     secret: Arc<SecretFile>,
+    metrics: Metrics,
     open: RwLock<HashMap<MountId, Open>>,
     warned: Mutex<HashMap<MountId, Instant>>,
 }
@@ -56,9 +58,11 @@ impl UfsRegistry {
         default_sync: SyncInterval,
         own_dirs: Vec<PathBuf>,
         secret: Arc<SecretFile>,
+        metrics: Metrics,
     ) -> Self {
         Self {
             secret,
+            metrics,
             state,
             opener,
             default_sync,
@@ -103,7 +107,7 @@ impl UfsRegistry {
             return Err(FsError::new(ErrorKind::UfsDenied, why));
         }
         let ufs = self.open_uri(record.uri(), &credentials::options_of(&self.secret, &record)?)?;
-        let open = Open::new(ufs, self.interval_of(&record));
+        let open = self.opened(&record, ufs);
         Ok(self.open.write().entry(mount).or_insert(open).clone())
     }
 
@@ -113,10 +117,15 @@ impl UfsRegistry {
             .unwrap_or(self.default_sync)
     }
 
+    /// From now on its requests are counted: not those of what is only tried, so that there are no more names than mounts.
+    fn opened(&self, record: &MountRecord, ufs: Arc<dyn UnderFileSystem>) -> Open {
+        ufs.metrics().serve_in(&self.metrics, "Master", record.uri());
+        Open::new(ufs, self.interval_of(record))
+    }
+
     /// A client that has been probed already becomes that of a mount.
     pub fn put(&self, record: &MountRecord, ufs: Arc<dyn UnderFileSystem>) {
-        let sync = self.interval_of(record);
-        let open = Open::new(ufs, sync);
+        let open = self.opened(record, ufs);
         open.reach.answered();
         self.open.write().insert(MountId(record.id), open);
     }

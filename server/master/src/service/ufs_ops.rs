@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use super::load::{PAGE_ENTRIES, is_absent};
 use super::show;
-use crate::state::{Inode, Intent};
+use crate::state::{Copied, Inode, Intent};
 
 /// What became of the store's part.
 #[derive(Debug, Default)]
@@ -21,6 +21,8 @@ pub(super) struct Change {
     pub source_fingerprint: String,
     /// Of a rename: somebody had put another object there, which went along. What is at the target now.
     pub taken_along: Option<UfsStatus>,
+    /// Of a rename: the copy is made, and nothing is deleted yet; to be journaled, then done again.
+    pub copied: Option<Copied>,
     /// Of a rename or the removal of a tree: single objects that the store refused.
     pub left: Vec<Left>,
 }
@@ -43,16 +45,6 @@ impl Change {
     }
 }
 
-pub(super) fn attributes(inode: Option<&Inode>) -> UfsAttributes {
-    inode.map_or_else(UfsAttributes::default, |inode| UfsAttributes {
-        mode: Some(inode.mode),
-        owner: Some(inode.owner.clone()),
-        group: Some(inode.group.clone()),
-        mtime_ns: Some(inode.mtime_ns),
-        write_id: None,
-    })
-}
-
 pub(super) async fn status_if_any(ufs: &dyn UnderFileSystem, path: &[u8]) -> UfsResult<Option<UfsStatus>> {
     match ufs.status(path).await {
         Ok(status) => Ok(Some(status)),
@@ -64,13 +56,15 @@ pub(super) async fn status_if_any(ufs: &dyn UnderFileSystem, path: &[u8]) -> Ufs
 pub(super) async fn upload_nothing(
     ufs: &dyn UnderFileSystem,
     intent: &Intent,
-    inode: Option<&Inode>,
+    attributes: UfsAttributes,
     cluster: &str,
 ) -> UfsResult<Change> {
     let source = BytesSource(Bytes::new());
     let name = empty_name(intent, cluster);
-    let mut wanted = attributes(inode);
-    wanted.write_id = Some(name.clone());
+    let wanted = UfsAttributes {
+        write_id: Some(name.clone()),
+        ..attributes
+    };
     let mut expect = match (ufs.capabilities().conditional_write, intent.expect.as_slice()) {
         (false, _) => Expect::Any,
         (true, []) => Expect::Absent,
@@ -224,6 +218,9 @@ fn folder_status(path: &[u8]) -> UfsStatus {
         group: None,
         symlink_target: None,
         write_id: None,
+        atime_ns: None,
+        xattrs: None,
+        is_partial: false,
     }
 }
 
@@ -275,60 +272,142 @@ pub(super) fn join(dir: &[u8], name: &[u8]) -> Bytes {
     path.freeze()
 }
 
-/// Whether somebody has put something where the file was that an intent is about. An object of one of our uploads, which a copy
-/// gave another fingerprint, is not somebody's.
-fn is_of_others(intent: &Intent, there: &UfsStatus, cluster: &str) -> bool {
-    !intent.expect.is_empty() && !is_ours(intent, there, cluster) && !is_of_inode(there, intent.inode, cluster)
+/// What a store's file must be to be the version that an inode is bound to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    pub version: u64,
+    pub length: u64,
 }
 
-/// Whether an object bears the name of an upload of that inode of this cluster.
-pub(super) fn is_of_inode(there: &UfsStatus, inode: u64, cluster: &str) -> bool {
-    let first = there.write_id.as_deref().and_then(|id| id.split('-').next());
-    is_of_cluster(there, cluster) && first == Some(format!("{inode:x}").as_str())
-}
+impl Bound {
+    /// Of the inode that an intent is about.
+    pub fn of(inode: Option<&Inode>) -> Option<Self> {
+        let binding = inode?.ufs.as_ref().filter(|binding| binding.present)?;
+        Some(Self {
+            version: binding.version,
+            length: binding.length,
+        })
+    }
 
-fn moved_to(intent: &Intent, there: UfsStatus, cluster: &str) -> Change {
-    Change {
-        taken_along: is_of_others(intent, &there, cluster).then(|| there.clone()),
-        ..Change::of(there)
+    /// Whether what is there is a copy of it, to which the rename of a folder gave another fingerprint: it bears the name of the upload
+    /// of that very version.
+    pub fn is_copy(self, inode: u64, there: &UfsStatus, cluster: &str) -> bool {
+        let name = format!("{inode:x}-{:x}-", self.version);
+        self.length == there.length
+            && is_of_cluster(there, cluster)
+            && there.write_id.as_ref().is_some_and(|id| id.starts_with(&name))
     }
 }
 
-/// Renames what is there, as any file system does: a file that somebody has replaced since it was looked at goes along. One
-/// object that the store refuses to move does not stop it.
+/// Whether somebody has put something where the file was that an intent is about.
+fn is_of_others(intent: &Intent, there: &UfsStatus, bound: Option<Bound>, cluster: &str) -> bool {
+    let is_copy = || bound.is_some_and(|bound| bound.is_copy(intent.inode, there, cluster));
+    !intent.expect.is_empty() && !is_ours(intent, there, cluster) && !is_copy()
+}
+
+/// Renames what is there, as any file system does: a file that somebody has replaced since it was looked at goes along.
+///
+/// Where a rename is not one step, a file is copied first, and [`Change::copied`] says what the copy is. Once that is journaled
+/// ([`Intent::copied`]) the same call deletes what was copied. So an attempt after a lost answer knows its own copy, whatever
+/// fingerprint the store gave it. Of a folder, one object that the store refuses to move does not stop the others.
 pub(super) async fn rename(
     ufs: &dyn UnderFileSystem,
     intent: &Intent,
+    bound: Option<Bound>,
     cluster: &str,
     kept: &Kept,
 ) -> UfsResult<Change> {
-    let mut is_others = false;
-    if intent.inode_kind() != FileKind::Directory {
-        match status_if_any(ufs, &intent.path).await? {
-            // Done by an attempt that could not say so, or nothing to rename.
-            None => {
-                let moved = status_if_any(ufs, &intent.to_path).await?;
-                return Ok(moved.map_or_else(Change::skipped, |there| moved_to(intent, there, cluster)));
-            }
-            Some(there) => is_others = is_of_others(intent, &there, cluster),
-        }
+    if intent.inode_kind() == FileKind::Directory {
+        return match ufs.move_objects(&intent.path, &intent.to_path, kept).await {
+            Ok(moved) => Ok(Change {
+                left: moved.left,
+                ..Change::of(moved.status)
+            }),
+            Err(error) if error.kind == UfsErrorKind::NotFound => Ok(Change::skipped()),
+            Err(error) => Err(error),
+        };
     }
-    match ufs.move_objects(&intent.path, &intent.to_path, kept).await {
-        Ok(moved) => Ok(Change {
-            taken_along: is_others.then(|| moved.status.clone()),
-            left: moved.left,
-            ..Change::of(moved.status)
+    if let Some(copied) = &intent.copied {
+        return end_rename(ufs, intent, copied).await;
+    }
+    let there = status_if_any(ufs, &intent.path).await?;
+    let Some(there) = there.filter(|there| there.kind != FileKind::Directory) else {
+        // Done by an attempt that could not say so, or nothing to rename.
+        let moved = status_if_any(ufs, &intent.to_path).await?;
+        let moved = moved.filter(|moved| moved.kind != FileKind::Directory);
+        return Ok(moved.map_or_else(Change::skipped, |moved| Change {
+            taken_along: is_of_others(intent, &moved, bound, cluster).then(|| moved.clone()),
+            ..Change::of(moved)
+        }));
+    };
+    if ufs.capabilities().atomic_rename {
+        return match ufs.rename(&intent.path, &intent.to_path).await {
+            // What was moved decides, not what was looked at.
+            Ok(moved) => Ok(Change {
+                taken_along: is_of_others(intent, &moved, bound, cluster).then(|| moved.clone()),
+                ..Change::of(moved)
+            }),
+            Err(error) if error.kind == UfsErrorKind::NotFound => Ok(Change::skipped()),
+            Err(error) => Err(error),
+        };
+    }
+    let fingerprint = match ufs.copy_file(&intent.path, &there.fingerprint, &intent.to_path).await {
+        Ok(fingerprint) => fingerprint,
+        Err(error) if error.kind == UfsErrorKind::NotFound => return Ok(Change::skipped()),
+        Err(error) => return Err(error),
+    };
+    Ok(Change {
+        copied: Some(Copied {
+            from: there.fingerprint.clone(),
+            to: fingerprint,
+            is_of_others: is_of_others(intent, &there, bound, cluster),
         }),
-        Err(error) if error.kind == UfsErrorKind::NotFound => Ok(Change::skipped()),
-        Err(error) => Err(error),
-    }
+        ..Change::default()
+    })
 }
 
-/// Where folders are only prefixes of keys, one with something in it needs no marker.
-pub(super) async fn mkdir(ufs: &dyn UnderFileSystem, intent: &Intent, inode: Option<&Inode>) -> UfsResult<Change> {
+/// Deletes what a rename has copied. What somebody put there since is a new file under the old name.
+async fn end_rename(ufs: &dyn UnderFileSystem, intent: &Intent, copied: &Copied) -> UfsResult<Change> {
+    let mut left = Vec::new();
+    match ufs.delete_if(&intent.path, &copied.from).await {
+        Ok(()) => {}
+        Err(error) if error.kind == UfsErrorKind::PreconditionFailed => {
+            tracing::warn!(path = %show(&intent.path), "not deleted after a rename: another object is there now");
+        }
+        Err(error) if error.is_refusal() => {
+            let status = status_if_any(ufs, &intent.path).await?;
+            left.extend(status.map(|status| Left {
+                path: intent.path.clone(),
+                copied: true,
+                status,
+                error,
+            }));
+        }
+        Err(error) => return Err(error),
+    }
+    let there = match copied.is_of_others {
+        true => status_if_any(ufs, &intent.to_path).await?,
+        false => None,
+    };
+    Ok(Change {
+        fingerprint: copied.to.clone(),
+        taken_along: there.filter(|there| there.kind != FileKind::Directory),
+        left,
+        ..Change::default()
+    })
+}
+
+/// Where folders are only prefixes of keys, one with something in it needs no marker, but for what it carries.
+pub(super) async fn mkdir(
+    ufs: &dyn UnderFileSystem,
+    intent: &Intent,
+    inode: Option<&Inode>,
+    attributes: &UfsAttributes,
+) -> UfsResult<Change> {
     let needs_marker = inode.is_none_or(|inode| inode.entries == 0);
-    if ufs.capabilities().real_directories || needs_marker {
-        ufs.mkdir(&intent.path, &attributes(inode)).await?;
+    let can = ufs.capabilities();
+    if can.real_directories || can.keeps_attributes || needs_marker {
+        ufs.mkdir(&intent.path, attributes).await?;
     }
     Ok(Change::default())
 }
@@ -343,31 +422,16 @@ pub(super) async fn rmdir(ufs: &dyn UnderFileSystem, intent: &Intent) -> UfsResu
     }
 }
 
-pub(super) async fn set_attributes(
+pub(super) async fn symlink(
     ufs: &dyn UnderFileSystem,
     intent: &Intent,
     inode: Option<&Inode>,
+    attributes: &UfsAttributes,
 ) -> UfsResult<Change> {
-    let mut wanted = attributes(inode);
-    if intent.inode_kind() == FileKind::Directory {
-        wanted.mtime_ns = None;
-    }
-    match ufs.set_attributes(&intent.path, &wanted).await {
-        Ok(true) => {
-            let now = status_if_any(ufs, &intent.path).await?;
-            Ok(now.map_or_else(Change::skipped, Change::of))
-        }
-        Ok(false) => Ok(Change::skipped()),
-        Err(error) if is_absent(&error) || error.kind == UfsErrorKind::Unsupported => Ok(Change::skipped()),
-        Err(error) => Err(error),
-    }
-}
-
-pub(super) async fn symlink(ufs: &dyn UnderFileSystem, intent: &Intent, inode: Option<&Inode>) -> UfsResult<Change> {
     let Some(inode) = inode else {
         return Ok(Change::skipped());
     };
-    match ufs.symlink(&intent.path, &inode.symlink_target).await {
+    match ufs.symlink(&intent.path, &inode.symlink_target, attributes).await {
         Ok(()) => {}
         Err(error) if error.kind == UfsErrorKind::AlreadyExists => {
             let there = status_if_any(ufs, &intent.path).await?;
@@ -378,7 +442,7 @@ pub(super) async fn symlink(ufs: &dyn UnderFileSystem, intent: &Intent, inode: O
                 if let Some(there) = there {
                     ufs.delete_if(&intent.path, &there.fingerprint).await?;
                 }
-                ufs.symlink(&intent.path, &inode.symlink_target).await?;
+                ufs.symlink(&intent.path, &inode.symlink_target, attributes).await?;
             }
         }
         Err(error) if error.kind == UfsErrorKind::Unsupported => return Ok(Change::skipped()),
@@ -410,6 +474,9 @@ mod tests {
             group: None,
             symlink_target: None,
             write_id: write_id.map(str::to_owned),
+            atime_ns: None,
+            xattrs: None,
+            is_partial: false,
         }
     }
 
@@ -448,14 +515,20 @@ mod tests {
                 path: "f".into(),
                 ..Default::default()
             };
-            let first = upload_nothing(&*ufs, &intent, None, OURS).await.unwrap();
+            let first = upload_nothing(&*ufs, &intent, UfsAttributes::default(), OURS)
+                .await
+                .unwrap();
             // An attempt whose answer was lost is repeated: its object is known by its name, and stays.
-            let again = upload_nothing(&*ufs, &intent, None, OURS).await.unwrap();
+            let again = upload_nothing(&*ufs, &intent, UfsAttributes::default(), OURS)
+                .await
+                .unwrap();
             assert_eq!(again.fingerprint, first.fingerprint);
             // Another's is not taken for it for being as empty: the last writer of a name wins.
             let nothing = BytesSource(Bytes::new());
             let theirs = ufs.write(b"f", &nothing, &Expect::Any, &UfsAttributes::default()).await;
-            let last = upload_nothing(&*ufs, &intent, None, OURS).await.unwrap();
+            let last = upload_nothing(&*ufs, &intent, UfsAttributes::default(), OURS)
+                .await
+                .unwrap();
             assert_ne!(last.fingerprint, theirs.unwrap().fingerprint);
             let there = ufs.status(b"f").await.unwrap();
             assert_eq!(there.fingerprint, last.fingerprint);
@@ -500,13 +573,59 @@ mod tests {
             ..Default::default()
         };
         put(b"theirs").await;
+        let mut intent = intent;
+        intent.copied = rename(&ufs, &intent, None, OURS, &Kept::new()).await.unwrap().copied;
+        assert!(intent.copied.as_ref().unwrap().is_of_others);
         // The second attempt does not know what became of the first.
         for attempt in 1..=2 {
-            let change = rename(&ufs, &intent, OURS, &Kept::new()).await.unwrap();
+            let change = rename(&ufs, &intent, None, OURS, &Kept::new()).await.unwrap();
             let taken = change.taken_along.unwrap();
             assert_eq!((change.skipped, taken.length), (false, 6), "attempt {attempt}");
             assert_eq!(taken.fingerprint, change.fingerprint);
         }
         assert_eq!(ufs.status(b"g").await.unwrap().length, 6);
+    }
+
+    #[tokio::test]
+    async fn a_rename_knows_its_own_copy_whatever_answers_are_lost() {
+        let ufs = memory();
+        let source = BytesSource(Bytes::from_static(b"ours"));
+        let put = async |name: &[u8]| {
+            let written = ufs.write(name, &source, &Expect::Any, &UfsAttributes::default()).await;
+            written.unwrap().fingerprint
+        };
+        let bound = Some(Bound { version: 1, length: 4 });
+        let mut intent = Intent {
+            path: "f".into(),
+            to_path: "g".into(),
+            expect: vec![put(b"f").await],
+            inode_kind: FileKind::File as i32,
+            ..Default::default()
+        };
+        // Each attempt copies until it is journaled that one has.
+        let first = rename(&ufs, &intent, bound, OURS, &Kept::new())
+            .await
+            .unwrap()
+            .copied
+            .unwrap();
+        let second = rename(&ufs, &intent, bound, OURS, &Kept::new())
+            .await
+            .unwrap()
+            .copied
+            .unwrap();
+        assert!(first.from == intent.expect[0] && first.to != second.to && !second.is_of_others);
+        assert!(ufs.status(b"f").await.is_ok(), "nothing is deleted before");
+        intent.copied = Some(second.clone());
+        for attempt in 1..=2 {
+            let change = rename(&ufs, &intent, bound, OURS, &Kept::new()).await.unwrap();
+            assert!(change.taken_along.is_none(), "attempt {attempt}");
+            assert_eq!((change.skipped, &change.fingerprint), (false, &second.to));
+            assert_eq!(ufs.status(b"g").await.unwrap().fingerprint, second.to);
+            assert!(ufs.status(b"f").await.is_err());
+        }
+        // What comes to the old name afterwards is another file.
+        let theirs = put(b"f").await;
+        rename(&ufs, &intent, bound, OURS, &Kept::new()).await.unwrap();
+        assert_eq!(ufs.status(b"f").await.unwrap().fingerprint, theirs);
     }
 }

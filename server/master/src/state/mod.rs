@@ -30,8 +30,8 @@ pub use command::{Body, Command};
 pub use inode::{CachedAt, Inode, LOCATIONS_MAX, OCCUPIED_MAX, OpenVersion, UfsBinding, Writer};
 pub use read::UfsLocation;
 pub use records::{
-    Applied, Counters, Edge, Freed, GIVEN_UP_MAX, GivenUp, Intent, IntentKind, MountRecord, Outcome, RETRY_NEVER,
-    RULES, RecoverItem, STUCK_AFTER, SessionRecord, WorkerRecord,
+    Applied, Copied, Counters, Edge, Freed, GIVEN_UP_MAX, GivenUp, Intent, IntentKind, MountRecord, Outcome,
+    RETRY_NEVER, RULES, RecoverItem, STUCK_AFTER, SessionRecord, WorkerRecord,
 };
 pub use strays::Passing;
 pub use tables::RETRIES_PER_SESSION;

@@ -13,6 +13,9 @@ use super::{
 };
 use crate::metastore::prefix_end;
 
+/// Extended attributes that any program may set.
+const USER: &[u8] = b"user.";
+
 /// Where an inode is in the under-storage, now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UfsLocation {
@@ -152,6 +155,24 @@ impl State {
                 Ok(true)
             })?;
             Ok(names)
+        })
+    }
+
+    /// Extended attributes of users of an inode, in the order of their names' bytes: those that an under-storage may keep.
+    ///
+    /// # Errors
+    /// Only if the store failed.
+    pub fn user_xattrs(&self, inode: &Inode) -> FsResult<Vec<(Bytes, Bytes)>> {
+        if inode.xattrs == 0 {
+            return Ok(Vec::new());
+        }
+        self.read(|view| {
+            let mut xattrs = Vec::new();
+            view.each(&tables::xattr(inode.inode_id(), USER), |key, row| {
+                xattrs.push((tables::xattr_name(&key)?, tables::xattr_of(&key, &row)?));
+                Ok(true)
+            })?;
+            Ok(xattrs)
         })
     }
 

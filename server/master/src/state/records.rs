@@ -24,7 +24,7 @@ pub enum IntentKind {
     Mkdir = 4,
     /// Remove an empty directory.
     Rmdir = 5,
-    /// Set mode, owner and times. Late-bound.
+    /// Set mode, owner, times and extended attributes. Late-bound.
     SetAttr = 6,
     /// Make a symbolic link. Late-bound.
     Symlink = 7,
@@ -129,11 +129,14 @@ pub struct Intent {
     pub to_mount_id: u64,
     /// Of a stray rename: the place of `to_path` in the order, where that is another than [`Intent::order`]; 0: the same. A folder
     /// rename that passed it has moved its target, and comes before it there.
-    #[prost(uint64, tag = "60")]
+    #[prost(uint64, tag = "62")]
     pub to_order: u64,
     /// Of a refused rename of one object: it is known to be where it was, and nothing of it to be at the target.
-    #[prost(bool, tag = "61")]
+    #[prost(bool, tag = "63")]
     pub stays: bool,
+    /// Of the rename of a file where that is not one step: the copy is made.
+    #[prost(message, optional, tag = "70")]
+    pub copied: Option<Copied>,
     /// The under-storage refuses it (`last_error`): it is tried again at `retry_at_ns`, or, if that is [`RETRY_NEVER`], when
     /// somebody asks for it. An upload has no place in the order while it is so; a rename keeps its own, for what is at its two
     /// paths depends on it.
@@ -145,6 +148,23 @@ pub struct Intent {
     /// When the first of those was.
     #[prost(int64, tag = "42")]
     pub refused_since_ns: i64,
+    /// Of a change of attributes: when the first of the changes was that it stands for; `created_ns` is the last.
+    #[prost(int64, tag = "60")]
+    pub changed_since_ns: i64,
+}
+
+/// What a rename has copied, and is to delete.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Copied {
+    /// Fingerprint of what was copied.
+    #[prost(string, tag = "1")]
+    pub from: String,
+    /// Fingerprint of the copy.
+    #[prost(string, tag = "2")]
+    pub to: String,
+    /// It was not the version that the inode is bound to: somebody had replaced it.
+    #[prost(bool, tag = "3")]
+    pub is_of_others: bool,
 }
 
 /// [`Intent::retry_at_ns`] of what waits for a person.
@@ -347,7 +367,10 @@ pub struct Counters {
 ///
 /// - 1: everybody makes whiteouts, by mknod and by rename; only who writes a file marks it durable or closes it; the recovery of an
 ///   empty version never loses it; who joins the writers of a file with O_TRUNC takes back what was marked durable.
-pub const RULES: u32 = 1;
+/// - 2: a change of extended attributes of users is a change of attributes that an under-storage is told of;
+///   a rename binds, replaces and deletes nothing that somebody else has put in its way; a recovered file is lost if nobody has its
+///   committed version.
+pub const RULES: u32 = 2;
 
 /// An open version that lost its writers and must be recovered at its home.
 #[derive(Clone, Copy, PartialEq, prost::Message)]

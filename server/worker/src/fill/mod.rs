@@ -6,6 +6,7 @@
 //! Bytes that cannot be kept (disk full, disk broken) are read past the store.
 
 mod buffers;
+mod look;
 
 use crate::core::quickly_on_file;
 use crate::flights::{FillError, Flight, Policy, Purpose};
@@ -15,12 +16,13 @@ use crate::ufs_clients::UfsClients;
 use crate::upload::{version_of, write_id};
 use alluxio_common::metrics::{Counter, Metrics};
 use alluxio_common::retry::RetryPolicy;
+use alluxio_common::sync::Mutex;
 use alluxio_proto::types::UfsSource;
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult};
-use alluxio_ufs::{UfsError, UfsErrorKind};
 use buffers::Buffers;
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, StreamExt};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -45,10 +47,6 @@ const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// How often the master is asked where an object has moved, and the pause between.
 const MOVED_TRIES_MAX: usize = 5;
 const MOVED_PAUSE: Duration = Duration::from_millis(100);
-/// For how long a store that did not say is not asked again about an object that is opened.
-const AWAY_FOR: Duration = Duration::from_secs(5);
-/// Longest wait of an opening for what a store says of an object.
-const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
 /// Longest wait for an upload of the same file, whose object replaces the one that was read.
 const UPLOAD_WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -75,6 +73,8 @@ pub(crate) struct Filler {
     pub policy: Policy,
     started: Instant,
     full_until_ms: AtomicU64,
+    /// Mounts whose store did not answer, and until when it is not asked about what is opened.
+    away: Mutex<HashMap<u64, Instant>>,
     bytes_read_ufs: Counter,
     buffers: Arc<Buffers>,
 }
@@ -103,6 +103,7 @@ impl Filler {
             },
             started: Instant::now(),
             full_until_ms: AtomicU64::new(0),
+            away: Mutex::default(),
             bytes_read_ufs: metrics.counter("Worker.BytesReadUfs"),
             buffers: Arc::default(),
         }
@@ -162,58 +163,6 @@ impl Filler {
             joined = self.start(entry, &missing, purpose);
             progress.await;
         }
-    }
-
-    /// Sees to it, before an opening is answered, that what is missing of a file can be had: a small file is fetched, and of a
-    /// larger one the object is looked at. So an opening fails, and not the first read after it, if the object is another one.
-    ///
-    /// # Errors
-    /// `VersionMismatch`, or `DataLost` of a version that was made of it: the object is another one. Of a store that cannot say it
-    /// is no error.
-    pub async fn ensure_current(self: &Arc<Self>, entry: &Arc<Entry>, length: u64, whole_bytes: u64) -> FsResult<()> {
-        let all = 0..chunks_of(length);
-        if entry.missing(all.clone()).is_empty() {
-            return Ok(());
-        }
-        let failed = match length <= whole_bytes {
-            true => match self.ensure(entry, all, Purpose::Read).await {
-                Ok(()) | Err(FillError::NotKept(_)) => None,
-                Err(FillError::Source(error)) => Some(error),
-            },
-            false => self.look_at_source(entry).await.err(),
-        };
-        match failed {
-            Some(error) if matches!(error.kind, ErrorKind::VersionMismatch | ErrorKind::DataLost) => Err(error),
-            // The read itself will find a way, or say why there is none.
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether the object that missing bytes come from is what it was.
-    async fn look_at_source(self: &Arc<Self>, entry: &Arc<Entry>) -> FsResult<()> {
-        let now_ms = self.started.elapsed().as_millis() as u64;
-        if now_ms < entry.fills.away_until_ms.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        while let Some((source, _, _)) = entry.source() {
-            let ufs = self.clients.get(source.mount_id).await?;
-            let error = match tokio::time::timeout(LOOK_TIME_MAX, ufs.status(&source.path)).await {
-                Ok(Ok(there)) if there.fingerprint == source.fingerprint => return Ok(()),
-                Ok(Ok(_)) => UfsError::new(UfsErrorKind::PreconditionFailed, "it has changed"),
-                Ok(Err(error)) => error,
-                // Of what is here much can be read though the store is away.
-                Err(_) => {
-                    let until_ms = (self.started.elapsed() + AWAY_FOR).as_millis() as u64;
-                    entry.fills.away_until_ms.store(until_ms, Ordering::Relaxed);
-                    return Ok(());
-                }
-            };
-            let error = read_error(&source, error);
-            if error.kind != ErrorKind::VersionMismatch || !self.mismatch(entry, &source).await {
-                return Err(base_lost(entry, error));
-            }
-        }
-        Ok(())
     }
 
     /// Fetches `range` in the background, as far as it is missing.

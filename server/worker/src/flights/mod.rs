@@ -25,8 +25,6 @@ pub(crate) struct Fills {
     offered: Mutex<Option<UfsSource>>,
     /// More of this file is not kept until then, on the filler's clock.
     pub full_until_ms: AtomicU64,
-    /// Its store did not answer: it is not asked about the object until then, on the filler's clock.
-    pub away_until_ms: AtomicU64,
     /// The object became another one: nothing more of this version comes from the under-storage.
     pub overtaken: AtomicBool,
 }

@@ -25,7 +25,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
-use sys::{Access, Event, Group, Opened, Wake};
+use sys::{Access, Event, Group, Opened, Reserve, Wake};
 use tokio::sync::Semaphore;
 
 /// Files watched at once. One more gets no descriptor, and is written through the worker.
@@ -152,9 +152,10 @@ impl Guard {
         });
         let (ours, theirs) = UnixStream::pair()?;
         let (run, stop) = (Arc::clone(&shared), OwnedFd::from(theirs));
+        let reserve = Reserve::new(&stop)?;
         std::thread::Builder::new()
             .name("guard".to_owned())
-            .spawn(move || run.run(&stop))?;
+            .spawn(move || run.run(&stop, reserve))?;
         Ok(Guard { shared, _stop: ours })
     }
 
@@ -270,14 +271,14 @@ fn is_ours(pid: libc::pid_t) -> bool {
 }
 
 impl Shared {
-    fn run(self: &Arc<Self>, stop: &OwnedFd) {
+    fn run(self: &Arc<Self>, stop: &OwnedFd, mut reserve: Reserve) {
         let mut swept = Instant::now();
         loop {
             let pause = SWEEP_PAUSE.saturating_sub(swept.elapsed());
             match self.group.wait(stop, Some(pause)) {
                 Ok(Wake::Stop) => return,
                 Ok(Wake::Nothing) => {}
-                Ok(Wake::Events) => match self.group.events() {
+                Ok(Wake::Events) => match self.group.events(&mut reserve) {
                     Ok(events) => events.into_iter().for_each(|event| match event {
                         Event::Access(access) => self.take(access),
                         Event::Opened(opened) => self.note_opened(&opened),

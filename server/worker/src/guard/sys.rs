@@ -8,7 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Not in the libc crate: linux/fanotify.h, since Linux 6.14.
 const FAN_PRE_ACCESS: u64 = 0x0010_0000;
@@ -17,15 +17,68 @@ const FAN_EVENT_INFO_TYPE_RANGE: u8 = 6;
 const FAN_ERRNO_SHIFT: u32 = 24;
 /// What a marked file tells of.
 const MASK: u64 = FAN_PRE_ACCESS | libc::FAN_OPEN;
-/// Events taken from the kernel at once.
-const EVENTS_BYTES: usize = 4096;
 const METADATA_BYTES: usize = size_of::<libc::fanotify_event_metadata>();
+/// Events taken from the kernel at once, and descriptors that are kept for them.
+const EVENTS_MAX: usize = 32;
+/// With its range an event takes the place of two.
+const EVENTS_MIN: usize = 2;
+/// How long programs wait while there are no descriptors for their events: as long as for room. Each answer frees one.
+const SHORT_MAX: Duration = Duration::from_secs(10);
+/// The pause between two looks for them.
+const SHORT_PAUSE: Duration = Duration::from_millis(2);
 /// `struct fanotify_event_info_range`: type, padding, length; padding; offset; count.
 const RANGE_BYTES: usize = 24;
 
 /// A group of marks, and the events of files that bear one. When it is gone, all who wait go on.
 #[derive(Debug)]
 pub(super) struct Group(OwnedFd);
+
+/// Descriptors for the files of events. The kernel makes them when an event is read, and if there are none, whoever waits is told
+/// EPERM, and nobody is told of it. So a few are kept, and freed just before: what is left is that another thread takes them within
+/// these microseconds.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    kept: Vec<OwnedFd>,
+    /// What they are copies of.
+    of: OwnedFd,
+    short_since: Option<Instant>,
+}
+
+impl Reserve {
+    /// # Errors
+    /// If there is not one descriptor left.
+    pub fn new(of: &OwnedFd) -> io::Result<Self> {
+        let mut reserve = Self {
+            kept: Vec::with_capacity(EVENTS_MAX),
+            of: of.try_clone()?,
+            short_since: None,
+        };
+        reserve.fill();
+        Ok(reserve)
+    }
+
+    fn fill(&mut self) {
+        while self.kept.len() < EVENTS_MAX
+            && let Ok(more) = self.of.try_clone()
+        {
+            self.kept.push(more);
+        }
+    }
+
+    /// Frees as many as may be taken for `waiting` events. `None`: there are none, and it is to be tried again.
+    fn lend(&mut self, waiting: usize) -> Option<usize> {
+        self.fill();
+        let kept = self.kept.len();
+        if kept >= EVENTS_MIN {
+            self.short_since = None;
+        } else if self.short_since.get_or_insert_with(Instant::now).elapsed() < SHORT_MAX {
+            return None;
+        }
+        let lent = waiting.min(kept).max(EVENTS_MIN);
+        self.kept.truncate(kept.saturating_sub(lent));
+        Some(lent)
+    }
+}
 
 /// What a marked file tells of.
 #[derive(Debug)]
@@ -57,8 +110,8 @@ impl Group {
     /// # Errors
     /// EPERM without `CAP_SYS_ADMIN`, EINVAL and ENOSYS where the kernel has none of this.
     pub fn new() -> io::Result<Self> {
-        // Unlimited: an access that finds the queue full goes on unseen. Each entry is a program's thread that waits, which
-        // bounds them.
+        // Unlimited: an access or an opening that finds the queue full goes on unseen. Each entry is a thread that waits (of a
+        // program, or of the mount while the kernel opens the file), which bounds them.
         let flags = libc::FAN_CLASS_PRE_CONTENT
             | libc::FAN_CLOEXEC
             | libc::FAN_NONBLOCK
@@ -117,17 +170,33 @@ impl Group {
         }
     }
 
-    /// What there is, a page full at most.
-    pub fn events(self: &Arc<Self>) -> io::Result<Vec<Event>> {
-        let mut buffer = [0u8; EVENTS_BYTES];
-        // SAFETY: the buffer is ours and as long as said.
-        let n = unsafe { libc::read(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    /// How many events can be read.
+    fn waiting(&self) -> usize {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the kernel writes a number there.
+        let done = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+        match done {
+            0 => usize::try_from(bytes).unwrap_or(0) / METADATA_BYTES,
+            _ => EVENTS_MAX,
+        }
+    }
+
+    /// What there is, as far as there are descriptors for it.
+    pub fn events(self: &Arc<Self>, reserve: &mut Reserve) -> io::Result<Vec<Event>> {
+        let Some(count) = reserve.lend(self.waiting()) else {
+            std::thread::sleep(SHORT_PAUSE);
+            return Ok(Vec::new());
+        };
+        let mut buffer = [0u8; EVENTS_MAX * METADATA_BYTES];
+        let length = buffer.len().min(count * METADATA_BYTES);
+        // SAFETY: the buffer is ours and no shorter than said.
+        let n = unsafe { libc::read(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), length) };
+        let failed = io::Error::last_os_error();
+        reserve.fill();
         let Ok(n) = usize::try_from(n) else {
-            return match io::Error::last_os_error() {
-                error if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                    Ok(Vec::new())
-                }
-                error => Err(error),
+            return match failed.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Vec::new()),
+                _ => Err(failed),
             };
         };
         let (mut out, mut rest) = (Vec::new(), &buffer[..n]);

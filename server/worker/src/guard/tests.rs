@@ -192,6 +192,37 @@ fn what_would_damage_a_file_fails() {
     assert_eq!(rig.entry.data.metadata().unwrap().len(), 0);
 }
 
+/// The limit of descriptors is the process's: it is lowered in a process where this test is alone.
+#[test]
+fn no_program_is_refused_because_we_have_no_descriptors() {
+    const ALONE: &str = "ALLUXIO_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let name = "guard::tests::no_program_is_refused_because_we_have_no_descriptors";
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        let done = again.args(["--exact", name]).env(ALONE, "1").output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+        return;
+    }
+    let rig = Rig::new();
+    rig.told.is_at_once.store(true, Ordering::Relaxed);
+    rig.watch();
+    let mut writer = Writer::of(&rig.path);
+    rig.guard.arm(&rig.entry).unwrap().unwrap();
+    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 256, hard).unwrap();
+    let mut taken = Vec::new();
+    while let Ok(more) = rig.entry.data.try_clone() {
+        taken.push(more);
+    }
+    for text in ["a", "b", "c"] {
+        writer.begin(text);
+        assert!(writer.is_done(LIMIT), "it was refused");
+        rig.announced.recv_timeout(LIMIT).unwrap();
+    }
+    drop(taken);
+    assert_eq!(std::fs::read(&rig.path).unwrap(), b"abc");
+}
+
 #[test]
 fn a_mark_goes_with_the_opening_and_comes_back_for_files_that_are_open() {
     let rig = Rig::new();

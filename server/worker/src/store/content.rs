@@ -172,6 +172,21 @@ impl Entry {
         let length = self.length()?;
         // What is added is in the page cache only.
         self.change(Label::note_unsynced)?;
+        // Nobody but us writes an open file of which no descriptor is out: what is fetched into it is no change of it.
+        let before = match self.view().header.open && !self.writable_fd_out() {
+            true => Some(io::stat(&self.data)?),
+            false => None,
+        };
+        let kept = self.fill_runs(epoch, offset, data, length)?;
+        if let Some(before) = before {
+            io::set_mtime(&self.data, before.mtime_ns)?;
+            self.keep_stamp(&before)?;
+        }
+        Ok(kept)
+    }
+
+    /// See [`Self::fill`]. The caller has the content.
+    fn fill_runs(&self, epoch: u64, offset: u64, data: &[u8], length: u64) -> IoResult<Option<u64>> {
         let mut kept = 0;
         let mut at = 0;
         while at < data.len() {
@@ -245,14 +260,24 @@ impl Entry {
         Ok(bytes.is_some_and(|bytes| crc32c(&bytes) == crc))
     }
 
+    /// Marks [`Self::unannounced`] chunks as damaged, because there is no base any more to hold them against. Answers which.
+    pub fn damage_unannounced(&self) -> IoResult<Vec<u64>> {
+        let _content = self.content.lock();
+        let chunks = self.unannounced_now()?;
+        self.mark_damaged(
+            &chunks,
+            "while nobody looked, and the object that it was made of is gone",
+        )?;
+        Ok(chunks)
+    }
+
     /// Which of the bytes of chunks are ours nobody can say. The caller has the content.
-    pub(super) fn mark_damaged(&self, chunks: &[u64]) -> IoResult<()> {
+    fn mark_damaged(&self, chunks: &[u64], how: &str) -> IoResult<()> {
         for &chunk in chunks {
             tracing::error!(
                 inode = self.inode.get(),
                 chunk,
-                "a part of a file that is spilled was written in a way that the kernel does not announce (a splice): it is \
-                 damaged"
+                "a part of a file that is spilled was written {how}: it is damaged"
             );
             self.sidecar.set_marks(chunk, &[Mark::Damaged])?;
             let mut inner = self.inner.lock();
@@ -283,7 +308,8 @@ impl Entry {
             if !is_data {
                 absent.push(block);
             } else if theirs != base && is_mixed(theirs, base) {
-                return self.mark_damaged(&[chunk]);
+                let how = "in a way that the kernel does not announce (a splice)";
+                return self.mark_damaged(&[chunk], how);
             } else {
                 is_ours |= theirs != base;
             }

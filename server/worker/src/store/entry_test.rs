@@ -1,5 +1,6 @@
 use super::*;
-use crate::store::{Base, Stamp};
+use crate::store::Stamp;
+use crate::store::sidecar::Base;
 
 /// An open version over an object of three chunks, of which the first was fetched.
 fn partly_fetched(layout: &Layout, data: &[u8]) -> Entry {

@@ -32,7 +32,7 @@ pub(crate) use evict::{Outlook, Promise, Space};
 pub(crate) use layout::{Identity, Layout};
 pub(crate) use order::Order;
 pub(crate) use passed::Passing;
-pub(crate) use sidecar::{Base, Header, Mark, Sealed};
+pub(crate) use sidecar::{Header, Mark, Sealed};
 pub(crate) use state::{Stamp, View};
 pub(crate) use verify::Reread;
 

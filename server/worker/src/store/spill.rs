@@ -362,7 +362,7 @@ impl Entry {
     }
 
     /// The data file looked like `stat`, and what was done to it since has changed its times and not its content.
-    fn keep_stamp(&self, stat: &io::FileStat) -> IoResult<()> {
+    pub(super) fn keep_stamp(&self, stat: &io::FileStat) -> IoResult<()> {
         let after = io::stat(&self.data)?;
         let writes = self.inner.lock().writes;
         self.change(|label| label.move_stamp(Stamp::of(stat, writes), Stamp::of(&after, writes)))

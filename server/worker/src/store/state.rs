@@ -137,16 +137,6 @@ impl Header {
         }
     }
 
-    /// An open version of which all is the base's.
-    pub fn open_over(inode: u64, version: u64, base: Base) -> Self {
-        Self {
-            whole: false,
-            length: base.bytes,
-            base: Some(base),
-            ..Self::open_new(inode, version)
-        }
-    }
-
     /// What the flags mean.
     pub fn state(&self) -> State<'_> {
         match (self.open, self.whole, &self.ufs) {

@@ -16,8 +16,8 @@ use super::answer::{Answer, Refused};
 use super::content::{Content, Receiver};
 use super::request::Request;
 use super::rules::Act;
-use super::store::State;
-use super::{Seen, Shared, signature};
+use super::store::{State, http_date};
+use super::{Seen, Shared, identity, signature};
 
 /// Bytes of a body in one frame.
 const FRAME_BYTES: u64 = 256 << 10;
@@ -25,10 +25,14 @@ const FRAME_BYTES: u64 = 256 << 10;
 type Body = StreamBody<BoxStream<'static, std::io::Result<Frame<Bytes>>>>;
 
 /// Serves until it is dropped.
-pub(super) async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) {
+pub(super) async fn serve(
+    listener: std::net::TcpListener,
+    shared: Arc<Shared>,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listener for tokio");
     while let Ok((stream, _)) = listener.accept().await {
-        let shared = shared.clone();
+        let (shared, tls) = (shared.clone(), tls.clone());
         tokio::spawn(async move {
             // Small answers must not wait for the acknowledgement of heads.
             stream.set_nodelay(true).ok();
@@ -36,10 +40,15 @@ pub(super) async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) 
             let socket = Arc::new(stream.try_clone().expect("a second descriptor"));
             let stream = tokio::net::TcpStream::from_std(stream).expect("a stream for tokio");
             let service = hyper::service::service_fn(move |request| answer(request, shared.clone(), socket.clone()));
+            let builder = hyper::server::conn::http1::Builder::new();
             // Clients go away as they like, and faults end connections.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let _ = match tls {
+                None => builder.serve_connection(TokioIo::new(stream), service).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => builder.serve_connection(TokioIo::new(stream), service).await,
+                    Err(_) => return,
+                },
+            };
         });
     }
 }
@@ -61,7 +70,7 @@ async fn answer(
         Ok(request) => request,
         Err(refused) => return Ok(response(refused.answer(), None)),
     };
-    let operation = request.operation();
+    let operation = identity::operation(&request).unwrap_or_else(|| request.operation());
     let act = {
         let mut state = shared.state();
         state
@@ -99,7 +108,15 @@ async fn answer(
             if let Some(Act::Delay(delay)) = act {
                 tokio::time::sleep(delay).await;
             }
-            let mut answer = perform(&mut shared.state(), &request);
+            let mut answer = match identity::operation(&request) {
+                Some(operation) => identity::answer(&mut shared.state(), &request, operation),
+                None => perform(&mut shared.state(), &request),
+            };
+            let ahead_s = shared.state().habits.clock_ahead_s;
+            if ahead_s != 0 {
+                let now = chrono::Utc::now() + chrono::TimeDelta::seconds(ahead_s);
+                answer = answer.header("date", &http_date(now));
+            }
             log(&shared, &request, answer.status.as_u16());
             match act {
                 Some(Act::LoseAnswer) => return Err(reset(&socket)),
@@ -117,7 +134,7 @@ fn log(shared: &Shared, request: &Request, status: u16) {
         (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
     let seen = Seen {
-        operation: request.operation(),
+        operation: identity::operation(request).unwrap_or_else(|| request.operation()),
         key: request.key.clone(),
         query: request.query.iter().cloned().collect(),
         headers: request.headers.iter().map(header).collect(),
@@ -130,8 +147,11 @@ fn log(shared: &Shared, request: &Request, status: u16) {
 /// What becomes of a request that no fault keeps from it.
 fn perform(state: &mut State, request: &Request) -> Answer {
     let done = (|| {
+        state.check_rate()?;
         let habits = &state.habits;
-        signature::verify(request, &state.credentials, &habits.region, habits.clock_ahead_s)?;
+        if !(habits.public && request.header("authorization").is_none()) {
+            signature::verify(request, &state.credentials, habits, "s3")?;
+        }
         habits.check(request)?;
         match request.operation() {
             "ListObjectsV2" => state.list(request),

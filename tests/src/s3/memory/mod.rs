@@ -4,11 +4,14 @@
 //! conditions, policies, locks, archives, restores. Objects lie in memory, in one file without a name, or are patterns that
 //! take no room, so a test may have a bucket of terabytes. Left out: versions, ACLs, aws-chunked bodies, presigned URLs.
 //!
+//! Beside S3 it is whatever gives keys for a while: STS, the metadata service of instances, that of containers, SSO.
+//!
 //! Habits, policies, faults and objects can be changed while requests are served; each request is logged.
 
 mod answer;
 mod content;
 mod http1;
+mod identity;
 mod listing;
 mod objects;
 mod request;
@@ -25,12 +28,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use content::Content;
+pub use identity::Identity;
 pub use rules::{Act, Conditions, Fault, Habits};
 pub use signature::Credential;
 pub use store::Object;
 
 use content::Spool;
-use rules::Rule;
+use rules::{Allowed, Rule};
 use store::{Bucket, State};
 
 use super::{ACCESS_KEY, S3Server, SECRET_KEY};
@@ -70,6 +74,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct MemoryS3 {
     address: SocketAddr,
+    scheme: &'static str,
     shared: Arc<Shared>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -78,10 +83,37 @@ pub struct MemoryS3 {
 impl MemoryS3 {
     /// Starts it with one empty bucket, `bucket`, and the harness's keys.
     pub fn start() -> MemoryS3 {
+        Self::start_as(None)
+    }
+
+    /// As [`Self::start`], over TLS, with a certificate of [`Self::authority`] for 127.0.0.1, localhost and s3.test.
+    pub fn start_tls() -> MemoryS3 {
+        use rustls::pki_types::pem::PemObject;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        use rustls::{ServerConfig, crypto::ring};
+        let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions of TLS")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("a certificate and its key");
+        Self::start_as(Some(Arc::new(config).into()))
+    }
+
+    /// The authority of the certificate, in PEM, for clients.
+    pub fn authority() -> &'static str {
+        include_str!("tls/authority.pem")
+    }
+
+    fn start_as(tls: Option<tokio_rustls::TlsAcceptor>) -> MemoryS3 {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let credential = Credential {
             secret: SECRET_KEY.to_owned(),
             token: None,
             expired: false,
+            expires: None,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -89,6 +121,9 @@ impl MemoryS3 {
                 habits: Habits::default(),
                 credentials: BTreeMap::from([(ACCESS_KEY.to_owned(), credential)]),
                 rules: Vec::new(),
+                allowed: None,
+                identity: Identity::default(),
+                recent: std::collections::VecDeque::new(),
                 faults: Vec::new(),
                 log: Vec::new(),
                 last_id: 0,
@@ -107,7 +142,7 @@ impl MemoryS3 {
                 .expect("a runtime");
             runtime.block_on(async {
                 tokio::select! {
-                    () = http1::serve(listener, served) => {}
+                    () = http1::serve(listener, served, tls) => {}
                     // An error says that the guard is gone, too.
                     _ = stopped => {}
                 }
@@ -115,6 +150,7 @@ impl MemoryS3 {
         });
         MemoryS3 {
             address,
+            scheme,
             shared,
             stop: Some(stop),
             thread: Some(thread),
@@ -141,7 +177,22 @@ impl MemoryS3 {
 
     /// Forbids nothing any more.
     pub fn allow_all(&self) {
-        self.shared.state().rules.clear();
+        let mut state = self.shared.state();
+        state.rules.clear();
+        state.allowed = None;
+    }
+
+    /// Allows these actions of AWS's policies alone, on keys that begin so.
+    pub fn allow_only(&self, actions: &[&str], key_prefix: &str) {
+        let allowed = actions
+            .iter()
+            .map(|action| ((*action).to_owned(), key_prefix.to_owned()));
+        self.shared.state().allowed = Some(Allowed(allowed.collect()));
+    }
+
+    /// Changes what gives keys: STS, roles of containers and instances, SSO.
+    pub fn identity(&self, change: impl FnOnce(&mut Identity)) {
+        change(&mut self.shared.state().identity);
     }
 
     /// A fault for requests to come; of several that match one request the first strikes.
@@ -212,7 +263,7 @@ impl MemoryS3 {
 
 impl S3Server for MemoryS3 {
     fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 }
 

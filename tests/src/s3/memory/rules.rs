@@ -39,10 +39,16 @@ pub struct Habits {
     pub requester_pays: bool,
     /// Where the bucket is; another one in a signature is 400.
     pub region: String,
+    /// Status of a request that is signed for another region: 400 AuthorizationHeaderMalformed, or 301 PermanentRedirect.
+    pub region_status: u16,
     /// The bucket has moved there: everything is 301.
     pub moved_to: Option<String>,
     /// Seconds that the server's clock goes ahead.
     pub clock_ahead_s: i64,
+    /// Who signs nothing may do everything.
+    pub public: bool,
+    /// More requests in a second are 503 SlowDown; 0: any number.
+    pub requests_per_s: usize,
     /// Most keys of a page.
     pub page_max: usize,
     /// DeleteObjects is known.
@@ -66,8 +72,11 @@ impl Default for Habits {
             encryption_required: None,
             requester_pays: false,
             region: "us-east-1".to_owned(),
+            region_status: 400,
             moved_to: None,
             clock_ahead_s: 0,
+            public: false,
+            requests_per_s: 0,
             page_max: 1000,
             deletes_many: true,
             restored_for: Duration::from_secs(86400),
@@ -173,6 +182,18 @@ impl Habits {
 pub(super) struct Rule {
     pub action: String,
     pub key_prefix: String,
+}
+
+/// Actions that are allowed, each on keys that begin so; all others are not.
+#[derive(Clone, Debug)]
+pub(super) struct Allowed(pub Vec<(String, String)>);
+
+impl Allowed {
+    pub fn has(&self, action: &str, key: &str) -> bool {
+        self.0
+            .iter()
+            .any(|(known, prefix)| known == action && key.starts_with(prefix.as_str()))
+    }
 }
 
 impl Rule {

@@ -7,6 +7,7 @@ use ring::{digest, hmac};
 
 use super::answer::{Refused, hex};
 use super::request::Request;
+use super::rules::Habits;
 
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// Clocks may differ by so much.
@@ -21,16 +22,19 @@ pub struct Credential {
     pub token: Option<String>,
     /// Requests get 400 ExpiredToken.
     pub expired: bool,
+    /// So they do from then on.
+    pub expires: Option<chrono::DateTime<chrono::Utc>>,
 }
 
 /// # Errors
-/// What S3 says of a request that is not signed, or wrongly.
+/// What a service says of a request that is not signed, or wrongly.
 pub(super) fn verify(
     request: &Request,
     known: &BTreeMap<String, Credential>,
-    region: &str,
-    skew_s: i64,
+    habits: &Habits,
+    service: &str,
 ) -> Result<(), Refused> {
+    let (region, skew_s) = (habits.region.as_str(), habits.clock_ahead_s);
     let header = |name: &str| request.header(name).unwrap_or("");
     let malformed = |why: &str| Refused::new(400, "AuthorizationHeaderMalformed", why);
     let authorization = request.header("authorization").ok_or_else(Refused::denied)?;
@@ -50,7 +54,8 @@ pub(super) fn verify(
             "The AWS Access Key Id you provided does not exist",
         ));
     };
-    if keys.expired {
+    let now = chrono::Utc::now() + chrono::TimeDelta::seconds(skew_s);
+    if keys.expired || keys.expires.is_some_and(|at| at <= now) {
         return Err(Refused::new(400, "ExpiredToken", "The provided token has expired."));
     }
     if keys.token.as_deref() != request.header("x-amz-security-token") {
@@ -64,15 +69,18 @@ pub(super) fn verify(
     let day = date.get(..8).ok_or_else(|| malformed("no date"))?;
     if scope.split('/').nth(1) != Some(region) {
         let why = format!("The authorization header is malformed; the region is wrong; expecting '{region}'");
-        let mut refused = malformed(&why);
+        let mut refused = match habits.region_status {
+            400 => malformed(&why),
+            status => Refused::new(status, "PermanentRedirect", "The bucket must be addressed elsewhere."),
+        };
         refused.region = Some(region.to_owned());
         return Err(refused);
     }
-    if scope != format!("{day}/{region}/s3/aws4_request") {
+    if scope != format!("{day}/{region}/{service}/aws4_request") {
         return Err(malformed("the scope is wrong"));
     }
     let sent = chrono::NaiveDateTime::parse_from_str(date, "%Y%m%dT%H%M%SZ").map_err(|_| malformed("no date"))?;
-    if (chrono::Utc::now().timestamp() + skew_s - sent.and_utc().timestamp()).abs() > SKEW_S {
+    if (now.timestamp() - sent.and_utc().timestamp()).abs() > SKEW_S {
         let why = "The difference between the request time and the current time is too large.";
         return Err(Refused::new(403, "RequestTimeTooSkewed", why));
     }
@@ -91,7 +99,7 @@ pub(super) fn verify(
     let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(canonical.as_ref()));
     let sign = |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes());
     let mut key = sign(format!("AWS4{}", keys.secret).as_bytes(), day);
-    for word in [region, "s3", "aws4_request", &to_sign] {
+    for word in [region, service, "aws4_request", &to_sign] {
         key = sign(key.as_ref(), word);
     }
     if hex(key.as_ref()) != signature {
@@ -100,6 +108,7 @@ pub(super) fn verify(
     }
     match header("x-amz-content-sha256") {
         "UNSIGNED-PAYLOAD" => Ok(()),
+        "" if service != "s3" => Ok(()),
         told if told.starts_with("STREAMING-") => Err(Refused::new(
             501,
             "NotImplemented",
@@ -134,7 +143,9 @@ fn canonical(request: &Request, signed: &str) -> String {
             .collect();
         text.push_str(&format!("{name}:{}\n", values.join(",")));
     }
-    let payload = request.header("x-amz-content-sha256").unwrap_or("");
+    // Only S3 wants it as a header.
+    let computed = hex(request.body.sha256.as_ref());
+    let payload = request.header("x-amz-content-sha256").unwrap_or(&computed);
     text.push_str(&format!("\n{signed}\n{payload}"));
     text
 }

@@ -1,14 +1,16 @@
 //! Buckets, objects and uploads in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
 use super::Seen;
 use super::answer::{Answer, Refused, base64};
 use super::content::Content;
+use super::identity::Identity;
 use super::request::Request;
-use super::rules::{Fault, Habits, Rule};
+use super::rules::{Allowed, Fault, Habits, Rule};
 use super::signature::Credential;
 
 /// Headers that an object keeps as they are.
@@ -175,6 +177,11 @@ pub(super) struct State {
     pub habits: Habits,
     pub credentials: BTreeMap<String, Credential>,
     pub rules: Vec<Rule>,
+    /// Nothing: all that no rule forbids.
+    pub allowed: Option<Allowed>,
+    pub identity: Identity,
+    /// When the last requests came.
+    pub recent: VecDeque<Instant>,
     pub faults: Vec<Fault>,
     pub log: Vec<Seen>,
     pub last_id: u64,
@@ -189,10 +196,32 @@ impl State {
 
     /// Refuses by policy. Actions are those of AWS's policies, without `s3:`.
     pub fn allow(&self, action: &str, key: &str) -> Result<(), Refused> {
-        match self.rules.iter().any(|rule| rule.matches(action, key)) {
-            true => Err(Refused::denied()),
-            false => Ok(()),
+        let allowed = self.allowed.as_ref().is_none_or(|allowed| allowed.has(action, key));
+        match allowed && !self.rules.iter().any(|rule| rule.matches(action, key)) {
+            true => Ok(()),
+            false => Err(Refused::denied()),
         }
+    }
+
+    /// Refuses what comes faster than there may be requests.
+    pub fn check_rate(&mut self) -> Result<(), Refused> {
+        let most = self.habits.requests_per_s;
+        if most == 0 {
+            return Ok(());
+        }
+        let now = Instant::now();
+        while self
+            .recent
+            .front()
+            .is_some_and(|at| now.duration_since(*at) > Duration::from_secs(1))
+        {
+            self.recent.pop_front();
+        }
+        if self.recent.len() >= most {
+            return Err(Refused::new(503, "SlowDown", "Please reduce your request rate."));
+        }
+        self.recent.push_back(now);
+        Ok(())
     }
 
     /// The object; what is absent is only said to be so to who may list.

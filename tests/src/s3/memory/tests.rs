@@ -181,3 +181,46 @@ fn a_terabyte_takes_no_memory() {
         format!("bytes {start}-{}/{} {}", start + 99, 1u64 << 40, answer::hex(&bytes))
     );
 }
+
+/// What gives keys speaks as the real ones do, and what it gave ends when it said.
+#[test]
+fn keys_for_a_while() {
+    let server = MemoryS3::start();
+    server.identity(|identity| identity.lifetime_s = 900);
+    let endpoint = server.endpoint();
+    let code = r#"
+import os
+def client(service, **more):
+    return boto3.client(service, endpoint_url='HERE', region_name='us-east-1', **more)
+def reads(given):
+    own = client('s3', aws_access_key_id=given['AccessKeyId'], aws_secret_access_key=given['SecretAccessKey'],
+        aws_session_token=given['SessionToken'])
+    return own.list_objects_v2(Bucket=B)['KeyCount']
+role = 'arn:aws:iam::123456789012:role/reader'
+sts = client('sts', aws_access_key_id='KEY', aws_secret_access_key='SECRET')
+given = sts.assume_role(RoleArn=role, RoleSessionName='me')['Credentials']
+assert reads(given) == 0
+assert refused(lambda: sts.assume_role(RoleArn=role + 'x', RoleSessionName='me')) == (403, 'AccessDenied')
+web = sts.assume_role_with_web_identity(RoleArn=role, RoleSessionName='me', WebIdentityToken='let-me-in')
+assert reads(web['Credentials']) == 0
+for name in [name for name in os.environ if name.startswith('AWS_')]:
+    del os.environ[name]
+os.environ.update(AWS_EC2_METADATA_SERVICE_ENDPOINT='HERE/', AWS_SHARED_CREDENTIALS_FILE='/dev/null', AWS_CONFIG_FILE='/dev/null')
+from botocore.session import Session
+found = Session().get_credentials()
+assert found.method == 'iam-role', found.method
+assert found.get_frozen_credentials().access_key == 'ASIA3'
+print((given['Expiration'] - web['Credentials']['Expiration']).total_seconds() <= 0)
+"#;
+    let code = code
+        .replace("HERE", &endpoint)
+        .replace("'KEY'", &format!("'{ACCESS_KEY}'"))
+        .replace("'SECRET'", &format!("'{SECRET_KEY}'"));
+    assert_eq!(python(&server, &code), "True");
+    server.credentials(|known| {
+        let past = chrono::Utc::now() - chrono::TimeDelta::seconds(1);
+        known.values_mut().for_each(|known| known.expires = Some(past));
+    });
+    let out = python(&server, "print(refused(lambda: s3.list_objects_v2(Bucket=B)))");
+    assert_eq!(out, "(400, 'ExpiredToken')");
+}

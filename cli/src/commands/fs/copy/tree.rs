@@ -317,7 +317,10 @@ fn beneath(target: &Location, below: &[u8]) -> FsResult<Location> {
     }
 }
 
-fn copying(error: FsError, source: &Location) -> FsError {
+fn copying(mut error: FsError, source: &Location) -> FsError {
+    if error.kind == ErrorKind::AlreadyExists {
+        error.message += "; files are not replaced: remove it, or name another target";
+    }
     error.context(format!("copy {source}"))
 }
 

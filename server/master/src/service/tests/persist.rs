@@ -237,6 +237,36 @@ async fn an_object_put_in_the_way_is_replaced_by_the_last_writer() {
     assert_eq!(harness.objects().await, BTreeMap::from([("f".into(), "ours".into())]));
 }
 
+/// Files are removed and written over all the time: an upload that comes too late for that has not failed.
+#[tokio::test]
+async fn an_upload_that_is_overtaken_is_no_failure() {
+    let harness = Harness::start().await;
+    let (client, worker) = (harness.client().await, harness.worker().await);
+    let hold = worker.hold.clone().write_owned().await;
+    let replaced = client.write(&worker, ROOT, "replaced", "old").await;
+    client.write(&worker, ROOT, "removed", "x").await;
+    eventually("the start of both uploads", || async {
+        let intents = harness.master.state().intents(alluxio_proto::IntentId(0), 10).unwrap();
+        intents.iter().filter(|intent| intent.started).count() == 2
+    })
+    .await;
+    // As a worker that has them no more.
+    worker.files.lock().clear();
+    let opened = client.open_file(replaced, true).await.unwrap();
+    client.finish(&worker, &opened, "new").await;
+    client.unlink(ROOT, "removed").await.unwrap();
+    drop(hold);
+    client.wait_persisted("/", LONG).await.unwrap();
+    assert_eq!(
+        harness.objects().await,
+        BTreeMap::from([("replaced".into(), "new".into())])
+    );
+    let metrics = harness.master.metrics();
+    for name in ["Master.AsyncPersistFail", "Master.UfsChangesFailed"] {
+        assert_eq!(metrics.value(name), Some(0), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_lost_worker_and_its_return() {
     let harness = Harness::start().await;

@@ -129,6 +129,11 @@ async fn what_older_software_journaled_gives_what_it_gave() {
             );
         }
         assert_eq!(master.state().counters().rules, RULES);
+        let spec = master.state().mounts()[0].spec.clone().unwrap();
+        assert!(
+            spec.stores_attributes && spec.stores_symlinks,
+            "what the store can do is found out"
+        );
         eventually("the checkpoint", || async {
             let report: Report = client.ask(Op::GetReport(GetReport {})).await.unwrap();
             report.journal_snapshot_index > 0

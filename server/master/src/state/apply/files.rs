@@ -392,7 +392,9 @@ impl Work<'_, '_> {
         self.inode_changed(inode.id, true);
         // The home may have given the open version back, unchanged, just before its writers died.
         let given_back = c.kept_version != 0 && c.kept_version == inode.version;
-        let elsewhere = inode.locations.iter().any(|at| at.worker != open.home_worker);
+        let has_it = |version| version == inode.version || !self.follows(2);
+        let elsewhere = |at: &CachedAt| at.worker != open.home_worker && has_it(at.version);
+        let elsewhere = inode.locations.iter().any(elsewhere);
         // No byte of an empty version can be gone; its home does not sync it, so the operating system's crash takes it.
         let is_empty = self.follows(1) && inode.size == 0 && open.durable_length.unwrap_or(0) == 0;
         let kept = given_back || is_empty || inode.is_persisted() || elsewhere;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Work;
 use super::presence::{forget_others, occupy, occupy_uncertain};
-use crate::state::command::{IntentDone, IntentFailed, IntentStarted, UfsEntry};
+use crate::state::command::{IntentCopied, IntentDone, IntentFailed, IntentStarted, UfsEntry};
 use crate::state::fault::{Outcomes, refuse};
 use crate::state::inode::{Inode, UfsBinding};
 use crate::state::records::{GIVEN_UP_MAX, GivenUp, Intent, IntentKind, STUCK_AFTER};
@@ -199,6 +199,15 @@ impl Work<'_, '_> {
         }
     }
 
+    pub(super) fn intent_copied(&mut self, c: IntentCopied) -> Outcomes<()> {
+        if let Some(mut intent) = self.tx.intent_opt(IntentId(c.intent))? {
+            intent.copied = c.copied;
+            self.put_intent(&intent);
+            self.applied.intent = Some(intent);
+        }
+        Ok(())
+    }
+
     pub(super) fn intent_done(&mut self, c: IntentDone) -> Outcomes<()> {
         let Some(intent) = self.tx.intent_opt(IntentId(c.intent))? else {
             return Ok(());
@@ -219,7 +228,7 @@ impl Work<'_, '_> {
             self.bump_generation(InodeId(intent.to_dir))?;
         }
         if intent.kind().leaves_an_object() && !intent.is_folder() {
-            self.tell(&intent, &c.fingerprint)?;
+            self.tell(&intent, &c.fingerprint, c.taken_along.is_some())?;
         }
         if intent.is_across() && !c.skipped && c.fingerprint.is_empty() {
             self.expect_nothing_of(&intent)?;
@@ -244,11 +253,12 @@ impl Work<'_, '_> {
                 // What the rename replaced is gone. What an upload may have left went along, so `uncertain` stays.
                 if let Some(ufs) = inode.ufs.as_mut().filter(|ufs| ufs.present && !c.skipped)
                     && intent.kind() == IntentKind::Rename
+                    && (c.taken_along.is_none() || !self.follows(2))
                 {
                     ufs.occupied.clear();
                 }
                 if let Some(entry) = c.taken_along.filter(|_| !c.skipped) {
-                    self.take_along(&mut inode, &entry);
+                    self.take_along(&mut inode, &entry)?;
                     self.put_and_answer(inode);
                     return Ok(());
                 }
@@ -264,18 +274,24 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// A rename took along what somebody had put in the place of a file. Where that file is all that there is of it, it is the file
-    /// from now on. Otherwise it only is where the next upload goes: no byte of it is a byte of ours.
-    fn take_along(&mut self, inode: &mut Inode, entry: &UfsEntry) {
+    /// A rename took along what somebody had put in the place of a file. If there is nothing else of that file, it is the file from
+    /// now on. Otherwise the file stays bound to the object that it had, which is nowhere: so whoever changes it, looks at it or gives it
+    /// back unchanged meets what is there as he would have without the rename, and nothing of ours replaces or deletes it unseen.
+    fn take_along(&mut self, inode: &mut Inode, entry: &UfsEntry) -> Outcomes<()> {
         let is_known = |ufs: &UfsBinding| ufs.present && ufs.version == inode.version;
         let is_all = inode.open.is_none() && inode.ufs.as_ref().is_some_and(is_known);
-        if is_all && inode.kind == entry.kind {
+        let (is_named, careful) = (inode.nlink > 0, self.follows(2));
+        if is_all && inode.kind == entry.kind && (is_named || !careful) {
             return self.adopt(inode, entry);
+        }
+        if careful {
+            return Ok(());
         }
         if let Some(ufs) = &mut inode.ufs {
             ufs.present = false;
             ufs.occupied = vec![entry.fingerprint.clone()];
         }
+        Ok(())
     }
 
     /// A rename to another mount is done there: it lives on as the delete of its source, in its place in the order. Nothing
@@ -319,8 +335,9 @@ impl Work<'_, '_> {
 
     /// What a change left at its path is made known to those who come after it: a delete or rename behind it, or the inode
     /// that took the name.
-    fn tell(&mut self, change: &Intent, fingerprint: &str) -> Outcomes<()> {
-        if fingerprint.is_empty() {
+    /// Unless it is somebody's, which is not to become ours by that.
+    fn tell(&mut self, change: &Intent, fingerprint: &str, is_of_others: bool) -> Outcomes<()> {
+        if fingerprint.is_empty() || (is_of_others && self.follows(2)) {
             return Ok(());
         }
         for id in &change.tell {

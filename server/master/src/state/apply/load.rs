@@ -101,7 +101,7 @@ impl Work<'_, '_> {
             FileKind::Symlink => 0o777,
             _ => c.file_mode,
         };
-        Ok(Inode {
+        let mut inode = Inode {
             id: self.take_inode_id(id)?,
             parent: dir.id,
             name: entry.name.clone(),
@@ -109,7 +109,7 @@ impl Work<'_, '_> {
             mode: entry.mode.unwrap_or(mode) & 0o7777,
             owner: entry.owner.clone().unwrap_or_else(|| c.owner.clone()),
             group: entry.group.clone().unwrap_or_else(|| c.group.clone()),
-            atime_ns: time,
+            atime_ns: entry.atime_ns.unwrap_or(time),
             mtime_ns: time,
             // The under-storage may say a time that is yet to come; the change is that we learn of it.
             ctime_ns: time.min(self.now_ns),
@@ -130,7 +130,9 @@ impl Work<'_, '_> {
             }),
             mount_id: dir.mount_id,
             ..Default::default()
-        })
+        };
+        self.load_xattrs(&mut inode, &entry.xattrs)?;
+        Ok(inode)
     }
 
     pub(super) fn apply_sync(&mut self, c: ApplySync) -> Outcomes<()> {
@@ -163,13 +165,13 @@ impl Work<'_, '_> {
         if inode.is_dir() || inode.kind != entry.kind || inode.fingerprint() != change.expected_fingerprint {
             return Ok(false);
         }
-        self.adopt(&mut inode, entry);
+        self.adopt(&mut inode, entry)?;
         self.tx.put_inode(inode);
         Ok(true)
     }
 
     /// The under-storage's object is the file now, as a new version.
-    pub(super) fn adopt(&mut self, inode: &mut Inode, entry: &UfsEntry) {
+    pub(super) fn adopt(&mut self, inode: &mut Inode, entry: &UfsEntry) -> Outcomes<()> {
         let old = inode.version;
         inode.version_high += 1;
         inode.version = inode.version_high;
@@ -184,6 +186,8 @@ impl Work<'_, '_> {
         inode.mode = entry.mode.unwrap_or(inode.mode) & 0o7777;
         inode.owner = entry.owner.clone().unwrap_or_else(|| inode.owner.clone());
         inode.group = entry.group.clone().unwrap_or_else(|| inode.group.clone());
+        inode.atime_ns = entry.atime_ns.unwrap_or(inode.atime_ns);
+        self.load_xattrs(inode, &entry.xattrs)?;
         inode.symlink_target = entry.symlink_target.clone();
         inode.ufs = Some(UfsBinding {
             version: inode.version,
@@ -195,6 +199,7 @@ impl Work<'_, '_> {
         self.free_version(inode, old, None);
         inode.locations.clear();
         self.inode_changed(inode.id, true);
+        Ok(())
     }
 
     /// A name removed behind our back.
@@ -283,7 +288,7 @@ impl Work<'_, '_> {
         match c.status {
             Some(entry) if entry.kind == inode.kind => {
                 if entry.fingerprint != inode.fingerprint() {
-                    self.adopt(&mut inode, &entry);
+                    self.adopt(&mut inode, &entry)?;
                     self.put_and_answer(inode);
                 }
                 Ok(())

@@ -293,6 +293,7 @@ impl<'w, 'a> Work<'w, 'a> {
             Body::UnmountUfs(c) => self.unmount_ufs(MountId(c.mount_id)),
             Body::IntentStarted(c) => self.intent_started(c),
             Body::IntentDone(c) => self.intent_done(c),
+            Body::IntentCopied(c) => self.intent_copied(c),
             Body::IntentLeft(c) => self.intent_left(c),
             Body::IntentFailed(c) => self.intent_failed(c),
             Body::SchedulePersist(c) => self.schedule_persist_now(InodeId(c.inode)),

@@ -59,6 +59,8 @@ impl Work<'_, '_> {
             spec.options = c.options;
             spec.sealed = c.sealed;
             spec.wants_credentials = c.wants_credentials;
+            spec.stores_symlinks = c.stores_symlinks.unwrap_or(spec.stores_symlinks);
+            spec.stores_attributes = c.stores_attributes.unwrap_or(spec.stores_attributes);
         }
         self.tx.put_mount(record);
         Ok(())

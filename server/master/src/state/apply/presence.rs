@@ -293,11 +293,21 @@ impl Work<'_, '_> {
             return Ok(());
         }
         let presence = self.presence(inode)?;
-        let waiting = |intent: &Intent| intent.kind() == IntentKind::SetAttr && !intent.started;
-        if presence.own && !presence.intents.iter().any(waiting) {
-            self.new_late_intent(inode, IntentKind::SetAttr)?;
+        let waiting = |intent: &&Intent| intent.kind() == IntentKind::SetAttr && !intent.started;
+        match presence.intents.iter().find(waiting) {
+            _ if !presence.own => Ok(()),
+            None => self.new_late_intent(inode, IntentKind::SetAttr),
+            // One change of the object for all that are made of late.
+            Some(waiting) => {
+                let mut waiting = waiting.clone();
+                if waiting.changed_since_ns == 0 {
+                    waiting.changed_since_ns = waiting.created_ns;
+                }
+                waiting.created_ns = self.now_ns.max(waiting.created_ns);
+                self.put_intent(&waiting);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Whether a commit is to be uploaded: by its write type, or because the under-storage has an older version, which would

@@ -1,9 +1,9 @@
 //! Extended attributes and access control lists (xattr(7), acl(5)).
 //!
-//! They live in the namespace only: an under-storage is not asked to hold them.
+//! Those of users go to under-storages that keep attributes; the rest, and access lists, live in the namespace only.
 
 use alluxio_proto::master::{XATTR_CREATE, XATTR_REPLACE};
-use alluxio_proto::types::FileKind;
+use alluxio_proto::types::{FileKind, Xattr};
 use alluxio_proto::{ErrorKind, InodeId, XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 
 use super::Work;
@@ -75,6 +75,7 @@ impl Work<'_, '_> {
         }
         self.tx.put(key, tables::xattr_value(&c.value));
         (inode.xattrs, inode.xattr_bytes) = (count, bytes);
+        self.schedule_xattr(&inode, &c.name)?;
         self.attributes_changed(inode)
     }
 
@@ -86,7 +87,41 @@ impl Work<'_, '_> {
         if !self.drop_xattr(&mut inode, &c.name)? {
             return no_attribute(&c.name);
         }
+        self.schedule_xattr(&inode, &c.name)?;
         self.attributes_changed(inode)
+    }
+
+    fn schedule_xattr(&mut self, inode: &Inode, name: &[u8]) -> Outcomes<()> {
+        match name.starts_with(USER) && self.follows(2) {
+            true => self.schedule_attributes(inode),
+            false => Ok(()),
+        }
+    }
+
+    /// What an under-storage shows takes the place of what there was of users' attributes. What makes no sense is left out.
+    pub(super) fn load_xattrs(&mut self, inode: &mut Inode, xattrs: &[Xattr]) -> Outcomes<()> {
+        if xattrs.is_empty() || !matches!(inode.kind(), FileKind::File | FileKind::Directory) {
+            return Ok(());
+        }
+        if inode.xattrs > 0 {
+            let prefix = tables::xattr(inode.inode_id(), USER);
+            for (key, _) in self.tx.scan(&prefix, &prefix_end(&prefix), XATTRS_MAX as usize)? {
+                self.drop_xattr(inode, &tables::xattr_name(&key)?)?;
+            }
+        }
+        for xattr in xattrs {
+            let size = size_of_row(&xattr.name, xattr.value.len());
+            let fits = inode.xattrs < XATTRS_MAX && inode.xattr_bytes.saturating_add(size) <= XATTRS_BYTES_MAX;
+            let is_one = xattr.name.starts_with(USER) && check_xattr_name(&xattr.name).is_ok();
+            let key = tables::xattr(inode.inode_id(), &xattr.name);
+            if !fits || !is_one || xattr.value.len() > XATTR_VALUE_BYTES_MAX || self.tx.get(&key)?.is_some() {
+                continue;
+            }
+            self.tx.put(key, tables::xattr_value(&xattr.value));
+            inode.xattrs += 1;
+            inode.xattr_bytes += size;
+        }
+        Ok(())
     }
 
     /// Whether the attribute was there.

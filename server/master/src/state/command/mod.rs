@@ -154,6 +154,9 @@ pub enum Body {
     /// See [`IntentLeft`].
     #[prost(message, tag = "110")]
     IntentLeft(IntentLeft),
+    /// See [`IntentCopied`].
+    #[prost(message, tag = "112")]
+    IntentCopied(IntentCopied),
 }
 
 /// One entry of the journal.
@@ -180,7 +183,7 @@ pub struct Command {
     /// What to do.
     #[prost(
         oneof = "Body",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 60, 70, 71, 72, 73, 74, 75, 90, 95, 96, 97, 98, 110"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 60, 70, 71, 72, 73, 74, 75, 90, 95, 96, 97, 98, 110, 112"
     )]
     pub body: Option<Body>,
 }
@@ -215,4 +218,5 @@ bodies! {
     OpenWrite Commit MarkDurable CloseWrite ReleaseOrphan Recovered LoadEntries ApplySync UfsChanged MountUfs UnmountUfs
     IntentStarted IntentDone IntentFailed SchedulePersist RegisterWorker ReportCached
     Tmpfile Link SetXattr RemoveXattr SetAcl UseLocks TouchAtimes SealMount HoldOrphan AdoptRules ForgetIntent Spill IntentLeft
+    IntentCopied
 }

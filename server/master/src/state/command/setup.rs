@@ -83,6 +83,12 @@ pub struct SealMount {
     /// [`MountSpec::wants_credentials`].
     #[prost(bool, tag = "4")]
     pub wants_credentials: bool,
+    /// [`MountSpec::stores_symlinks`]; absent: as it was.
+    #[prost(bool, optional, tag = "5")]
+    pub stores_symlinks: Option<bool>,
+    /// [`MountSpec::stores_attributes`]; absent: as it was.
+    #[prost(bool, optional, tag = "6")]
+    pub stores_attributes: Option<bool>,
 }
 
 /// Opens a session. Renewing one is volatile and not journaled.

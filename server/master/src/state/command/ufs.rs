@@ -1,7 +1,7 @@
 //! What under-storages were seen to hold, and where they are mounted.
 
 use super::MountSpec;
-use alluxio_proto::types::FileKind;
+use alluxio_proto::types::{FileKind, Xattr};
 use bytes::Bytes;
 
 /// One name as an under-storage shows it.
@@ -37,6 +37,12 @@ pub struct UfsEntry {
     /// Block size of files in bytes; the service fills in the default.
     #[prost(uint64, tag = "10")]
     pub block_bytes: u64,
+    /// Last access, where the store has it.
+    #[prost(int64, optional, tag = "11")]
+    pub atime_ns: Option<i64>,
+    /// Extended attributes of users, where the store has them.
+    #[prost(message, repeated, tag = "12")]
+    pub xattrs: Vec<Xattr>,
 }
 
 /// One page of names of a directory, as the under-storage listed them. Names that exist, and names about which an intent is

@@ -5,6 +5,7 @@ use alluxio_proto::master::CachedFile;
 use alluxio_proto::types::WorkerAddress;
 
 use super::ufs::UfsEntry;
+use crate::state::records::Copied;
 
 /// An intent is about to be executed. Fixes the path of a late-bound one (persist, mkdir, symlink, setattr), and is `Busy`
 /// while an earlier intent touches the same path, an ancestor or a descendant. The answer carries the intent with its path.
@@ -81,6 +82,17 @@ pub struct IntentDone {
     /// Rename: somebody had put another object there, which went along: what is at the target now.
     #[prost(message, optional, tag = "6")]
     pub taken_along: Option<UfsEntry>,
+}
+
+/// A rename that is not one step has made its copy: what it copied is deleted next.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct IntentCopied {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub intent: u64,
+    /// What was copied, and what the copy is.
+    #[prost(message, optional, tag = "2")]
+    pub copied: Option<Copied>,
 }
 
 /// An attempt at an intent failed.

@@ -344,6 +344,7 @@ fn what_a_rename_takes_along_is_no_base_of_what_is_written_here() {
     for is_open in [true, false] {
         let (state, _) = two_mounts(MountSpec::default());
         let file = child(&state, 1, "f").id;
+        let before = child(&state, 1, "f").ufs.clone().unwrap().fingerprint;
         let writer = session(&state);
         let open = OpenWrite {
             inode: file,
@@ -367,8 +368,27 @@ fn what_a_rename_takes_along_is_no_base_of_what_is_written_here() {
         }
         take_along(&state, &theirs());
         let ufs = child(&state, 1, "x").ufs.clone().unwrap();
-        assert!(!ufs.present, "{ufs:?}");
-        assert_eq!(ufs.occupied, ["theirs"], "what an upload replaces is known");
-        assert!(state.ufs_source(InodeId(file)).unwrap().is_none());
+        // It stays bound to what it was made of, which is nowhere: so nothing replaces or deletes what is there unseen.
+        assert!(ufs.present && ufs.occupied.is_empty(), "{ufs:?}");
+        assert_eq!(ufs.fingerprint, before, "no byte of theirs is a byte of ours");
+        let last = state.intents(IntentId(0), 10).unwrap().pop();
+        assert_eq!(last.is_some(), !is_open, "{last:?}");
+        if let Some(upload) = last {
+            let started = IntentStarted {
+                intent: upload.id,
+                replace_foreign: None,
+                ..Default::default()
+            };
+            let upload = run(&state, Command::system(9, started)).unwrap().intent.unwrap();
+            assert_eq!((upload.kind(), upload.expect), (IntentKind::Persist, vec![before]));
+        } else {
+            // Closed without a change: what is there stays, and is looked at again.
+            let close = CloseWrite {
+                inode: file,
+                ..Default::default()
+            };
+            run(&state, by_root(close.into())).unwrap();
+            assert!(state.intents(IntentId(0), 10).unwrap().is_empty());
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use alluxio_proto::master::{XATTR_CREATE, XATTR_REPLACE};
-use alluxio_proto::types::{ACL_ACCESS, ACL_DEFAULT, Acl, AclEntry, FileKind, XATTRS};
+use alluxio_proto::types::{ACL_ACCESS, ACL_DEFAULT, Acl, AclEntry, FileKind, XATTRS, Xattr};
 use std::collections::HashMap;
 
 /// A file of `ann` in the root with that mode.
@@ -581,4 +581,81 @@ fn a_default_list_takes_the_place_of_the_umask() {
         kind(run(&state, as_user("ann", 0, 0, set_acl(link.inode, false, None)))),
         ErrorKind::NotSupported
     );
+}
+
+/// A state with one file that an under-storage has, which keeps attributes.
+fn with_a_stored_file(rules: u32) -> (State, u64) {
+    let state = State::open(store(), StateOptions::default()).unwrap();
+    let root = MountSpec {
+        uri: "memory://".into(),
+        stores_attributes: true,
+        ..Default::default()
+    };
+    let format = Format {
+        rules,
+        cluster_id: "c".into(),
+        owner: "root".into(),
+        group: "root".into(),
+        mode: 0o777,
+        root: Some(root),
+    };
+    run(&state, Command::system(1, format)).unwrap();
+    let xattr = |name: &'static str| Xattr {
+        name: name.into(),
+        value: "v".into(),
+    };
+    let entry = UfsEntry {
+        name: "f".into(),
+        kind: FileKind::File as i32,
+        length: 3,
+        mtime_ns: 7,
+        fingerprint: "e".into(),
+        mode: Some(0o640),
+        atime_ns: Some(5),
+        xattrs: ["user.a", "user.a", "trusted.b", "user.", "nonsense"].map(xattr).into(),
+        ..Default::default()
+    };
+    let load = LoadEntries {
+        dir: 1,
+        generation: state.generation(InodeId(1)).unwrap(),
+        entries: vec![entry],
+        owner: "root".into(),
+        group: "root".into(),
+        ..Default::default()
+    };
+    let file = run(&state, Command::system(2, load)).unwrap().attr.unwrap().inode;
+    (state, file)
+}
+
+#[test]
+fn what_a_store_shows_of_attributes_is_kept_and_nonsense_is_not() {
+    let (state, file) = with_a_stored_file(RULES);
+    let attr = state.attr(file.into()).unwrap();
+    assert_eq!((attr.mode, attr.atime_ns, attr.mtime_ns), (0o640, 5, 7));
+    assert_eq!(state.xattr_names(file.into()).unwrap(), ["user.a"]);
+}
+
+#[test]
+fn changes_of_attributes_are_one_intent_until_it_starts() {
+    for (rules, by_xattr) in [(1, 0), (RULES, 1)] {
+        let (state, file) = with_a_stored_file(rules);
+        let intents = || state.intents_of(file.into()).unwrap();
+        run(&state, Command::system(10, set(file, "user.b", b"1", 0))).unwrap();
+        assert_eq!(intents().len(), by_xattr, "by rules {rules}");
+        run(&state, Command::system(20, chmod(file, 0o600))).unwrap();
+        run(&state, Command::system(30, chmod(file, 0o604))).unwrap();
+        run(&state, Command::system(40, set(file, "trusted.b", b"1", 0))).unwrap();
+        let all = intents();
+        let first = if by_xattr == 1 { 10 } else { 20 };
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].changed_since_ns, all[0].created_ns), (first, 30));
+        let started = IntentStarted {
+            intent: all[0].id,
+            replace_foreign: None,
+            ..Default::default()
+        };
+        run(&state, Command::system(50, started)).unwrap();
+        run(&state, Command::system(60, chmod(file, 0o644))).unwrap();
+        assert_eq!(intents().len(), 2, "what is being made may not have seen it");
+    }
 }
