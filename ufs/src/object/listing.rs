@@ -164,6 +164,8 @@ impl Cursor {
                 });
                 true
             }
+            // No path of ours: its name is that of the mark of the bucket.
+            Listed::Prefix(_) if item.key().strip_suffix('/') == Some(ROOT_MARK) => false,
             Listed::Prefix(_) => {
                 let name = rest.strip_suffix('/').unwrap_or(rest).as_bytes();
                 if !path::is_valid_name(name) {

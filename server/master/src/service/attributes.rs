@@ -72,6 +72,10 @@ impl Core {
         let Some(inode) = inode else {
             return Ok(Change::skipped());
         };
+        // Nothing of it is there: its upload brings its attributes along.
+        if !inode.is_dir() && inode.fingerprint().is_empty() {
+            return Ok(Change::skipped());
+        }
         let wanted = self.attributes_of(Some(inode));
         let mut wanted = wanted.map_err(|error| UfsError::new(UfsErrorKind::Other, error.message))?;
         if inode.is_dir() && ufs.capabilities().real_directories {

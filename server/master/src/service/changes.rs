@@ -571,7 +571,14 @@ impl Core {
             return Ok(());
         }
         let attributes = self.attributes_of(Some(&inode))?;
-        Ok(ufs.mkdir(&at.path, &attributes).await?)
+        match ufs.mkdir(&at.path, &attributes).await {
+            // The change itself is done.
+            Err(error) if error.is_refusal() => {
+                tracing::warn!(path = %show(&at.path), %error, "an empty folder has no marker");
+                Ok(())
+            }
+            made => Ok(made?),
+        }
     }
 
     /// Whether trying again without anybody doing something is futile. It is tried all the same, but who waits is told.

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use super::load::{PAGE_ENTRIES, is_absent};
 use super::show;
-use crate::state::{Copied, Inode, Intent};
+use crate::state::{Copied, Inode, Intent, IntentKind};
 
 /// What became of the store's part.
 #[derive(Debug, Default)]
@@ -137,7 +137,13 @@ pub(super) async fn delete(ufs: &dyn UnderFileSystem, intent: &Intent, cluster: 
 /// may be somebody else's, and stays.
 pub(super) fn is_ours(intent: &Intent, there: &UfsStatus, cluster: &str) -> bool {
     let of_lost_upload = || intent.expect_lengths.contains(&there.length) && is_of_cluster(there, cluster);
-    intent.expect.contains(&there.fingerprint) || of_lost_upload()
+    let bound = Bound {
+        version: intent.version,
+        length: intent.length,
+    };
+    let notes_bound = matches!(intent.kind(), IntentKind::Delete | IntentKind::Rename) && intent.version != 0;
+    let is_copy = || notes_bound && bound.is_copy(intent.inode, there, cluster);
+    intent.expect.contains(&there.fingerprint) || of_lost_upload() || is_copy()
 }
 
 /// Whether an object bears the name of an upload of this cluster: inode, version, time, and a part of the cluster's id.
@@ -376,6 +382,7 @@ async fn end_rename(ufs: &dyn UnderFileSystem, intent: &Intent, copied: &Copied)
         }
         Err(error) if error.is_refusal() => {
             let status = status_if_any(ufs, &intent.path).await?;
+            let status = status.filter(|status| status.fingerprint == copied.from);
             left.extend(status.map(|status| Left {
                 path: intent.path.clone(),
                 copied: true,
@@ -389,9 +396,15 @@ async fn end_rename(ufs: &dyn UnderFileSystem, intent: &Intent, copied: &Copied)
         true => status_if_any(ufs, &intent.to_path).await?,
         false => None,
     };
+    let there = there.filter(|there| there.kind != FileKind::Directory);
+    // Of somebody's object that is gone already nothing is known.
+    let fingerprint = match copied.is_of_others && there.is_none() {
+        true => String::new(),
+        false => copied.to.clone(),
+    };
     Ok(Change {
-        fingerprint: copied.to.clone(),
-        taken_along: there.filter(|there| there.kind != FileKind::Directory),
+        fingerprint,
+        taken_along: there,
         left,
         ..Change::default()
     })
@@ -407,7 +420,12 @@ pub(super) async fn mkdir(
     let needs_marker = inode.is_none_or(|inode| inode.entries == 0);
     let can = ufs.capabilities();
     if can.real_directories || can.keeps_attributes || needs_marker {
-        ufs.mkdir(&intent.path, attributes).await?;
+        match ufs.mkdir(&intent.path, attributes).await {
+            Err(error) if error.is_refusal() && !can.real_directories && !needs_marker => {
+                tracing::warn!(path = %show(&intent.path), %error, "a folder has no marker, but what is in it");
+            }
+            made => made?,
+        }
     }
     Ok(Change::default())
 }

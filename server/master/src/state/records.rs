@@ -69,7 +69,7 @@ pub struct Intent {
     /// About whom.
     #[prost(uint64, tag = "6")]
     pub inode: u64,
-    /// Of a persist: which version.
+    /// Of a persist: which version. Of a delete or rename of a file: which one the under-storage has.
     #[prost(uint64, tag = "7")]
     pub version: u64,
     /// When it was journaled, or (persist) last re-committed: ripening counts from here.
@@ -114,7 +114,7 @@ pub struct Intent {
     /// Of the inode.
     #[prost(enumeration = "FileKind", tag = "20")]
     pub inode_kind: i32,
-    /// Of a persist: length in bytes.
+    /// Of a persist: length in bytes. Of a delete or rename: that of what the under-storage has.
     #[prost(uint64, tag = "21")]
     pub length: u64,
     /// Of a persist: write type, for what happens after.

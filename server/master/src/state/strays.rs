@@ -55,10 +55,10 @@ pub(super) fn passes(later: &Intent, met: &Passed, keeps: bool) -> bool {
     }
     let is_unwanted = met.stray.kind() != Rename;
     if met.stray.kind() == Rmdir {
-        return later.kind() != SetAttr;
+        return later.kind() != SetAttr || met.relation == Relation::Above;
     }
     match (later.kind(), met.relation) {
-        (Mkdir | Rmdir | DeleteTree, Relation::Above) => true,
+        (Mkdir | Rmdir | DeleteTree | SetAttr, Relation::Above) => true,
         (Rename, Relation::Above) if later.is_folder() => met.at_goal || keeps,
         (Persist | Symlink | Delete, Relation::Exact) => met.at_goal || is_unwanted,
         (Rename, Relation::Exact) if !later.is_folder() => met.at_goal || (met.at_target && is_unwanted),

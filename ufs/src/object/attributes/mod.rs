@@ -124,7 +124,8 @@ pub(super) fn from_metadata(metadata: &Metadata, kind: FileKind) -> Found {
                 .or_else(|| find(OLD_MTIME).and_then(|text| text.parse().ok())),
             atime_ns: find(ATIME).and_then(time),
             xattrs: find(XATTR).and_then(xattrs::from_text),
-            write_id: find(WRITE_ID).map(str::to_owned),
+            // s3fs notes with each write when it made it, and keeps what it does not know: the bytes may be others by then.
+            write_id: find(WRITE_ID).filter(|_| find(CTIME).is_none()).map(str::to_owned),
         },
         is_link,
         copied_from: find(COPIED_FROM).map(str::to_owned),

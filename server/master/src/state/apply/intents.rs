@@ -384,7 +384,8 @@ impl Work<'_, '_> {
             (true, before) => (before.saturating_add(1), intent.refused_since_ns),
         };
         if c.refused {
-            intent.stays = c.stays;
+            // What has a copy is to lose its source next, and is at two places until then.
+            intent.stays = c.stays && intent.copied.is_none();
             return self.refuse_intent(intent, inode, c.keep);
         }
         self.put_intent(&intent);
@@ -616,7 +617,7 @@ impl Work<'_, '_> {
     pub(super) fn bump_epoch(&mut self, intent: &Intent) -> Outcomes<()> {
         let moves = matches!(intent.kind(), IntentKind::Rename | IntentKind::DeleteTree);
         // What a rename or removal has left behind: nobody knows which directory's it is by now.
-        let is_left = intent.dir == 0 && intent.order != 0 && !intent.kind().is_creating();
+        let is_left = intent.dir == 0 && intent.order != 0 && intent.leaves_its_place();
         if let Some(mount) = self
             .tx
             .mount_opt(MountId(intent.mount_id))

@@ -198,6 +198,7 @@ impl Work<'_, '_> {
         if own && let Some(ufs) = inode.ufs.as_ref().filter(|ufs| ufs.present) {
             expect.push(ufs.fingerprint.clone());
         }
+        let (version, length) = self.bound_upload(inode, own);
         let in_flight = presence.in_flight(inode).filter(|_| own);
         let expect_lengths = uncertain_lengths(inode, in_flight.chain(presence.inherited(inode)));
         self.bump_generation(dir)?;
@@ -210,6 +211,8 @@ impl Work<'_, '_> {
             expect,
             expect_lengths,
             dir: dir.get(),
+            version,
+            length,
             ..Default::default()
         })?;
         if own {
@@ -230,6 +233,7 @@ impl Work<'_, '_> {
         self.bump_generation(to.dir)?;
         // Read again: an exchange journals several renames of one inode.
         let presence = self.presence(inode)?;
+        let (version, length) = self.bound_upload(inode, true);
         let rename = self.new_fixed_intent(Intent {
             kind: IntentKind::Rename as i32,
             mount_id: from.mount.get(),
@@ -247,9 +251,18 @@ impl Work<'_, '_> {
             dir: from.dir.get(),
             to_dir: to.dir.get(),
             to_mount_id: if from.mount == to.mount { 0 } else { to.mount.get() },
+            version,
+            length,
             ..Default::default()
         })?;
         self.tell_of_changes(inode, rename)
+    }
+
+    /// Version and length of what the under-storage has of an inode, by which a delete or a rename of it knows a copy of its upload
+    /// that has another fingerprint (of a folder that was renamed, say). 0: none.
+    fn bound_upload(&self, inode: &Inode, own: bool) -> (u64, u64) {
+        let bound = inode.ufs.as_ref().filter(|ufs| ufs.present && own && self.follows(2));
+        bound.map_or((0, 0), |ufs| (ufs.version, ufs.length))
     }
 
     /// `later` is told what the changes to the object of `inode` leave that are not done.
