@@ -333,6 +333,11 @@ pub(super) async fn rename(
             Err(error) => Err(error),
         };
     }
+    if intent.path == intent.to_path {
+        // It came back before it had gone.
+        let there = status_if_any(ufs, &intent.path).await?;
+        return Ok(there.map_or_else(Change::skipped, Change::of));
+    }
     if let Some(copied) = &intent.copied {
         return end_rename(ufs, intent, copied).await;
     }

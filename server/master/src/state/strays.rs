@@ -54,14 +54,16 @@ pub(super) fn passes(later: &Intent, met: &Passed, keeps: bool) -> bool {
         return false;
     }
     let is_unwanted = met.stray.kind() != Rename;
+    // One that came back is where it is to go, and is done soon.
+    let at_goal = met.at_goal && met.stray.path != met.stray.to_path;
     if met.stray.kind() == Rmdir {
         return later.kind() != SetAttr || met.relation == Relation::Above;
     }
     match (later.kind(), met.relation) {
         (Mkdir | Rmdir | DeleteTree | SetAttr, Relation::Above) => true,
         (Rename, Relation::Above) if later.is_folder() => met.at_goal || keeps,
-        (Persist | Symlink | Delete, Relation::Exact) => met.at_goal || is_unwanted,
-        (Rename, Relation::Exact) if !later.is_folder() => met.at_goal || (met.at_target && is_unwanted),
+        (Persist | Symlink | Delete, Relation::Exact) => at_goal || is_unwanted,
+        (Rename, Relation::Exact) if !later.is_folder() => at_goal || (met.at_target && is_unwanted),
         _ => false,
     }
 }

@@ -277,8 +277,8 @@ pub(super) trait View {
                 };
                 if !is_before {
                     let is_at_work = other.started && !other.refused;
-                    let has_left_it = other.order == intent.order && !other.is_stray();
-                    found = (is_at_work || has_left_it).then_some(role.id);
+                    let has_its_place = role.order == order && !other.is_stray();
+                    found = (is_at_work || has_its_place).then_some(role.id);
                     return Ok(found.is_none());
                 }
                 let met = Passed {

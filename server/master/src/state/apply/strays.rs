@@ -13,7 +13,7 @@ use super::{Work, check_name, child_path};
 use crate::state::UfsLocation;
 use crate::state::command::{IntentLeft, LeftObject, LoadEntries, UfsEntry};
 use crate::state::fault::{Outcomes, refuse};
-use crate::state::inode::Inode;
+use crate::state::inode::{Inode, UfsBinding};
 use crate::state::records::{Intent, IntentKind, STUCK_AFTER};
 use crate::state::strays::{Passed, Relation};
 use crate::state::tables;
@@ -83,6 +83,7 @@ impl Work<'_, '_> {
                 self.unindex_path(&stray);
                 stray.to_path = to_path;
                 stray.to_order = intent.target_order();
+                self.try_if_home(&mut stray);
                 self.index_path(&stray);
                 self.put_intent(&stray);
             }
@@ -99,6 +100,15 @@ impl Work<'_, '_> {
             _ => {}
         }
         Ok(false)
+    }
+
+    /// One that is to go where it is needs nobody's leave: it is done by its next try, once what has passed it is. Until then it tells
+    /// where its object is.
+    fn try_if_home(&mut self, stray: &mut Intent) {
+        if stray.to_path == stray.path {
+            stray.retry_at_ns = self.now_ns;
+            self.applied.intents.push(stray.id);
+        }
     }
 
     /// A stray is to go further before it has gone anywhere.
@@ -132,6 +142,7 @@ impl Work<'_, '_> {
             let key = tables::intent_by_inode(InodeId(stray.heir), IntentId(stray.id));
             self.tx.put(key, tables::nothing());
         }
+        self.try_if_home(&mut stray);
         self.index_path(&stray);
         self.put_intent(&stray);
         Ok(())
@@ -308,7 +319,9 @@ impl Work<'_, '_> {
                 None => self.make_known(&dir, name, entry, is_last, c)?,
             };
             if is_last {
-                let is_its = inode.is_file() && inode.ufs.as_ref().is_some_and(|ufs| ufs.present);
+                // Another file may have taken the name over, whose object is elsewhere.
+                let is_bound = |ufs: &UfsBinding| ufs.present && ufs.fingerprint == entry.fingerprint;
+                let is_its = inode.is_file() && inode.ufs.as_ref().is_some_and(is_bound);
                 return Ok(Some(inode).filter(|_| is_its));
             }
             if !inode.is_dir() {

@@ -161,6 +161,9 @@ impl World {
         let [from, to] = [&intent.path, &intent.to_path].map(|path| self.key(mount, path));
         let (from, to) = (from.as_str(), to.as_str());
         let kept = self.strays_beneath(from);
+        if from == to {
+            return Some(self.ufs.get(to)?.fingerprint());
+        }
         let Some(object) = self.ufs.get(from).cloned() else {
             return Some(self.ufs.get(to)?.fingerprint());
         };
@@ -258,6 +261,10 @@ impl World {
             return;
         };
         let names = intent.kind().is_creating() || intent.kind() == IntentKind::Rename;
+        // What is there already was not refused.
+        if self.passes && self.untold.contains(&id) {
+            return;
+        }
         // What is given up stays in the store: of removals that only if they are kept.
         if !(names || (self.passes && intent.kind() != IntentKind::SetAttr)) {
             return;
