@@ -285,7 +285,7 @@ impl Core {
         }
         for id in self.queue.failing() {
             let Some(intent) = self.state.intent(id)? else { continue };
-            if !intent.refused && intent.attempts < STUCK_AFTER {
+            if !intent.refused && intent.attempts.max(intent.refusals) < STUCK_AFTER {
                 continue;
             }
             count += 1;
