@@ -165,15 +165,17 @@ impl Worker {
         self.core.store.layout.set_ended();
     }
 
+    /// They keep no store, and its lock, that has ended: the metrics may live on in clients of under-storages.
     fn add_gauges(&self) {
-        let store = Arc::clone(&self.core.store);
-        self.metrics.gauge_fn("Worker.CapacityTotal", move || {
-            i64::try_from(store.space.quota_bytes).unwrap_or(i64::MAX)
-        });
-        let store = Arc::clone(&self.core.store);
-        self.metrics.gauge_fn("Worker.CapacityUsed", move || {
-            i64::try_from(store.space.used_bytes()).unwrap_or(i64::MAX)
-        });
+        let gauge = |name, of: fn(&Store) -> u64| {
+            let store = Arc::downgrade(&self.core.store);
+            self.metrics.gauge_fn(name, move || {
+                let bytes = store.upgrade().map_or(0, |store| of(&store));
+                i64::try_from(bytes).unwrap_or(i64::MAX)
+            });
+        };
+        gauge("Worker.CapacityTotal", |store| store.space.quota_bytes);
+        gauge("Worker.CapacityUsed", |store| store.space.used_bytes());
     }
 
     fn start_upkeep(&self) {

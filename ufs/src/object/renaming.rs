@@ -111,6 +111,9 @@ impl ObjectUfs {
     pub(super) async fn copy_path(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
         let to_key = self.key(to)?;
         let source = self.client.head(&self.key(from)?).await?;
+        if source.key == to_key {
+            return Err(self.error(UfsErrorKind::Invalid, from, "a file cannot be copied onto itself"));
+        }
         if source.etag != fingerprint {
             let why = "it is another object now, and is not copied";
             return Err(self.error(UfsErrorKind::PreconditionFailed, from, why));

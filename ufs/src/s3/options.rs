@@ -46,7 +46,7 @@ impl ObjectOptions {
         let invalid = |key: &Key, why: &str| UfsError::new(UfsErrorKind::Invalid, format!("{}: {why}", key.name));
         let mut options = Self {
             storage_class: conf.string(&keys::S3_STORAGE_CLASS),
-            acl: conf.string(&keys::S3_ACL),
+            acl: conf.string(&keys::S3_ACL).to_ascii_lowercase(),
             requester_pays: conf.bool(&keys::S3_REQUESTER_PAYS),
             ..Self::default()
         };

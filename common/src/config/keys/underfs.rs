@@ -366,7 +366,7 @@ keys! {
     pub const S3_ACL: Key = Key {
         name: "alluxio.underfs.s3.acl",
         default: "",
-        kind: Kind::Enum(&["private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read", "bucket-owner-full-control"]),
+        kind: Kind::Enum(&["PRIVATE", "PUBLIC-READ", "PUBLIC-READ-WRITE", "AUTHENTICATED-READ", "AWS-EXEC-READ", "BUCKET-OWNER-READ", "BUCKET-OWNER-FULL-CONTROL"]),
         scope: Scope::Server,
         doc: "Canned ACL of objects that are written, such as bucket-owner-full-control in a bucket of another account; empty: \
               none is sent. Buckets without ACLs refuse it.",

@@ -370,16 +370,20 @@ impl Core {
             stays: verdict.refused && self.stays_where_it_was(intent).await,
         };
         let gives_way = failed.refused;
-        self.commit_for(id, failed).await?;
         if gives_way {
             self.queue.set_expedited(id, false);
         }
-        if self.state.intent(id)?.is_some() {
-            self.queue.defer(id, Instant::now() + pause);
-            self.effects.progress.notify_waiters();
-        } else {
+        self.commit_for(id, failed).await?;
+        if self.state.intent(id)?.is_none() {
             self.forget_intent(id);
+            return Ok(());
         }
+        match gives_way && self.queue.is_expedited(id) {
+            // A person has seen that it is refused, and has asked for another try already.
+            true => self.queue.again_at(id, Instant::now()),
+            false => self.queue.defer(id, Instant::now() + pause),
+        }
+        self.effects.progress.notify_waiters();
         Ok(())
     }
 

@@ -172,8 +172,10 @@ impl Entry {
         let length = self.length()?;
         // What is added is in the page cache only.
         self.change(Label::note_unsynced)?;
-        // Nobody but us writes an open file of which no descriptor is out: what is fetched into it is no change of it.
-        let before = match self.view().header.open && !self.writable_fd_out() {
+        // Nobody but us writes an open file of which no descriptor is out: what is fetched into it is no change of it. One that is longer
+        // than its base has changed, and what is fetched of its last chunk counts as written.
+        let is_as_long = length <= self.inner.lock().base_bytes();
+        let before = match self.view().header.open && is_as_long && !self.writable_fd_out() {
             true => Some(io::stat(&self.data)?),
             false => None,
         };
