@@ -79,7 +79,20 @@ fn three_processes_and_mount_t_alluxio() {
             .ok()
     };
     alluxio("fs persist /");
-    tree::assert_same_files("/usr/include".as_ref(), &bucket.join("p/include"));
+    // A link is an object that holds its target.
+    let copy = tools::scratch("copy-");
+    let stored = copy.path();
+    net.sh(
+        &format!("cp -a {}/. {}", bucket.join("p/include").display(), stored.display()),
+        LONG,
+    )
+    .ok();
+    let links = net.sh("find /usr/include -type l -printf '%P %l\\n'", SHORT).ok();
+    for (name, target) in links.lines().filter_map(|line| line.split_once(' ')) {
+        assert_eq!(std::fs::read(stored.join(name)).unwrap(), target.as_bytes(), "{name}");
+        std::fs::remove_file(stored.join(name)).unwrap();
+    }
+    tree::assert_same_files("/usr/include".as_ref(), stored);
 
     // Other commands see the same namespace.
     assert!(alluxio("fs ls /include").contains("/include/stdio.h"));
