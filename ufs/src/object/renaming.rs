@@ -1,7 +1,8 @@
 //! Renames: copies within the store, then deletes.
 //!
-//! A folder goes page by page: all keys of a page are copied, then deleted. So each key is always under its old name, its
-//! new one, or both; after an interruption the old prefix holds what is still to do, and the same call does the rest.
+//! A folder goes page by page: all keys of a page are copied, then deleted (while the next page is copied). So each key is always
+//! under its old name, its new one, or both; after an interruption the old prefix holds what is still to do, and the same call does
+//! the rest.
 //!
 //! Each object counts for itself: what the store refuses to copy or to delete is told of and stays; what vanished needs nothing;
 //! what somebody replaced after it was listed is not deleted, but copied by another pass. Before a page is deleted it is listed again,
@@ -32,6 +33,27 @@ struct Tree<'a> {
     /// What was refused, by key.
     left: BTreeMap<String, Left>,
     /// Something changed meanwhile: once more.
+    is_restless: bool,
+}
+
+/// What was copied of a page, which begins at the token.
+struct Copied {
+    token: Option<String>,
+    objects: HashMap<String, ObjectMeta>,
+}
+
+impl Copied {
+    fn new(token: Option<String>) -> Self {
+        let objects = HashMap::new();
+        Self { token, objects }
+    }
+}
+
+/// What became of the sources of copies.
+#[derive(Default)]
+struct Deleted {
+    refused: Vec<(ObjectMeta, UfsError)>,
+    /// Not all of them were still what had been copied.
     is_restless: bool,
 }
 
@@ -134,14 +156,39 @@ impl ObjectUfs {
         Err(self.error(UfsErrorKind::Throttled, from.as_bytes(), why))
     }
 
+    /// While a page is deleted, the next one is copied.
     async fn move_pages(&self, tree: &mut Tree<'_>) -> UfsResult<()> {
         let mut token: Option<String> = None;
+        let mut copied = None;
         loop {
             let page = self.page_beneath(tree.from, &token).await?;
             let next = page.token.clone();
-            self.move_page(tree, page, &token).await?;
+            let sources: Vec<ObjectMeta> = page
+                .items
+                .into_iter()
+                .filter_map(|item| self.movable(tree, item))
+                .collect();
+            let (outcomes, deleted) =
+                futures::join!(self.copy_all(tree, sources), self.delete_copied(tree.from, copied));
+            let (mut now, mut failed) = (Copied::new(token.clone()), None);
+            for (source, outcome) in outcomes {
+                match outcome {
+                    Ok(()) => drop(now.objects.insert(source.key.clone(), source)),
+                    Err(error) => self.note_left(tree, source, false, error, &mut failed),
+                }
+            }
+            self.note_deleted(tree, deleted, &mut failed);
+            let is_over = failed.is_some() || next.is_none();
+            copied = Some(now);
+            if is_over {
+                let deleted = self.delete_copied(tree.from, copied.take()).await;
+                self.note_deleted(tree, deleted, &mut failed);
+            }
+            if failed.is_none() && tree.left.len() > LEFT_MAX {
+                failed = tree.left.pop_first().map(|(_, left)| left.error);
+            }
             match next {
-                None => return Ok(()),
+                _ if failed.is_some() || next.is_none() => return failed.map_or(Ok(()), Err),
                 next if next == token => {
                     return Err(self.error(
                         UfsErrorKind::Other,
@@ -164,51 +211,59 @@ impl ObjectUfs {
         self.client.list(request).await
     }
 
-    /// All that can be moved of a page is moved, whatever becomes of the rest of it.
-    async fn move_page(&self, tree: &mut Tree<'_>, page: ListedPage, token: &Option<String>) -> UfsResult<()> {
-        let sources: Vec<ObjectMeta> = page
-            .items
+    /// Whatever becomes of one, the others are copied.
+    async fn copy_all(&self, tree: &Tree<'_>, sources: Vec<ObjectMeta>) -> Vec<(ObjectMeta, UfsResult<()>)> {
+        let copies: Vec<_> = sources
             .into_iter()
-            .filter_map(|item| self.movable(tree, item))
+            .map(|source| async move {
+                let outcome = self.move_one(tree, &source).await;
+                (source, outcome)
+            })
             .collect();
-        if sources.is_empty() {
-            return Ok(());
-        }
-        let copies: Vec<_> = sources.iter().map(|source| self.move_one(tree, source)).collect();
-        let outcomes: Vec<UfsResult<()>> = stream::iter(copies)
-            .buffered(self.limits.requests_in_flight)
+        stream::iter(copies)
+            .buffer_unordered(self.limits.requests_in_flight)
             .collect()
-            .await;
-        let mut failed = None;
-        let mut copied = HashMap::new();
-        for (source, outcome) in sources.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(()) => drop(copied.insert(source.key.clone(), source)),
-                Err(error) => self.note_left(tree, source, false, error, &mut failed),
+            .await
+    }
+
+    /// Deletes what of a page is still the object that was copied; and what became of it.
+    async fn delete_copied(&self, from: &str, copied: Option<Copied>) -> UfsResult<Deleted> {
+        let mut deleted = Deleted::default();
+        let Some(mut copied) = copied.filter(|copied| !copied.objects.is_empty()) else {
+            return Ok(deleted);
+        };
+        let mut keys = Vec::with_capacity(copied.objects.len());
+        for item in self.page_beneath(from, &copied.token).await?.items {
+            if let Listed::Object(now) = item
+                && copied
+                    .objects
+                    .get(&now.key)
+                    .is_some_and(|source| source.etag == now.etag)
+            {
+                keys.push(now.key);
             }
         }
-        let mut keys = Vec::with_capacity(copied.len());
-        if !copied.is_empty() {
-            for item in self.page_beneath(tree.from, token).await?.items {
-                if let Listed::Object(now) = item
-                    && copied.get(&now.key).is_some_and(|source| source.etag == now.etag)
-                {
-                    keys.push(now.key);
+        deleted.is_restless = keys.len() < copied.objects.len();
+        keys.iter().for_each(|key| self.marks.forget(key));
+        let results = self.client.delete(&keys).await;
+        for (key, result) in keys.into_iter().zip(results) {
+            if let (Err(error), Some(source)) = (result, copied.objects.remove(&key)) {
+                deleted.refused.push((source, error));
+            }
+        }
+        Ok(deleted)
+    }
+
+    fn note_deleted(&self, tree: &mut Tree<'_>, deleted: UfsResult<Deleted>, failed: &mut Option<UfsError>) {
+        match deleted {
+            Ok(deleted) => {
+                tree.is_restless |= deleted.is_restless;
+                for (source, error) in deleted.refused {
+                    self.note_left(tree, source, true, error, failed);
                 }
             }
+            Err(error) => *failed = Some(error),
         }
-        tree.is_restless |= keys.len() < copied.len();
-        keys.iter().for_each(|key| self.marks.forget(key));
-        let deleted = self.client.delete(&keys).await;
-        for (key, result) in keys.into_iter().zip(deleted) {
-            if let (Err(error), Some(source)) = (result, copied.remove(&key)) {
-                self.note_left(tree, source, true, error, &mut failed);
-            }
-        }
-        if failed.is_none() && tree.left.len() > LEFT_MAX {
-            failed = tree.left.pop_first().map(|(_, left)| left.error);
-        }
-        failed.map_or(Ok(()), Err)
     }
 
     async fn move_one(&self, tree: &Tree<'_>, source: &ObjectMeta) -> UfsResult<()> {

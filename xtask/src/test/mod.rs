@@ -42,9 +42,12 @@ const TRANSPORT_VARIABLE: &str = "ALLUXIO_TEST_TRANSPORT";
 /// How many power cuts one run makes, as `tests/power_cut.rs` reads it; otherwise it chooses a number for a minute or two.
 const CUTS_VARIABLE: &str = "ALLUXIO_TEST_POWER_CUTS";
 const CUTS_OF_ALL: &str = "200";
-/// The same of kills while trees are moved and removed (`tests/crash_trees.rs`).
+/// The same of kills while trees are moved and removed (`tests/crash_trees.rs`), and of seconds of a load over a bucket that others change
+/// (`tests/changed_outside_soak.rs`).
 const KILLS_VARIABLE: &str = "ALLUXIO_TEST_KILLS";
 const KILLS_OF_ALL: &str = "200";
+const SOAK_VARIABLE: &str = "ALLUXIO_TEST_SOAK_S";
+const SOAK_OF_ALL: &str = "120";
 /// Where random operations begin, as `proptest` reads it. A change is judged by the same ones each time; `test all` looks for others.
 const SEED_VARIABLE: &str = "PROPTEST_RNG_SEED";
 const SEED: &str = "20261130";
@@ -73,6 +76,7 @@ pub fn run(filter: Option<&str>, transport: Option<&str>) -> anyhow::Result<()> 
         if filter == Some(ALL) {
             std::env::set_var(CUTS_VARIABLE, CUTS_OF_ALL);
             std::env::set_var(KILLS_VARIABLE, KILLS_OF_ALL);
+            std::env::set_var(SOAK_VARIABLE, SOAK_OF_ALL);
         } else if std::env::var_os(SEED_VARIABLE).is_none() {
             std::env::set_var(SEED_VARIABLE, SEED);
         }
