@@ -12,7 +12,9 @@ use super::ObjectUfs;
 use super::client::{ObjectClient, ObjectMeta, Properties, now_ns};
 use super::ledger::Record;
 use super::plan::{self, Part, Sizes};
-use crate::{BaseObject, Expect, UfsAttributes, UfsErrorKind, UfsMetrics, UfsResult, UfsStatus, UploadSource};
+use crate::{
+    BaseObject, Expect, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsResult, UfsStatus, UploadSource,
+};
 
 /// A base that parts are copied from, and its object.
 type Beneath<'a> = (&'a BaseObject, ObjectMeta);
@@ -348,6 +350,21 @@ impl ObjectUfs {
             Ok(_) => guard.completed(),
             Err(_) => guard.abort().await,
         }
-        result
+        match result {
+            Err(error) if error.kind == UfsErrorKind::NotFound => Err(self.gone_or_again(from, error).await),
+            result => result,
+        }
+    }
+
+    /// What a copy in parts ends with that found something gone: only what is said of the source tells that the source is. An upload is
+    /// gone as well once it is complete, if the answer to that was lost, or if somebody aborted it.
+    async fn gone_or_again(&self, from: &ObjectMeta, error: UfsError) -> UfsError {
+        match self.client.head(&from.key).await {
+            Err(look) if look.kind == UfsErrorKind::NotFound => error,
+            _ => UfsError::new(
+                UfsErrorKind::Unreachable,
+                format!("the upload that was to become the copy is gone: {}", error.message),
+            ),
+        }
     }
 }

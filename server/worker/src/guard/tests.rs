@@ -230,7 +230,10 @@ fn a_mark_goes_with_the_first_write_and_comes_back_for_files_that_are_open() {
     assert!(rig.is_marked());
     let mut writer = Writer::of(&rig.path);
     writer.begin("");
-    assert!(writer.is_done(LIMIT) && rig.is_marked(), "nobody is woken for an opening");
+    assert!(
+        writer.is_done(LIMIT) && rig.is_marked(),
+        "nobody is woken for an opening"
+    );
     writer.begin("a");
     assert!(writer.is_done(LIMIT));
     assert!(!rig.is_marked_within(LIMIT), "it would cost each write");
