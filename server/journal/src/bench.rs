@@ -217,4 +217,10 @@ impl StateMachine for Sink {
         *self.position.lock() = Some(position.to_vec());
         Ok(())
     }
+
+    fn clear(&self) -> io::Result<()> {
+        self.applied.store(0, Ordering::Relaxed);
+        *self.position.lock() = None;
+        Ok(())
+    }
 }

@@ -1,7 +1,7 @@
 //! Snapshots while serving, and dropping the log that they make superfluous.
 //!
-//! Files are written by our own task, not by openraft, because a snapshot that fails (a full disk) must not end the
-//! journal. openraft is told afterwards. The log is kept from the older of the two snapshots on, so that either can
+//! Files are written by our own task, not by the log's back end, because a snapshot that fails (a full disk) must not end the
+//! journal. The back end is told afterwards. The log is kept from the older of the two snapshots on, so that either can
 //! be restored.
 
 use std::{
@@ -14,16 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     JournalError, JournalOptions, StateMachine,
+    applier::Applier,
     error::Result,
-    node::known_snapshot,
-    raft::{Applier, Raft, index_of, raft_index_of},
+    log::Log,
     wal::WalReader,
 };
 
 /// After a snapshot that failed, the next is not tried before this, unless it is asked for.
 const RETRY: Duration = Duration::from_secs(60);
-/// How long openraft may take to notice a snapshot, or to drop log. Only bookkeeping waits for it.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Someone wants a snapshot.
 pub(crate) enum Checkpoint {
@@ -67,13 +65,13 @@ impl Trigger {
 
 /// Takes snapshots as they are asked for, one at a time, until it is stopped; then ends the one under way first.
 pub(crate) async fn run<S: StateMachine>(
-    raft: Raft<S>,
+    log: Arc<impl Log>,
     applier: Arc<Applier<S>>,
     mut wanted: mpsc::Receiver<Checkpoint>,
     stop: CancellationToken,
 ) {
     while let Some(Some(checkpoint)) = stop.run_until_cancelled(wanted.recv()).await {
-        let result = take(&raft, &applier).await;
+        let result = take(log.as_ref(), &applier).await;
         match (checkpoint, result) {
             // A caller that gave up does not hear of it.
             (Checkpoint::Wanted(caller), result) => drop(caller.send(result)),
@@ -85,7 +83,7 @@ pub(crate) async fn run<S: StateMachine>(
     }
 }
 
-async fn take<S: StateMachine>(raft: &Raft<S>, applier: &Arc<Applier<S>>) -> Result<u64> {
+async fn take<S: StateMachine>(log: &impl Log, applier: &Arc<Applier<S>>) -> Result<u64> {
     let began = Instant::now();
     let failed = |reason: String| JournalError::Failed { reason };
     let writer = applier.clone();
@@ -97,25 +95,7 @@ async fn take<S: StateMachine>(raft: &Raft<S>, applier: &Arc<Applier<S>>) -> Res
     let written: std::io::Result<_> = written.await.map_err(|e| failed(e.to_string()))?;
     let (info, keep_from) = written.map_err(JournalError::io("take a snapshot"))?;
     let Some(info) = info else { return Ok(0) };
-    raft.trigger().snapshot().await.map_err(|e| failed(e.to_string()))?;
-    let wait = raft.wait(Some(PATIENCE));
-    let noticed = wait.metrics(
-        |m| m.running_state.is_err() || known_snapshot(m) >= info.index,
-        "notice the snapshot",
-    );
-    noticed.await.map_err(|e| failed(e.to_string()))?;
-    if let Some(upto) = raft_index_of(keep_from) {
-        raft.trigger()
-            .purge_log(upto)
-            .await
-            .map_err(|e| failed(e.to_string()))?;
-        let wait = raft.wait(Some(PATIENCE));
-        let purged =
-            |m: &openraft::RaftMetrics<_>| m.running_state.is_err() || index_of(m.purged.as_ref()) >= keep_from;
-        wait.metrics(purged, "drop log")
-            .await
-            .map_err(|e| failed(e.to_string()))?;
-    }
+    log.trim(info.index, keep_from).await?;
     tracing::info!(
         index = info.index,
         bytes = info.bytes,

@@ -138,6 +138,18 @@ impl JournalError {
         move |source| Self::Io { doing, source }
     }
 
+    /// The same for another one who waits for the same.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::NotLeader { leader } => Self::NotLeader { leader: *leader },
+            Self::ShutDown => Self::ShutDown,
+            Self::Failed { reason } => Self::Failed { reason: reason.clone() },
+            other => Self::Failed {
+                reason: other.to_string(),
+            },
+        }
+    }
+
     /// What callers of the file system branch on.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -1,6 +1,6 @@
 //! What a journal is told, and what it says about itself.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 /// A member of the cluster that replicates this log. 1 for a single master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,8 +29,43 @@ pub struct JournalOptions {
     pub snapshot_bytes_max: u64,
     /// Size of a log segment file; segments are allocated in full (`alluxio.master.journal.log.size.bytes.max`).
     pub segment_bytes_max: u64,
+    /// What it takes for an entry to be committed by this member.
+    pub commit: CommitAt,
     /// Bounds on what is written together.
     pub batch: BatchLimits,
+}
+
+/// What it takes for an entry to be committed by this member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CommitAt {
+    /// It is on disk.
+    #[default]
+    Synced,
+    /// It was written, so that the crash of any process leaves it there; a power cut may take it until it is synced.
+    Written {
+        /// It is synced after this time at the latest.
+        flush_interval: Duration,
+    },
+}
+
+/// What the outcome of a command tells its proposer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// It is applied, and the crash of any process leaves it there. A power cut takes it back if it comes before the next
+    /// sync; with [`CommitAt::Synced`] there has been one.
+    Process,
+    /// It is applied and on disk.
+    #[default]
+    Power,
+}
+
+/// How a command is proposed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// What its outcome is to mean.
+    pub durability: Durability,
+    /// How long it may wait to be written with the first other command that comes meanwhile.
+    pub patience: Duration,
 }
 
 impl JournalOptions {
@@ -43,6 +78,7 @@ impl JournalOptions {
             snapshot_entries_max: 2_000_000,
             snapshot_bytes_max: SNAPSHOT_BYTES_MAX,
             segment_bytes_max: 64 << 20,
+            commit: CommitAt::default(),
             batch: BatchLimits::default(),
         }
     }
@@ -109,6 +145,8 @@ pub struct JournalStatus {
     pub first_index: Option<u64>,
     /// The newest entry in the log (0: none yet).
     pub last_index: u64,
+    /// The newest entry that is on disk (0: none yet).
+    pub synced_index: u64,
     /// The newest entry applied to the state machine (0: none yet).
     pub applied_index: u64,
     /// What the newest snapshot contains (0: there is none).

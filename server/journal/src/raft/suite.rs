@@ -11,10 +11,14 @@ use openraft::{
     testing::log::{StoreBuilder, Suite},
 };
 
-use super::{Applier, LogStore, StateMachineAdapter, TypeConfig, VoteFile};
+use super::{LogStore, StateMachineAdapter, TypeConfig, VoteFile};
 use crate::{
-    StateMachine,
+    CommitAt, StateMachine,
+    applier::Applier,
+    position::Applied,
     snapshot::SnapshotStore,
+    stage::ApplyStage,
+    waiting::Waiting,
     wal::{Wal, WalOptions},
 };
 
@@ -47,6 +51,11 @@ impl StateMachine for Nothing {
         *self.0.lock() = Some(position.to_vec());
         Ok(())
     }
+
+    fn clear(&self) -> io::Result<()> {
+        *self.0.lock() = None;
+        Ok(())
+    }
 }
 
 struct Builder;
@@ -60,12 +69,18 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachineAdapter<Nothing>, tempfile::
             dir: dir.path().join("log"),
             segment_bytes_max: 64 << 10,
             inline: false,
+            commit: CommitAt::Synced,
         };
-        let wal = Arc::new(Wal::open(options, 0).unwrap());
-        let log = LogStore::new(wal, VoteFile::open(dir.path().join("vote")).unwrap());
+        let wal = Arc::new(Wal::open(options, 0, Box::new(|_| ())).unwrap());
+        let reader = wal.reader();
+        let waiting = Arc::new(Waiting::new());
+        let vote = VoteFile::open(dir.path().join("vote")).unwrap();
+        let log = LogStore::new(wal, vote, waiting.clone());
         let snapshots = SnapshotStore::open(dir.path().join("snapshots")).unwrap();
-        let applier = Applier::new(Arc::new(Nothing::default()), snapshots).unwrap();
-        Ok((dir, log, StateMachineAdapter(Arc::new(applier))))
+        let (state, applied) = (Arc::new(Nothing::default()), Applied::of_stored(None).unwrap());
+        let applier = Applier::new(state, 1, applied, snapshots, waiting, reader).unwrap();
+        let stage = ApplyStage::start(Arc::new(applier)).unwrap();
+        Ok((dir, log, StateMachineAdapter(Arc::new(stage))))
     }
 }
 

@@ -115,4 +115,8 @@ impl StateMachine for Machine {
     fn restore(&self, position: &[u8], snapshot: &mut dyn Read) -> io::Result<()> {
         self.state.restore(position, snapshot)
     }
+
+    fn clear(&self) -> io::Result<()> {
+        self.state.clear()
+    }
 }

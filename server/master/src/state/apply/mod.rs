@@ -104,6 +104,20 @@ impl StateMachine for State {
         *globals = super::load_globals(self.store.as_ref())?;
         Ok(())
     }
+
+    fn clear(&self) -> io::Result<()> {
+        let _one_batch_at_a_time = self.applying.lock();
+        let mut globals = self.globals.write();
+        // As in `restore`: without a position, `open` throws away what is there.
+        self.store.write(Batch {
+            changes: vec![(tables::single(tables::POSITION), None)],
+        })?;
+        self.store.sync()?;
+        self.store.clear()?;
+        self.cache.clear();
+        *globals = super::load_globals(self.store.as_ref())?;
+        Ok(())
+    }
 }
 
 /// One command: answered from the retry cache, refused without effect, or applied whole.
