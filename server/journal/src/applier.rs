@@ -7,7 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     StateMachine,
-    entry::{EntryBody, LogEntry, commands_of, invalid},
+    entry::{EntryBody, LogEntry, commands_of, invalid, unknown},
     members::Members,
     position::Applied,
     snapshot::{SnapshotInfo, SnapshotReader, SnapshotStore},
@@ -47,6 +47,8 @@ pub(crate) struct Applier<S: StateMachine> {
     cancel_snapshot: AtomicBool,
     /// Whether this member decides alone; to be read without waiting, too.
     alone: AtomicBool,
+    /// The feature level that every member has, likewise.
+    level: AtomicU32,
 }
 
 /// Entries that are applied with one call.
@@ -59,6 +61,9 @@ struct Chunk<S: StateMachine> {
 
 impl<S: StateMachine> Applier<S> {
     /// Takes the state machine as it is; `log` is what is applied to it.
+    ///
+    /// # Errors
+    /// The members have agreed on a feature level that this program does not have.
     pub fn new(
         state: Arc<S>,
         node: u64,
@@ -67,12 +72,14 @@ impl<S: StateMachine> Applier<S> {
         waiting: Arc<Waiting<S::Outcome>>,
         log: WalReader,
     ) -> io::Result<Self> {
+        check_level::<S>(&applied)?;
         let newest = snapshots.newest()?.map_or(0, |newest| newest.index);
         let index = applied.at.index;
         Ok(Self {
             state,
             node,
             alone: AtomicBool::new(applied.members().is_alone(node)),
+            level: AtomicU32::new(applied.members().agreed_level()),
             snapshots,
             applied_index: AtomicU64::new(index),
             applied: Mutex::new(applied),
@@ -121,6 +128,11 @@ impl<S: StateMachine> Applier<S> {
     /// The members as of the last entry applied.
     pub fn members(&self) -> Members {
         self.applied.lock().members().clone()
+    }
+
+    /// The feature level that every member has, as of the last entry applied. Waits for nothing.
+    pub fn agreed_level(&self) -> u32 {
+        self.level.load(Ordering::Relaxed)
     }
 
     /// Whether this member decides alone, as of the last entry applied. Waits for nothing.
@@ -173,7 +185,9 @@ impl<S: StateMachine> Applier<S> {
 
     /// For who reads without waiting.
     fn note(&self, applied: &Applied) {
-        self.alone.store(applied.members().is_alone(self.node), Ordering::Relaxed);
+        self.alone
+            .store(applied.members().is_alone(self.node), Ordering::Relaxed);
+        self.level.store(applied.members().agreed_level(), Ordering::Relaxed);
         self.applied_index.store(applied.at.index, Ordering::Release);
     }
 
@@ -181,6 +195,7 @@ impl<S: StateMachine> Applier<S> {
     pub fn restore(&self, snapshot: &SnapshotInfo) -> io::Result<()> {
         let mut applied = self.applied.lock();
         let restored = Applied::of_stored(Some(&snapshot.position))?;
+        check_level::<S>(&restored)?;
         self.state
             .restore(&snapshot.position, &mut SnapshotReader::open(&snapshot.path)?)?;
         *applied = restored;
@@ -226,6 +241,15 @@ impl<S: StateMachine> Applier<S> {
     }
 }
 
+/// What everybody has may be used, and this program would not know it.
+fn check_level<S: StateMachine>(applied: &Applied) -> io::Result<()> {
+    let agreed = applied.members().agreed_level();
+    match agreed > S::LEVEL {
+        true => Err(unknown(format!("the journal is used at feature level {agreed}"))),
+        false => Ok(()),
+    }
+}
+
 impl<S: StateMachine> Chunk<S> {
     fn new(applied: &Applied) -> Self {
         Self {
@@ -236,17 +260,36 @@ impl<S: StateMachine> Chunk<S> {
     }
 
     fn add(&mut self, entry: LogEntry) -> io::Result<()> {
-        let (next, found) = (self.after.at.index + 1, entry.at.index);
-        if found != next && self.after.at.index > 0 {
-            return Err(invalid(format!("entry {found} came to be applied where {next} is due")));
+        let (last, found) = (self.after.at.index, entry.at.index);
+        if found <= last {
+            return Err(invalid(format!("entry {found} came to be applied after entry {last}")));
         }
         match entry.body {
             EntryBody::Blank => {}
-            EntryBody::Commands(commands) => {
+            EntryBody::Commands { level, .. } if level > S::LEVEL => {
+                return Err(unknown(format!(
+                    "log entry {found} holds commands of feature level {level}"
+                )));
+            }
+            EntryBody::Commands { commands, .. } => {
+                let before = self.commands.len();
                 let count = commands_of(commands, &mut self.commands)?;
+                if self.commands[before..]
+                    .iter()
+                    .any(|command| S::level_of(command).is_none())
+                {
+                    return Err(unknown(format!("log entry {found} holds a command")));
+                }
                 self.batches.push((entry.at, count));
             }
-            EntryBody::Members(members) => self.after.set_members(members)?,
+            EntryBody::Members(members) => {
+                self.after.change_members(members)?;
+                check_level::<S>(&self.after)?;
+            }
+            EntryBody::Announced(announced) => {
+                self.after.announce(announced.node, announced.level)?;
+                check_level::<S>(&self.after)?;
+            }
         }
         self.after.at = entry.at;
         Ok(())

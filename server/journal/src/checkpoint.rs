@@ -12,13 +12,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    JournalError, JournalOptions, StateMachine,
-    applier::Applier,
-    error::Result,
-    log::Log,
-    wal::WalReader,
-};
+use crate::{JournalError, JournalOptions, StateMachine, applier::Applier, error::Result, log::Log, wal::WalReader};
 
 /// After a snapshot that failed, the next is not tried before this, unless it is asked for.
 const RETRY: Duration = Duration::from_secs(60);

@@ -2,7 +2,8 @@
 //!
 //! A record's kind says what its payload is: 0 blank (empty), 1 commands (each with its length before it, as a
 //! varint), 2 the cluster's members as the first version wrote them (read only), 3 the cluster's members
-//! ([`Members::encode`]). A kind that is not known here stops the member: what it means may matter.
+//! ([`Members::encode`]), 4 commands of a feature level above 0 (the level as a varint, then as 1), 5 what a member can do
+//! (JSON: version, node, level). A kind that is not known here stops the member: what it means may matter.
 
 use std::io;
 
@@ -18,6 +19,8 @@ const BLANK: u8 = 0;
 const COMMANDS: u8 = 1;
 const FIRST_MEMBERS: u8 = 2;
 const MEMBERS: u8 = 3;
+const COMMANDS_OF_LEVEL: u8 = 4;
+const ANNOUNCED: u8 = 5;
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +34,39 @@ pub(crate) struct LogEntry {
 pub(crate) enum EntryBody {
     /// Nothing: it only begins a term.
     Blank,
-    /// Commands, joined by [`encode_batch`].
-    Commands(Bytes),
+    /// Commands, joined by [`encode_batch`], and the feature level that it takes to apply them.
+    Commands { level: u32, commands: Bytes },
     /// Who replicates the log from here on.
     Members(Members),
+    /// What a member can do.
+    Announced(Announced),
+}
+
+/// A member knows every command up to a feature level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Announced {
+    /// Of this form: 1.
+    version: u32,
+    pub node: u64,
+    pub level: u32,
+}
+
+impl Announced {
+    pub fn new(node: u64, level: u32) -> Self {
+        Self {
+            version: 1,
+            node,
+            level,
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> io::Result<Self> {
+        let found: Self = serde_json::from_slice(bytes)?;
+        match found.version {
+            1 => Ok(found),
+            other => Err(unknown(format!("what a member can do is said in form {other}"))),
+        }
+    }
 }
 
 /// Joins encoded commands into the payload of one entry.
@@ -66,7 +98,14 @@ impl LogEntry {
     pub fn into_record(self) -> io::Result<Record> {
         let (kind, payload) = match self.body {
             EntryBody::Blank => (BLANK, Bytes::new()),
-            EntryBody::Commands(commands) => (COMMANDS, commands),
+            EntryBody::Commands { level: 0, commands } => (COMMANDS, commands),
+            EntryBody::Commands { level, commands } => {
+                let mut payload = BytesMut::with_capacity(commands.len() + 5);
+                encode_varint(level.into(), &mut payload);
+                payload.extend_from_slice(&commands);
+                (COMMANDS_OF_LEVEL, payload.freeze())
+            }
+            EntryBody::Announced(announced) => (ANNOUNCED, serde_json::to_vec(&announced)?.into()),
             EntryBody::Members(members) => (MEMBERS, members.encode()?.into()),
         };
         Ok(Record {
@@ -85,18 +124,33 @@ impl LogEntry {
         };
         let body = match record.kind {
             BLANK => EntryBody::Blank,
-            COMMANDS => EntryBody::Commands(record.payload),
+            COMMANDS => EntryBody::Commands {
+                level: 0,
+                commands: record.payload,
+            },
+            COMMANDS_OF_LEVEL => {
+                let mut commands = record.payload;
+                let level = decode_varint(&mut commands).map_err(invalid)?;
+                EntryBody::Commands {
+                    level: level.try_into().unwrap_or(u32::MAX),
+                    commands,
+                }
+            }
+            ANNOUNCED => EntryBody::Announced(Announced::parse(&record.payload)?),
             FIRST_MEMBERS => EntryBody::Members(Members::parse_first_entry(&record.payload, at)?),
             MEMBERS => EntryBody::Members(Members::parse(&record.payload)?),
             other => {
-                return Err(invalid(format!(
-                    "log entry {} is of kind {other}, which this program does not know; use the newer program",
-                    record.index
-                )));
+                return Err(unknown(format!("log entry {} is of kind {other}", record.index)));
             }
         };
         Ok(Self { at, body })
     }
+}
+
+/// Software that came later wrote this. It cannot be passed over.
+pub(crate) fn unknown(what: impl std::fmt::Display) -> io::Error {
+    let text = format!("{what}, which this program does not know; use the newer program");
+    io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
 pub(crate) fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
@@ -114,10 +168,19 @@ mod tests {
             since: at,
             configs: vec![[1].into()],
             nodes: [(1, "localhost".to_owned())].into(),
+            ..Members::default()
         };
         for body in [
             EntryBody::Blank,
-            EntryBody::Commands(Bytes::from_static(b"\x02ab")),
+            EntryBody::Commands {
+                level: 0,
+                commands: Bytes::from_static(b"\x02ab"),
+            },
+            EntryBody::Commands {
+                level: 300,
+                commands: Bytes::from_static(b"\x02ab"),
+            },
+            EntryBody::Announced(Announced::new(1, 2)),
             EntryBody::Members(members),
         ] {
             let entry = LogEntry { at, body };
@@ -131,6 +194,9 @@ mod tests {
             payload: Bytes::new(),
         };
         let error = LogEntry::of_record(unknown).unwrap_err().to_string();
-        assert!(error.contains("entry 9 is of kind 200") && error.contains("newer program"), "{error}");
+        assert!(
+            error.contains("entry 9 is of kind 200") && error.contains("newer program"),
+            "{error}"
+        );
     }
 }

@@ -93,7 +93,7 @@ impl<S: StateMachine> Journal<S> {
     /// all the same.
     ///
     /// # Errors
-    /// [`JournalError::NotLeader`], [`JournalError::TooLarge`] and [`JournalError::NoSpace`] mean that the command
+    /// [`JournalError::NotLeader`], [`JournalError::TooLarge`], [`JournalError::NotAgreed`] and [`JournalError::NoSpace`] mean that the command
     /// was not and will not be applied; [`JournalError::Failed`] and [`JournalError::ShutDown`] leave it open.
     pub async fn propose(&self, command: S::Command) -> Result<S::Outcome> {
         self.propose_within(command, Duration::ZERO).await
@@ -117,6 +117,11 @@ impl<S: StateMachine> Journal<S> {
     /// # Errors
     /// Those of [`Journal::propose`].
     pub async fn propose_on(&self, command: S::Command, terms: Terms) -> Result<S::Outcome> {
+        let agreed = self.inner.running.applier.agreed_level();
+        let level = match S::level_of(&command) {
+            Some(level) if level <= agreed => level,
+            needed => return Err(JournalError::NotAgreed { needed, agreed }),
+        };
         let (bytes, limit) = (command.encoded_len(), self.inner.options.batch.command_bytes_max);
         if bytes > limit {
             return Err(JournalError::TooLarge { bytes, limit });
@@ -124,6 +129,7 @@ impl<S: StateMachine> Journal<S> {
         let (waiter, outcome) = oneshot::channel();
         let proposal = Proposal {
             command: command.encode_to_vec().into(),
+            level,
             outcome: waiter,
             terms,
         };
@@ -191,6 +197,7 @@ impl<S: StateMachine> Journal<S> {
             commands_since_snapshot: running.applier.commands_since_snapshot(),
             log_bytes: extent.bytes,
             log_segments: extent.segments,
+            feature_level: running.applier.agreed_level(),
             failed,
         }
     }

@@ -13,8 +13,8 @@
 //!
 //! Left out: reads (the owner of the state machine reads it directly), and what a command does.
 
-pub mod bench;
 mod applier;
+pub mod bench;
 mod checkpoint;
 mod entry;
 mod error;
@@ -48,6 +48,14 @@ pub trait StateMachine: Send + Sync + 'static {
     type Command: prost::Message + Default + Clone + 'static;
     /// What a command did, for its proposer only.
     type Outcome: Send + 'static;
+    /// The feature level of this program: it knows every command up to it. A member announces it in the log.
+    const LEVEL: u32;
+
+    /// The feature level that it takes to apply a command: at most [`StateMachine::LEVEL`]; 0 for what every version that has
+    /// journaled knows. `None` for a command that this program does not know: it is not proposed, and found in the log it stops
+    /// the member, for passing over it would make this state another than the others'. A command that gets a new kind or a field
+    /// that matters gets a level of its own, and is proposed only once every member has announced that.
+    fn level_of(command: &Self::Command) -> Option<u32>;
 
     /// Applies commands in order and stores `position` (opaque) with their effects in one atomic, unsynced batch.
     /// One outcome per command. `commands` may be empty: then only the position moves.

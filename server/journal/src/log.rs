@@ -6,15 +6,21 @@
 
 use std::{future::Future, io};
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::{JournalError, NodeId, entry::LogEntry, error::Result, members::Members, wal::WalReader};
+use crate::{
+    JournalError, NodeId,
+    entry::{EntryBody, LogEntry},
+    error::Result,
+    members::Members,
+    wal::WalReader,
+};
 
-/// Encoded commands that become one entry.
+/// What becomes one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
-    pub commands: Bytes,
+    /// Commands, or what this member announces.
+    pub body: EntryBody,
     /// Names those who wait for it, until it has an index; 0 if nobody does. Never leaves the process.
     pub ticket: u64,
     /// Whether somebody waits for it to be on disk. Never leaves the process either.

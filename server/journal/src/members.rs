@@ -3,8 +3,10 @@
 //! Written as JSON, because it is rare and has to be readable when a person must look:
 //!
 //! ```text
-//! {"version":2,"since":{"term":1,"index":1},"configs":[[1]],"nodes":{"1":"localhost"}}
+//! {"version":2,"since":{"term":1,"index":1},"configs":[[1]],"nodes":{"1":"localhost"},"levels":{"1":2}}
 //! ```
+//!
+//! `levels` is left out while nobody has announced one.
 //!
 //! Version 1 was what the library for consensus made of its own types; [`Members::parse_first_entry`] and
 //! [`Members::parse_first_position`] still read it, nothing writes it.
@@ -30,6 +32,8 @@ pub(crate) struct Members {
     pub configs: Vec<BTreeSet<u64>>,
     /// The address of everybody who gets the log, also of those without a vote.
     pub nodes: BTreeMap<u64, String>,
+    /// The feature level that each has announced; 0 if none.
+    pub levels: BTreeMap<u64, u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,6 +42,8 @@ struct Stored {
     since: Since,
     configs: Vec<BTreeSet<u64>>,
     nodes: BTreeMap<u64, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    levels: BTreeMap<u64, u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,6 +84,15 @@ impl Members {
         voters.next() == Some(&node) && voters.all(|voter| *voter == node)
     }
 
+    /// The feature level that every member has.
+    pub fn agreed_level(&self) -> u32 {
+        let levels = self
+            .nodes
+            .keys()
+            .map(|node| self.levels.get(node).copied().unwrap_or(0));
+        levels.min().unwrap_or(0)
+    }
+
     /// The bytes on disk.
     pub fn encode(&self) -> io::Result<Vec<u8>> {
         Ok(serde_json::to_vec(&Stored {
@@ -88,6 +103,7 @@ impl Members {
             },
             configs: self.configs.clone(),
             nodes: self.nodes.clone(),
+            levels: self.levels.clone(),
         })?)
     }
 
@@ -111,6 +127,7 @@ impl Members {
             },
             configs: stored.configs,
             nodes: stored.nodes,
+            levels: stored.levels,
         })
     }
 
@@ -134,6 +151,7 @@ impl Members {
             since,
             configs: first.configs,
             nodes: first.nodes.into_iter().map(|(id, node)| (id, node.addr)).collect(),
+            levels: BTreeMap::new(),
         }
     }
 }
@@ -147,6 +165,7 @@ mod tests {
             since: Position { term: 3, index: 7 },
             configs: vec![[1, 2].into(), [2, 3].into()],
             nodes: [(1, "a:1".to_owned()), (2, "b:2".to_owned()), (3, "c:3".to_owned())].into(),
+            levels: [(1, 4), (3, 2)].into(),
         }
     }
 
@@ -160,7 +179,7 @@ mod tests {
     /// The bytes on disk are a promise to later versions.
     #[test]
     fn format_is_frozen() {
-        let text = r#"{"version":2,"since":{"term":3,"index":7},"configs":[[1,2],[2,3]],"nodes":{"1":"a:1","2":"b:2","3":"c:3"}}"#;
+        let text = r#"{"version":2,"since":{"term":3,"index":7},"configs":[[1,2],[2,3]],"nodes":{"1":"a:1","2":"b:2","3":"c:3"},"levels":{"1":4,"3":2}}"#;
         assert_eq!(String::from_utf8(three().encode().unwrap()).unwrap(), text);
     }
 
@@ -178,12 +197,22 @@ mod tests {
             since,
             configs: vec![[1].into()],
             nodes: [(1, "localhost".to_owned())].into(),
+            ..Members::default()
         };
         assert_eq!(Members::parse_first_entry(entry, since).unwrap(), one);
         let position = br#"{"log_id":{"leader_id":1,"index":0},"membership":{"configs":[[1]],"nodes":{"1":{"addr":"localhost"}}}}"#;
         assert_eq!(Members::parse_first_position(position).unwrap(), one);
         let none = br#"{"log_id":null,"membership":{"configs":[],"nodes":{}}}"#;
         assert_eq!(Members::parse_first_position(none).unwrap(), Members::default());
+    }
+
+    #[test]
+    fn a_level_is_agreed_on_when_everybody_has_it() {
+        let mut members = three();
+        assert_eq!(members.agreed_level(), 0, "the second has not said a word");
+        members.levels.insert(2, 3);
+        assert_eq!(members.agreed_level(), 2);
+        assert_eq!(Members::default().agreed_level(), 0);
     }
 
     #[test]

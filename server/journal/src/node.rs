@@ -13,9 +13,10 @@ use crate::{
     JournalError, JournalOptions, StateMachine,
     applier::Applier,
     checkpoint::{self, Checkpoint},
+    entry::{Announced, EntryBody, invalid},
     error::Result,
     folder::Folder,
-    log::Log,
+    log::{Batch, Log},
     position::Applied,
     proposer::{Proposal, Proposer},
     raft::RaftLog,
@@ -142,7 +143,11 @@ impl<S: StateMachine> Member<S> {
         let applied = Applied::of_stored(state.position().map_err(reading())?.as_deref()).map_err(reading())?;
         let snapshot_index = snapshots.newest().map_err(reading())?.map_or(0, |newest| newest.index);
         // What a snapshot holds may be missing in the log.
-        let known_index = if applied.synced > snapshot_index { applied.synced } else { 0 };
+        let known_index = if applied.synced > snapshot_index {
+            applied.synced
+        } else {
+            0
+        };
         let waiting = Arc::new(Waiting::<S::Outcome>::new());
         let log = Arc::new(RaftLog::<S>::open(options, &folder, known_index, waiting.clone())?);
         let synced = applied.synced;
@@ -157,6 +162,7 @@ impl<S: StateMachine> Member<S> {
         log.feed(stage.clone());
         log.fence().await?;
         stage.drain().await.map_err(reading())?;
+        announce(options, &stage, log.as_ref()).await?;
         tracing::info!(
             dir = %options.dir.display(), restored, applied = applier.applied_index(),
             elapsed_ms = began.elapsed().as_millis() as u64, "journal is open"
@@ -171,7 +177,9 @@ impl<S: StateMachine> Member<S> {
             stage.close();
             let applier = stage.applier();
             // All that were committed have been answered.
-            applier.waiting().end("the journal is shut down", || JournalError::ShutDown);
+            applier
+                .waiting()
+                .end("the journal is shut down", || JournalError::ShutDown);
             let synced = applier.state().sync();
             drop(folder);
             synced
@@ -210,10 +218,14 @@ fn restore_if_needed<S: StateMachine>(
         }
         _ if ahead && purged == 0 => {
             tracing::warn!(
-                applied, last, synced,
+                applied,
+                last,
+                synced,
                 "the state is ahead of what a power cut left of the log; it is made again from the log's beginning"
             );
-            applier.clear().map_err(JournalError::io("empty the state machine's store"))
+            applier
+                .clear()
+                .map_err(JournalError::io("empty the state machine's store"))
         }
         _ if !ahead && !behind => Ok(()),
         found => Err(JournalError::Incomplete {
@@ -230,15 +242,40 @@ fn restore_if_needed<S: StateMachine>(
     }
 }
 
+/// Says in the log what this program can do, if that is not what it said last.
+async fn announce<S: StateMachine>(options: &JournalOptions, stage: &ApplyStage<S>, log: &impl Log) -> Result<()> {
+    let node = options.node_id.0;
+    let said = stage.applier().members().levels.get(&node).copied().unwrap_or(0);
+    if said == S::LEVEL || !log.lead().is_ours {
+        return Ok(());
+    }
+    let announced = Batch {
+        body: EntryBody::Announced(Announced::new(node, S::LEVEL)),
+        ticket: 0,
+        power: true,
+    };
+    log.append(announced).await?;
+    stage
+        .drain()
+        .await
+        .map_err(JournalError::io("announce a feature level"))
+}
+
 /// Applies what the log knows to be committed without asking anybody.
 fn replay<S: StateMachine>(applier: &Applier<S>, log: &impl Log) -> std::io::Result<()> {
     loop {
         let next = applier.applied_index() + 1;
         let entries = log.read(next, REPLAY_BYTES, &applier.members())?;
-        if entries.is_empty() {
-            return Ok(());
+        match entries.first() {
+            None => return Ok(()),
+            Some(first) if first.at.index != next => {
+                return Err(invalid(format!(
+                    "the log goes on at entry {}, and {next} is due",
+                    first.at.index
+                )));
+            }
+            Some(_) => applier.apply(entries)?,
         }
-        applier.apply(entries)?;
     }
 }
 

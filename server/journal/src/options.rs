@@ -157,6 +157,8 @@ pub struct JournalStatus {
     pub log_bytes: u64,
     /// Log segment files.
     pub log_segments: usize,
+    /// The feature level that every member has; commands up to it may be proposed.
+    pub feature_level: u32,
     /// Why the journal no longer works, if so. Only a restart of the process helps.
     pub failed: Option<String>,
 }

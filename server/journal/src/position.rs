@@ -32,7 +32,22 @@ impl Applied {
         &self.members
     }
 
-    pub fn set_members(&mut self, members: Members) -> io::Result<()> {
+    /// Members as an entry says; what those who stay have announced stays.
+    pub fn change_members(&mut self, mut members: Members) -> io::Result<()> {
+        members.levels = std::mem::take(&mut self.members.levels);
+        let Members { nodes, levels, .. } = &mut members;
+        levels.retain(|node, _| nodes.contains_key(node));
+        self.set_members(members)
+    }
+
+    /// A member has announced a feature level.
+    pub fn announce(&mut self, node: u64, level: u32) -> io::Result<()> {
+        let mut members = self.members.clone();
+        members.levels.insert(node, level);
+        self.set_members(members)
+    }
+
+    fn set_members(&mut self, members: Members) -> io::Result<()> {
         self.members_bytes = members.encode()?;
         self.members = members;
         Ok(())
@@ -106,15 +121,38 @@ mod tests {
             since: Position { term: 1, index: 1 },
             configs: vec![[1].into()],
             nodes: [(1, "localhost".to_owned())].into(),
+            ..Members::default()
         };
-        applied.set_members(members).unwrap();
+        applied.change_members(members).unwrap();
+        applied.announce(1, 2).unwrap();
         let bytes = applied.encode();
-        assert_eq!(bytes[..9], [2, 2, 0, 0, 0, 0, 0, 0, 0], "the bytes are a promise to later versions");
+        assert_eq!(
+            bytes[..9],
+            [2, 2, 0, 0, 0, 0, 0, 0, 0],
+            "the bytes are a promise to later versions"
+        );
         assert_eq!(bytes[9..17], 30_u64.to_le_bytes());
         assert_eq!(bytes[17..25], 28_u64.to_le_bytes());
         assert_eq!(Applied::of_stored(Some(&bytes)).unwrap(), applied);
         let none = Applied::of_stored(None).unwrap();
         assert_eq!(Applied::of_stored(Some(&none.encode())).unwrap(), none);
+    }
+
+    #[test]
+    fn who_leaves_takes_its_level_along() {
+        let nodes = |ids: &[u64]| Members {
+            nodes: ids.iter().map(|id| (*id, String::new())).collect(),
+            ..Members::default()
+        };
+        let mut applied = Applied::default();
+        applied.change_members(nodes(&[1, 2])).unwrap();
+        applied.announce(1, 3).unwrap();
+        applied.announce(2, 1).unwrap();
+        assert_eq!(applied.members().agreed_level(), 1);
+        applied.change_members(nodes(&[1])).unwrap();
+        assert_eq!(applied.members().agreed_level(), 3);
+        applied.change_members(nodes(&[1, 2])).unwrap();
+        assert_eq!(applied.members().agreed_level(), 0, "it has to say so again");
     }
 
     #[test]

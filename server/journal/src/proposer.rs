@@ -16,7 +16,7 @@ use crate::{
     BatchLimits, Durability, JournalError, JournalOptions, StateMachine, Terms,
     applier::Applier,
     checkpoint::{Checkpoint, Trigger},
-    entry::encode_batch,
+    entry::{EntryBody, encode_batch},
     error::Result,
     log::{Batch, Log},
     waiting::{Waiter, tell_all},
@@ -29,6 +29,8 @@ const RESERVED_BYTES: u64 = 64 << 10;
 pub(crate) struct Proposal<S: StateMachine> {
     /// Encoded by its caller, on its caller's thread.
     pub command: Bytes,
+    /// The feature level that it takes to apply it.
+    pub level: u32,
     pub outcome: tokio::sync::oneshot::Sender<Result<S::Outcome>>,
     pub terms: Terms,
 }
@@ -146,6 +148,7 @@ impl<S: StateMachine, L: Log> Proposer<S, L> {
         let power = batch
             .iter()
             .any(|proposal| proposal.terms.durability == Durability::Power);
+        let level = batch.iter().map(|proposal| proposal.level).max().unwrap_or(0);
         let waiters = batch.into_iter().map(|proposal| Waiter {
             outcome: proposal.outcome,
             durability: proposal.terms.durability,
@@ -164,7 +167,7 @@ impl<S: StateMachine, L: Log> Proposer<S, L> {
         self.next_ticket += 1;
         self.applier.waiting().expect(ticket, waiters);
         let append = self.log.append(Batch {
-            commands,
+            body: EntryBody::Commands { level, commands },
             ticket,
             power,
         });

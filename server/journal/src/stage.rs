@@ -192,7 +192,7 @@ impl<S: StateMachine> Shared<S> {
     fn is_lone(&self, entries: &[LogEntry]) -> bool {
         let [entry] = entries else { return false };
         self.quick.load(Ordering::Relaxed)
-            && matches!(entry.body, EntryBody::Commands(_))
+            && matches!(entry.body, EntryBody::Commands { .. })
             && self.applier.waiting().count_at(entry.at.index) == 1
             && self.applier.is_alone()
     }
@@ -215,7 +215,9 @@ impl<S: StateMachine> Shared<S> {
             tracing::error!(%error, "a committed entry could not be applied");
             // Only the first failure counts.
             let _ = self.failed.set(reason.clone());
-            self.applier.waiting().end(&reason, || JournalError::Failed { reason: reason.clone() });
+            self.applier
+                .waiting()
+                .end(&reason, || JournalError::Failed { reason: reason.clone() });
         }
         self.queue.lock().busy = false;
         self.wake.notify_one();
@@ -226,6 +228,8 @@ impl<S: StateMachine> Shared<S> {
 
 /// About what an entry takes.
 fn bytes_of(entry: &LogEntry) -> usize {
-    let EntryBody::Commands(commands) = &entry.body else { return 64 };
+    let EntryBody::Commands { commands, .. } = &entry.body else {
+        return 64;
+    };
     64 + commands.len()
 }

@@ -92,7 +92,11 @@ impl<T> Waiting<T> {
 
     /// How many wait for the entry at `index`.
     pub fn count_at(&self, index: u64) -> usize {
-        self.0.lock().by_index.get(&index).map_or(0, |placed| placed.waiters.len())
+        self.0
+            .lock()
+            .by_index
+            .get(&index)
+            .map_or(0, |placed| placed.waiters.len())
     }
 
     /// The commands of the entry at this place had these outcomes.
@@ -120,7 +124,9 @@ impl<T> Waiting<T> {
         }
         drop(table);
         told.into_iter().for_each(|(waiter, outcome)| waiter.tell(Ok(outcome)));
-        tell_all(waiters.collect(), || failed("a command was applied and its outcome lost"));
+        tell_all(waiters.collect(), || {
+            failed("a command was applied and its outcome lost")
+        });
     }
 
     /// Everything up to `index` was replaced by a snapshot: what became of the commands in it is not known here.
@@ -130,7 +136,9 @@ impl<T> Waiting<T> {
         let gone = std::mem::replace(&mut table.by_index, rest);
         drop(table);
         for placed in gone.into_values() {
-            tell_all(placed.waiters, || failed("another member's snapshot took the place of the command"));
+            tell_all(placed.waiters, || {
+                failed("another member's snapshot took the place of the command")
+            });
         }
     }
 
@@ -143,7 +151,9 @@ impl<T> Waiting<T> {
         let by_sync = std::mem::take(&mut table.by_sync);
         drop(table);
         by_ticket.into_values().for_each(|waiters| tell_all(waiters, &error));
-        by_index.into_values().for_each(|placed| tell_all(placed.waiters, &error));
+        by_index
+            .into_values()
+            .for_each(|placed| tell_all(placed.waiters, &error));
         for (waiter, _) in by_sync.into_values().flatten() {
             waiter.tell(Err(error()));
         }

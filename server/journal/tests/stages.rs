@@ -93,7 +93,10 @@ async fn a_shutdown_answers_what_is_committed() {
             tokio::spawn(async move { journal.propose(add("a")).await })
         })
         .collect();
-    until("some are committed", || journal.status().last_index > journal.status().applied_index).await;
+    until("some are committed", || {
+        journal.status().last_index > journal.status().applied_index
+    })
+    .await;
     journal.shutdown().await.unwrap();
     let mut answered = 1;
     for caller in callers {
@@ -110,14 +113,19 @@ async fn a_shutdown_answers_what_is_committed() {
 #[tokio::test]
 async fn process_is_answered_before_the_sync_and_power_after() {
     let dir = TempDir::new().unwrap();
-    let journal = Journal::open(unhurried(dir.path()), Arc::<Counters>::default()).await.unwrap();
+    let journal = Journal::open(unhurried(dir.path()), Arc::<Counters>::default())
+        .await
+        .unwrap();
     let synced = journal.propose(add("a")).await.map(|_| journal.status()).unwrap();
     assert_eq!(synced.synced_index, synced.last_index);
     for count in 2..=4 {
         assert_eq!(journal.propose_on(add("a"), PROCESS).await.unwrap(), count);
     }
     let status = journal.status();
-    assert_eq!((status.synced_index, status.applied_index), (synced.synced_index, synced.last_index + 3));
+    assert_eq!(
+        (status.synced_index, status.applied_index),
+        (synced.synced_index, synced.last_index + 3)
+    );
     // Who wants more gets it for all before.
     let mut watch = journal.synced_index();
     assert_eq!(journal.propose(add("a")).await.unwrap(), 5);
@@ -158,7 +166,9 @@ async fn a_store_ahead_of_what_a_power_cut_left_is_repaired() {
     for with_snapshot in [false, true] {
         let dir = TempDir::new().unwrap();
         let state = Arc::new(Counters::default());
-        let journal = Journal::open(unhurried(&dir.path().join("1")), state.clone()).await.unwrap();
+        let journal = Journal::open(unhurried(&dir.path().join("1")), state.clone())
+            .await
+            .unwrap();
         journal.propose(add("a")).await.unwrap();
         if with_snapshot {
             journal.checkpoint().await.unwrap();
@@ -172,7 +182,9 @@ async fn a_store_ahead_of_what_a_power_cut_left_is_repaired() {
         let store = Arc::new(Counters::default());
         *store.state.lock() = state.state.lock().clone();
         assert_eq!(store.get("a"), 5);
-        let cut = Journal::open(unhurried(&dir.path().join("2")), store.clone()).await.unwrap();
+        let cut = Journal::open(unhurried(&dir.path().join("2")), store.clone())
+            .await
+            .unwrap();
         assert_eq!(store.get("a"), 2, "with a snapshot: {with_snapshot}");
         assert_eq!(cut.propose(add("a")).await.unwrap(), 3);
         cut.shutdown().await.unwrap();
@@ -185,13 +197,17 @@ async fn a_store_ahead_of_what_a_power_cut_left_is_repaired() {
 async fn a_log_without_what_was_synced_is_refused() {
     let dir = TempDir::new().unwrap();
     let state = Arc::new(Counters::default());
-    let journal = Journal::open(unhurried(&dir.path().join("1")), state.clone()).await.unwrap();
+    let journal = Journal::open(unhurried(&dir.path().join("1")), state.clone())
+        .await
+        .unwrap();
     journal.propose(add("a")).await.unwrap();
     copy(&dir.path().join("1/journal"), &dir.path().join("2/journal"));
     journal.propose(add("a")).await.unwrap();
     // Only what is applied later tells how far the log was synced.
     journal.propose_on(add("a"), PROCESS).await.unwrap();
-    let refused = Journal::open(unhurried(&dir.path().join("2")), state.clone()).await.map(drop);
+    let refused = Journal::open(unhurried(&dir.path().join("2")), state.clone())
+        .await
+        .map(drop);
     let error = refused.unwrap_err();
     assert!(matches!(error, JournalError::Corrupt { .. }), "{error}");
     assert_eq!(state.get("a"), 3, "nothing is touched");
@@ -201,7 +217,9 @@ async fn a_log_without_what_was_synced_is_refused() {
 #[tokio::test]
 async fn a_snapshot_is_never_ahead_of_the_log() {
     let dir = TempDir::new().unwrap();
-    let journal = Journal::open(unhurried(dir.path()), Arc::<Counters>::default()).await.unwrap();
+    let journal = Journal::open(unhurried(dir.path()), Arc::<Counters>::default())
+        .await
+        .unwrap();
     for _ in 0..3 {
         journal.propose_on(add("a"), PROCESS).await.unwrap();
     }
@@ -233,7 +251,13 @@ async fn folders_of_earlier_versions_load() {
         let found: Vec<_> = state.state.lock().counters.clone().into_iter().collect();
         assert_eq!(found, expected, "with snapshots: {with_snapshots}");
         assert!(journal.status().is_leader && journal.status().term > 1);
-        journal.propose(Add { name: "task0".into(), by: 5 }).await.unwrap();
+        journal
+            .propose(Add {
+                name: "task0".into(),
+                by: 5,
+            })
+            .await
+            .unwrap();
         journal.checkpoint().await.unwrap();
         journal.shutdown().await.unwrap();
         // What is there now is ours.

@@ -16,7 +16,7 @@ pub(super) fn of_raft(entry: Entry) -> (LogEntry, u64, bool) {
     let at = position_of(&entry.log_id());
     let (body, ticket, power) = match entry.payload {
         EntryPayload::Blank => (EntryBody::Blank, 0, false),
-        EntryPayload::Normal(batch) => (EntryBody::Commands(batch.commands), batch.ticket, batch.power),
+        EntryPayload::Normal(batch) => (batch.body, batch.ticket, batch.power),
         EntryPayload::Membership(members) => (EntryBody::Members(members_of(&members, at)), 0, false),
     };
     (LogEntry { at, body }, ticket, power)
@@ -27,12 +27,12 @@ pub(super) fn to_raft(entry: LogEntry) -> io::Result<Entry> {
     let log_id = log_id_at(entry.at).ok_or_else(|| invalid("a log entry has index 0"))?;
     let payload = match entry.body {
         EntryBody::Blank => EntryPayload::Blank,
-        EntryBody::Commands(commands) => EntryPayload::Normal(Batch {
-            commands,
+        EntryBody::Members(members) => EntryPayload::Membership(membership_of(&members)?),
+        body => EntryPayload::Normal(Batch {
+            body,
             ticket: 0,
             power: false,
         }),
-        EntryBody::Members(members) => EntryPayload::Membership(membership_of(&members)?),
     };
     Ok(Entry::new(log_id, payload))
 }
@@ -42,12 +42,16 @@ fn members_of(members: &Membership<u64, BasicNode>, since: Position) -> Members 
         since,
         configs: members.get_joint_config().clone(),
         nodes: members.nodes().map(|(id, node)| (*id, node.addr.clone())).collect(),
+        levels: std::collections::BTreeMap::new(),
     }
 }
 
 fn membership_of(members: &Members) -> io::Result<Membership<u64, BasicNode>> {
-    let nodes: std::collections::BTreeMap<u64, BasicNode> =
-        members.nodes.iter().map(|(id, addr)| (*id, BasicNode::new(addr))).collect();
+    let nodes: std::collections::BTreeMap<u64, BasicNode> = members
+        .nodes
+        .iter()
+        .map(|(id, addr)| (*id, BasicNode::new(addr)))
+        .collect();
     match members.configs.is_empty() {
         true => Ok(Membership::default()),
         false => Membership::new(members.configs.clone(), nodes).map_err(|e| invalid(e.to_string())),

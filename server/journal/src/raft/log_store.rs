@@ -150,8 +150,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
         let index = last_log_id.map_or(0, |id| position_of(&id).index);
+        self.wait(|wal, done| wal.truncate_after(index, done)).await?;
+        // Afterwards: until then a sync of what is cut off may still be told.
         self.placing.cut(index);
-        self.wait(|wal, done| wal.truncate_after(index, done)).await
+        Ok(())
     }
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {

@@ -26,7 +26,7 @@ use openraft::{
     vote::RaftLeaderId,
 };
 
-use crate::log::Batch;
+use crate::{entry::EntryBody, log::Batch};
 
 openraft::declare_raft_types!(
     /// The types that consensus is about.
@@ -50,7 +50,10 @@ type Snapshot = openraft::Snapshot<CommittedLeaderId, u64, BasicNode, SnapshotFi
 
 impl std::fmt::Display for Batch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "batch of {} bytes", self.commands.len())
+        match &self.body {
+            EntryBody::Commands { commands, .. } => write!(f, "batch of {} bytes", commands.len()),
+            other => write!(f, "{other:?}"),
+        }
     }
 }
 

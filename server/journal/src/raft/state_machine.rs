@@ -13,13 +13,7 @@ use super::{
     convert::{log_id_at, of_raft, stored_membership},
     index_of,
 };
-use crate::{
-    StateMachine,
-    applier::Applier,
-    position::Applied,
-    snapshot::SnapshotInfo,
-    stage::ApplyStage,
-};
+use crate::{StateMachine, applier::Applier, position::Applied, snapshot::SnapshotInfo, stage::ApplyStage};
 
 /// What openraft holds.
 pub(crate) struct StateMachineAdapter<S: StateMachine>(pub Arc<ApplyStage<S>>);

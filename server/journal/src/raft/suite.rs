@@ -29,6 +29,11 @@ struct Nothing(Mutex<Option<Vec<u8>>>);
 impl StateMachine for Nothing {
     type Command = ();
     type Outcome = ();
+    const LEVEL: u32 = 0;
+
+    fn level_of(_command: &()) -> Option<u32> {
+        Some(0)
+    }
 
     fn apply(&self, position: &[u8], commands: Vec<()>) -> io::Result<Vec<()>> {
         *self.0.lock() = Some(position.to_vec());

@@ -108,7 +108,11 @@ fn parse(text: &str) -> Result<Vote, String> {
             let stored: Stored = serde_json::from_str(json).map_err(|_| no_vote())?;
             (stored.term, stored.voted_for, stored.committed)
         }
-        other => return Err(format!("its format is {other}, this program knows up to {VERSION}; use the newer program")),
+        other => {
+            return Err(format!(
+                "its format is {other}, this program knows up to {VERSION}; use the newer program"
+            ));
+        }
     };
     Ok(Vote {
         leader_id: LeaderId { term, voted_for },
@@ -134,7 +138,11 @@ mod tests {
     #[test]
     fn both_versions_are_read_and_ours_is_written() {
         let ours = with_checksum(r#"{"version":2,"term":3,"voted_for":1,"committed":true}"#);
-        assert_eq!(encode(&vote()).unwrap(), ours, "the bytes are a promise to later versions");
+        assert_eq!(
+            encode(&vote()).unwrap(),
+            ours,
+            "the bytes are a promise to later versions"
+        );
         assert_eq!(parse(&ours), Ok(vote()));
         let first = with_checksum(r#"{"leader_id":{"term":3,"voted_for":1},"committed":true}"#);
         assert_eq!(parse(&first), Ok(vote()));
@@ -146,7 +154,10 @@ mod tests {
         for at in 0..ours.len() - 1 {
             let mut bad = ours.clone().into_bytes();
             bad[at] ^= 1;
-            assert!(String::from_utf8(bad).map_or(true, |bad| parse(&bad).is_err()), "byte {at}");
+            assert!(
+                String::from_utf8(bad).map_or(true, |bad| parse(&bad).is_err()),
+                "byte {at}"
+            );
         }
         let newer = parse(&with_checksum(r#"{"version":3,"epoch":"?"}"#)).unwrap_err();
         assert!(newer.contains("use the newer program"), "{newer}");

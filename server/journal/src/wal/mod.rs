@@ -311,7 +311,9 @@ impl WalReader {
         let (done, finished) = std::sync::mpsc::channel();
         // Nobody waits any more when the receiver is gone.
         self.0.sync(Box::new(move |result| drop(done.send(result))));
-        finished.recv().map_err(|_| io::Error::other("the log's writer ended"))?
+        finished
+            .recv()
+            .map_err(|_| io::Error::other("the log's writer ended"))?
     }
 
     /// Waits until nothing can be written any more, and says why; `None` when the log is gone.

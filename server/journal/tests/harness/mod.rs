@@ -41,6 +41,9 @@ pub struct State {
 /// A name that makes the state machine panic.
 pub const POISON: &str = "poison";
 
+/// A name that makes a command one of later software.
+pub const UNKNOWN: &str = "unknown";
+
 /// Counters. Kept by a test over a restart it plays a store on disk, dropped it plays one in memory.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -73,6 +76,11 @@ impl Counters {
 impl StateMachine for Counters {
     type Command = Add;
     type Outcome = u64;
+    const LEVEL: u32 = 0;
+
+    fn level_of(command: &Add) -> Option<u32> {
+        (command.name != UNKNOWN).then_some(0)
+    }
 
     fn apply(&self, position: &[u8], commands: Vec<Add>) -> io::Result<Vec<u64>> {
         if self.broken.load(Ordering::Relaxed) {
@@ -146,4 +154,3 @@ pub fn options(dir: &Path) -> JournalOptions {
 pub async fn open(dir: &Path) -> Journal<Counters> {
     Journal::open(options(dir), Arc::default()).await.unwrap()
 }
-

@@ -36,6 +36,12 @@ use crate::metastore::Batch;
 impl StateMachine for State {
     type Command = Command;
     type Outcome = Outcome;
+    const LEVEL: u32 = 0;
+
+    /// A kind of command, or a field of one that matters, that comes from here on needs a level of its own.
+    fn level_of(command: &Command) -> Option<u32> {
+        command.body.as_ref().map(|_| 0)
+    }
 
     fn apply(&self, position: &[u8], commands: Vec<Command>) -> io::Result<Vec<Outcome>> {
         let _one_batch_at_a_time = self.applying.lock();
