@@ -19,7 +19,7 @@ use crate::{
     entry::{EntryBody, LogEntry, commands_of, invalid, unknown},
     members::Members,
     position::Applied,
-    snapshot::{SnapshotInfo, SnapshotReader, SnapshotStore},
+    snapshot::{SnapshotInfo, SnapshotStore},
     waiting::Waiting,
     wal::{Position, WalReader},
 };
@@ -197,7 +197,7 @@ impl<S: StateMachine> Applier<S> {
         let restored = Applied::of_stored(Some(&snapshot.position))?;
         check_level::<S>(&restored)?;
         self.state
-            .restore(&snapshot.position, &mut SnapshotReader::open(&snapshot.path)?)?;
+            .restore(&snapshot.position, &mut self.snapshots.read(snapshot)?)?;
         *applied = restored;
         self.note(&applied);
         self.snapshot_index.fetch_max(snapshot.index, Ordering::Relaxed);

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use alluxio_common::clock::Clock;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,7 @@ pub(crate) struct Trigger {
     bytes_max: u64,
     checkpoints: mpsc::Sender<Checkpoint>,
     not_before: Option<Instant>,
+    clock: Clock,
 }
 
 impl Trigger {
@@ -40,6 +42,7 @@ impl Trigger {
             bytes_max: options.snapshot_bytes_max.max(1),
             checkpoints,
             not_before: None,
+            clock: options.clock.clone(),
         }
     }
 
@@ -47,11 +50,11 @@ impl Trigger {
     pub fn check<S: StateMachine>(&mut self, applier: &Applier<S>, log: &WalReader) {
         let is_long = applier.commands_since_snapshot() >= self.commands_max
             || log.bytes_after(applier.snapshot_index()) >= self.bytes_max;
-        if !is_long || self.not_before.is_some_and(|at| Instant::now() < at) {
+        if !is_long || self.not_before.is_some_and(|at| self.clock.now() < at) {
             return;
         }
         // While one is being written the count stays high; asking again at each batch would pile up requests.
-        self.not_before = Some(Instant::now() + RETRY);
+        self.not_before = Some(self.clock.now() + RETRY);
         // A full queue means that snapshots are being taken.
         let _ = self.checkpoints.try_send(Checkpoint::Due);
     }
@@ -59,13 +62,14 @@ impl Trigger {
 
 /// Takes snapshots as they are asked for, one at a time, until it is stopped; then ends the one under way first.
 pub(crate) async fn run<S: StateMachine>(
+    clock: Clock,
     log: Arc<impl Log>,
     applier: Arc<Applier<S>>,
     mut wanted: mpsc::Receiver<Checkpoint>,
     stop: CancellationToken,
 ) {
     while let Some(Some(checkpoint)) = stop.run_until_cancelled(wanted.recv()).await {
-        let result = take(log.as_ref(), &applier).await;
+        let result = take(&clock, log.as_ref(), &applier).await;
         match (checkpoint, result) {
             // A caller that gave up does not hear of it.
             (Checkpoint::Wanted(caller), result) => drop(caller.send(result)),
@@ -77,8 +81,8 @@ pub(crate) async fn run<S: StateMachine>(
     }
 }
 
-async fn take<S: StateMachine>(log: &impl Log, applier: &Arc<Applier<S>>) -> Result<u64> {
-    let began = Instant::now();
+async fn take<S: StateMachine>(clock: &Clock, log: &impl Log, applier: &Arc<Applier<S>>) -> Result<u64> {
+    let began = clock.now();
     let failed = |reason: String| JournalError::Failed { reason };
     let writer = applier.clone();
     let written = tokio::task::spawn_blocking(move || {
@@ -94,7 +98,7 @@ async fn take<S: StateMachine>(log: &impl Log, applier: &Arc<Applier<S>>) -> Res
         index = info.index,
         bytes = info.bytes,
         log_kept_after = keep_from,
-        elapsed_ms = began.elapsed().as_millis() as u64,
+        elapsed_ms = (clock.now() - began).as_millis() as u64,
         "snapshot taken"
     );
     Ok(info.index)

@@ -4,7 +4,7 @@
 //! (an election must not wait for a listing), and a proposal passes through it without changing threads; the applying stage,
 //! the log's writer and snapshots run elsewhere.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -108,6 +108,7 @@ async fn live<S: StateMachine>(start: Start<S>) -> (oneshot::Sender<Result<()>>,
     };
     tokio::spawn(watch_failure(member.log.clone(), member.stage.clone(), failed));
     let checkpointer = tokio::spawn(checkpoint::run(
+        options.clock.clone(),
         member.log.clone(),
         applier.clone(),
         wanted,
@@ -136,10 +137,10 @@ struct Member<S: StateMachine> {
 
 impl<S: StateMachine> Member<S> {
     async fn open(options: &JournalOptions, state: Arc<S>) -> Result<Self> {
-        let began = Instant::now();
-        let folder = Folder::open(&options.dir, &options.cluster_id, options.node_id)?;
+        let began = options.clock.now();
+        let folder = Folder::open(&options.disk, &options.dir, &options.cluster_id, options.node_id)?;
         let reading = || JournalError::io(format!("open the journal in {}", options.dir.display()));
-        let snapshots = SnapshotStore::open(folder.snapshots()).map_err(reading())?;
+        let snapshots = SnapshotStore::open(options.disk.clone(), folder.snapshots()).map_err(reading())?;
         let applied = Applied::of_stored(state.position().map_err(reading())?.as_deref()).map_err(reading())?;
         let snapshot_index = snapshots.newest().map_err(reading())?.map_or(0, |newest| newest.index);
         // What a snapshot holds may be missing in the log.
@@ -158,14 +159,14 @@ impl<S: StateMachine> Member<S> {
         let restored = applier.applied_index();
         replay(&applier, log.as_ref()).map_err(reading())?;
         check_complete(options, &applier, log.as_ref())?;
-        let stage = Arc::new(ApplyStage::start(applier.clone())?);
+        let stage = Arc::new(ApplyStage::start(applier.clone(), options.clock.clone())?);
         log.feed(stage.clone());
         log.fence().await?;
         stage.drain().await.map_err(reading())?;
         announce(options, &stage, log.as_ref()).await?;
         tracing::info!(
             dir = %options.dir.display(), restored, applied = applier.applied_index(),
-            elapsed_ms = began.elapsed().as_millis() as u64, "journal is open"
+            elapsed_ms = (options.clock.now() - began).as_millis() as u64, "journal is open"
         );
         Ok(Self { log, stage, folder })
     }

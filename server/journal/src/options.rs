@@ -1,6 +1,11 @@
 //! What a journal is told, and what it says about itself.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use alluxio_common::{
+    clock::Clock,
+    disk::{self, Disk},
+};
 
 /// A member of the cluster that replicates this log. 1 for a single master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +38,10 @@ pub struct JournalOptions {
     pub commit: CommitAt,
     /// Bounds on what is written together.
     pub batch: BatchLimits,
+    /// Where the folder is.
+    pub disk: Arc<dyn Disk>,
+    /// What times are measured by.
+    pub clock: Clock,
 }
 
 /// What it takes for an entry to be committed by this member.
@@ -80,6 +89,8 @@ impl JournalOptions {
             segment_bytes_max: 64 << 20,
             commit: CommitAt::default(),
             batch: BatchLimits::default(),
+            disk: disk::real(),
+            clock: Clock::real(),
         }
     }
 }

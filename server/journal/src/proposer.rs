@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use alluxio_common::clock::Clock;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::mpsc;
@@ -42,6 +43,7 @@ type UnderWay = BoxFuture<'static, (u64, Result<()>)>;
 pub(crate) struct Proposer<S: StateMachine, L: Log> {
     limits: BatchLimits,
     dir: std::path::PathBuf,
+    clock: Clock,
     applier: Arc<Applier<S>>,
     log: Arc<L>,
     trigger: Trigger,
@@ -62,6 +64,7 @@ impl<S: StateMachine, L: Log> Proposer<S, L> {
         Self {
             limits: options.batch,
             dir: options.dir.clone(),
+            clock: options.clock.clone(),
             applier,
             log,
             trigger: Trigger::new(options, checkpoints),
@@ -114,7 +117,7 @@ impl<S: StateMachine, L: Log> Proposer<S, L> {
     ) -> Vec<Proposal<S>> {
         let mut bytes = first.command.len();
         let mut is_patient = !first.terms.patience.is_zero();
-        let deadline = tokio::time::Instant::now() + first.terms.patience;
+        let deadline = self.clock.now() + first.terms.patience;
         let mut batch = vec![first];
         while batch.len() < self.limits.commands_max {
             let next = match proposals.try_recv() {
@@ -127,7 +130,7 @@ impl<S: StateMachine, L: Log> Proposer<S, L> {
                         None => break,
                     },
                     () = stop.cancelled() => break,
-                    () = tokio::time::sleep_until(deadline) => break,
+                    () = self.clock.sleep_until(deadline) => break,
                 },
             };
             bytes += next.command.len();

@@ -16,10 +16,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use alluxio_common::sync::{Condvar, Mutex};
+use alluxio_common::{
+    clock::Clock,
+    sync::{Condvar, Mutex},
+};
 use tokio::sync::Notify;
 
 use crate::{
@@ -42,6 +45,7 @@ pub(crate) struct ApplyStage<S: StateMachine> {
 
 struct Shared<S: StateMachine> {
     applier: Arc<Applier<S>>,
+    clock: Clock,
     queue: Mutex<Queue>,
     wake: Condvar,
     /// Rings when the queue has become shorter, and at a failure.
@@ -68,9 +72,10 @@ impl Queue {
 
 impl<S: StateMachine> ApplyStage<S> {
     /// Starts the stage's thread.
-    pub fn start(applier: Arc<Applier<S>>) -> Result<Self> {
+    pub fn start(applier: Arc<Applier<S>>, clock: Clock) -> Result<Self> {
         let shared = Arc::new(Shared {
             applier,
+            clock,
             queue: Mutex::default(),
             wake: Condvar::new(),
             moved: Notify::new(),
@@ -207,9 +212,9 @@ impl<S: StateMachine> Shared<S> {
 
     /// Applies what was taken out of the queue.
     fn apply(&self, entries: impl IntoIterator<Item = LogEntry>) -> io::Result<()> {
-        let began = Instant::now();
+        let began = self.clock.now();
         let applied = self.applier.apply(entries);
-        self.quick.store(began.elapsed() < QUICK, Ordering::Relaxed);
+        self.quick.store(self.clock.now() - began < QUICK, Ordering::Relaxed);
         if let Err(error) = &applied {
             let reason = error.to_string();
             tracing::error!(%error, "a committed entry could not be applied");

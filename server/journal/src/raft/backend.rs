@@ -67,12 +67,18 @@ impl<S: StateMachine> RaftLog<S> {
             // The proposer batches, and with one member there is nobody to talk to while the disk is busy.
             inline: true,
             commit: options.commit,
+            disk: options.disk.clone(),
+            clock: options.clock.clone(),
         };
         let told = placing.clone();
         let wal = Wal::open(wal, known_index, Box::new(move |index| told.synced(index)))?;
         Ok(Self {
             options: options.clone(),
-            store: LogStore::new(Arc::new(wal), VoteFile::open(folder.vote())?, placing),
+            store: LogStore::new(
+                Arc::new(wal),
+                VoteFile::open(options.disk.clone(), folder.vote())?,
+                placing,
+            ),
             joined: OnceLock::new(),
             stage: OnceLock::new(),
         })

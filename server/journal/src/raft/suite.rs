@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use alluxio_common::sync::Mutex;
+use alluxio_common::{clock::Clock, disk, sync::Mutex};
 use openraft::{
     StorageError,
     testing::log::{StoreBuilder, Suite},
@@ -75,16 +75,18 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachineAdapter<Nothing>, tempfile::
             segment_bytes_max: 64 << 10,
             inline: false,
             commit: CommitAt::Synced,
+            disk: disk::real(),
+            clock: Clock::real(),
         };
         let wal = Arc::new(Wal::open(options, 0, Box::new(|_| ())).unwrap());
         let reader = wal.reader();
         let waiting = Arc::new(Waiting::new());
-        let vote = VoteFile::open(dir.path().join("vote")).unwrap();
+        let vote = VoteFile::open(disk::real(), dir.path().join("vote")).unwrap();
         let log = LogStore::new(wal, vote, waiting.clone());
-        let snapshots = SnapshotStore::open(dir.path().join("snapshots")).unwrap();
+        let snapshots = SnapshotStore::open(disk::real(), dir.path().join("snapshots")).unwrap();
         let (state, applied) = (Arc::new(Nothing::default()), Applied::of_stored(None).unwrap());
         let applier = Applier::new(state, 1, applied, snapshots, waiting, reader).unwrap();
-        let stage = ApplyStage::start(Arc::new(applier)).unwrap();
+        let stage = ApplyStage::start(Arc::new(applier), Clock::real()).unwrap();
         Ok((dir, log, StateMachineAdapter(Arc::new(stage))))
     }
 }

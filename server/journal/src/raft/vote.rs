@@ -7,9 +7,9 @@
 //!
 //! Version 1 was what the library for consensus made of its own type; it is read, and replaced by the next vote.
 
-use std::{fs, io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
-use alluxio_common::{checksum::crc32c, crashsafe};
+use alluxio_common::{checksum::crc32c, disk::Disk};
 use serde::{Deserialize, Serialize};
 
 use super::{LeaderId, Vote};
@@ -42,25 +42,28 @@ struct FirstLeader {
 
 /// The file and what it says.
 pub(crate) struct VoteFile {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     vote: Option<Vote>,
 }
 
 impl VoteFile {
     /// Reads the vote; a missing file is no vote yet.
-    pub fn open(path: PathBuf) -> Result<Self> {
-        let vote = match fs::read_to_string(&path) {
+    pub fn open(disk: Arc<dyn Disk>, path: PathBuf) -> Result<Self> {
+        let vote = match disk.read(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(JournalError::io(format!("read {}", path.display()))(e)),
-            Ok(text) => Some(parse(&text).map_err(|why| JournalError::Corrupt {
-                file: path.clone(),
-                offset: 0,
-                index: 0,
-                why,
-                advice: "Restore the journal folder from a backup or another member",
-            })?),
+            Ok(bytes) => Some(
+                parse(&String::from_utf8_lossy(&bytes)).map_err(|why| JournalError::Corrupt {
+                    file: path.clone(),
+                    offset: 0,
+                    index: 0,
+                    why,
+                    advice: "Restore the journal folder from a backup or another member",
+                })?,
+            ),
         };
-        Ok(Self { path, vote })
+        Ok(Self { disk, path, vote })
     }
 
     /// The vote saved last.
@@ -70,7 +73,7 @@ impl VoteFile {
 
     /// Replaces the vote, durably.
     pub fn set(&mut self, vote: &Vote) -> io::Result<()> {
-        crashsafe::write_atomic(&self.path, encode(vote)?.as_bytes())?;
+        self.disk.write_atomic(&self.path, encode(vote)?.as_bytes())?;
         self.vote = Some(*vote);
         Ok(())
     }

@@ -17,11 +17,12 @@ mod segment;
 mod writer;
 
 #[cfg(test)]
+mod simulated;
+#[cfg(test)]
 mod tests;
 
 use std::{
     collections::VecDeque,
-    fs::File,
     io,
     ops::Range,
     path::PathBuf,
@@ -31,7 +32,8 @@ use std::{
 };
 
 use alluxio_common::{
-    crashsafe,
+    clock::Clock,
+    disk::{Disk, DiskFile, read_full},
     sync::{Condvar, Mutex},
 };
 use bytes::Bytes;
@@ -66,6 +68,8 @@ pub(crate) struct WalOptions {
     pub inline: bool,
     /// What makes an append done.
     pub commit: CommitAt,
+    pub disk: Arc<dyn Disk>,
+    pub clock: Clock,
 }
 
 /// Told each time more is on disk than before, with the newest index that is. Must not block.
@@ -135,9 +139,11 @@ pub(crate) struct Extent {
 impl Wal {
     /// Opens or creates the log. `known_index`: an entry that must be there, see [`recover::recover`].
     pub fn open(options: WalOptions, known_index: u64, on_synced: OnSynced) -> Result<Self> {
-        crashsafe::create_dir_all(&options.dir)
+        options
+            .disk
+            .create_dir_all(&options.dir)
             .map_err(JournalError::io(format!("create {}", options.dir.display())))?;
-        let recovered = recover::recover(&options.dir, known_index)?;
+        let recovered = recover::recover(options.disk.as_ref(), &options.dir, known_index)?;
         // Recovery has synced what it found.
         let synced = recovered.last.index;
         on_synced(synced);
@@ -187,7 +193,7 @@ impl Wal {
             false => self.shared.submit(op),
         }
         if let CommitAt::Written { flush_interval } = self.shared.options.commit {
-            let now = Instant::now();
+            let now = self.shared.options.clock.now();
             self.shared.sync_by(if urgent { now } else { now + flush_interval });
         }
         Ok(())
@@ -387,7 +393,7 @@ enum Step {
 
 /// Consecutive records in one file.
 struct Run {
-    file: Arc<File>,
+    file: Arc<dyn DiskFile>,
     path: PathBuf,
     salt: u64,
     indexes: Range<u64>,
@@ -397,7 +403,7 @@ struct Run {
 impl Run {
     fn read(&self, out: &mut Vec<Record>) -> io::Result<usize> {
         let mut buffer = vec![0; (self.bytes.end - self.bytes.start) as usize];
-        let read = recover::read_full(&self.file, &mut buffer, self.bytes.start)?;
+        let read = read_full(self.file.as_ref(), &mut buffer, self.bytes.start)?;
         buffer.truncate(read);
         let buffer = Bytes::from(buffer);
         let mut at = 0;

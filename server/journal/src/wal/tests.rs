@@ -7,6 +7,7 @@ use std::{
     sync::mpsc,
 };
 
+use alluxio_common::{clock::Clock, disk};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -20,6 +21,8 @@ fn open_known(dir: &Path, known_index: u64) -> Result<Wal> {
         segment_bytes_max: SEGMENT_BYTES,
         inline: false,
         commit: CommitAt::Synced,
+        disk: disk::real(),
+        clock: Clock::real(),
     };
     Wal::open(options, known_index, Box::new(|_| ()))
 }
@@ -244,7 +247,7 @@ fn an_interrupted_truncation_is_completed() {
             append(&wal, vec![record(index, 1000)]);
         }
         drop(wal);
-        recover::begin_truncation(dir.path(), after).unwrap();
+        recover::begin_truncation(disk::real().as_ref(), dir.path(), after).unwrap();
         // The crash came while the tail was being cleared: something behind the cut is zeroed, not all.
         let last = segments(dir.path()).pop().unwrap();
         let staying = (after + 1).saturating_sub(parse(&last));
@@ -286,6 +289,8 @@ fn what_is_written_is_synced_later_and_told() {
         commit: CommitAt::Written {
             flush_interval: std::time::Duration::from_secs(3600),
         },
+        disk: disk::real(),
+        clock: Clock::real(),
     };
     let wal = Wal::open(options, 0, Box::new(move |index| sender.send(index).unwrap())).unwrap();
     let synced = wal.reader().synced_index();

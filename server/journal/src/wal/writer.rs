@@ -5,9 +5,9 @@
 //! log's own thread does when it is due or wanted; whoever writes goes on meanwhile. After an error it does no more IO: every
 //! operation, also those that wait already, gets the first error.
 
-use std::{io, os::unix::fs::FileExt, sync::Arc, time::Instant};
+use std::{io, sync::Arc};
 
-use alluxio_common::{crashsafe, sync::Mutex};
+use alluxio_common::{disk::DiskFile, sync::Mutex};
 
 use crate::CommitAt;
 
@@ -56,19 +56,19 @@ pub(super) fn run(shared: &Shared, writer: &Mutex<Writer>) {
         let (ops, syncs, is_due, closed) = {
             let mut queue = shared.queue.lock();
             loop {
-                let now = Instant::now();
+                let now = shared.options.clock.now();
                 let is_due = queue.sync_by.is_some_and(|by| by <= now);
                 if !queue.ops.is_empty() || !queue.syncs.is_empty() || is_due || queue.closed {
                     break;
                 }
                 match queue.sync_by {
                     Some(by) => {
-                        let _timed_out = shared.wake.wait_for(&mut queue, by - now);
+                        shared.options.clock.wait_until(&shared.wake, &mut queue, by);
                     }
                     None => shared.wake.wait(&mut queue),
                 }
             }
-            let is_due = queue.closed || queue.sync_by.is_some_and(|by| by <= Instant::now());
+            let is_due = queue.closed || queue.sync_by.is_some_and(|by| by <= shared.options.clock.now());
             if is_due || !queue.syncs.is_empty() {
                 // What is appended from here on is not sure to be synced now.
                 queue.sync_by = None;
@@ -127,7 +127,7 @@ pub(super) struct Writer {
 
 /// The end of the last segment, as the writer goes on from it.
 struct Tail {
-    file: Arc<std::fs::File>,
+    file: Arc<dyn DiskFile>,
     salt: u64,
     /// Where `Writer::buffer` goes.
     at: u64,
@@ -294,9 +294,13 @@ impl Writer {
         let options = self.shared.options.clone();
         let spare = match self.spare.take() {
             Some(spare) if spare.capacity >= bytes_min => spare,
-            _ => Spare::create(&options.dir, bytes_min.max(options.segment_bytes_max))?,
+            _ => Spare::create(
+                options.disk.as_ref(),
+                &options.dir,
+                bytes_min.max(options.segment_bytes_max),
+            )?,
         };
-        let segment = Segment::create(&options.dir, header, spare)?;
+        let segment = Segment::create(options.disk.as_ref(), &options.dir, header, spare)?;
         let tail = Tail {
             file: segment.file.clone(),
             salt: header.salt,
@@ -336,7 +340,8 @@ impl Writer {
     fn allocate(&mut self, bytes: u64) -> io::Result<()> {
         // The old spare is the same file.
         self.spare = None;
-        let created = Spare::create(&self.shared.options.dir, bytes).map(|spare| self.spare = Some(spare));
+        let created = Spare::create(self.shared.options.disk.as_ref(), &self.shared.options.dir, bytes)
+            .map(|spare| self.spare = Some(spare));
         self.count_room(&mut self.shared.index.lock());
         created
     }
@@ -360,9 +365,9 @@ impl Writer {
         if after >= self.shared.index.lock().last.index {
             return Ok(());
         }
-        let dir = &self.shared.options.dir.clone();
+        let (disk, dir) = (self.shared.options.disk.clone(), &self.shared.options.dir.clone());
         let last = self.position_of(after)?;
-        recover::begin_truncation(dir, after)?;
+        recover::begin_truncation(disk.as_ref(), dir, after)?;
         loop {
             let path = {
                 let index = self.shared.index.lock();
@@ -371,7 +376,7 @@ impl Writer {
                     _ => break,
                 }
             };
-            crashsafe::remove_file(&path)?;
+            disk.remove_file(&path)?;
             self.shared.index.lock().segments.pop_back();
         }
         let tail = {
@@ -392,9 +397,9 @@ impl Writer {
             cut
         };
         if let Some((file, end, capacity)) = tail {
-            super::segment::zero_from(&file, end, capacity)?;
+            super::segment::zero_from(file.as_ref(), end, capacity)?;
         }
-        recover::finish_truncation(dir)?;
+        recover::finish_truncation(disk.as_ref(), dir)?;
         // What stays was synced with the rest of the file.
         self.shared.synced.send_replace(last.index);
         Ok(())
@@ -457,7 +462,7 @@ impl Writer {
                 }
                 index.segments[0].path.clone()
             };
-            crashsafe::remove_file(&path)?;
+            self.shared.options.disk.remove_file(&path)?;
             self.shared.index.lock().segments.pop_front();
         }
     }
