@@ -24,6 +24,9 @@ pub struct Journal<S: StateMachine> {
     inner: Arc<Inner<S>>,
 }
 
+/// Gets the outcome of a proposal.
+type Answer<S> = oneshot::Receiver<Result<<S as StateMachine>::Outcome>>;
+
 struct Inner<S: StateMachine> {
     options: JournalOptions,
     running: Running<S>,
@@ -95,8 +98,8 @@ impl<S: StateMachine> Journal<S> {
     /// # Errors
     /// [`JournalError::NotLeader`], [`JournalError::TooLarge`], [`JournalError::NotAgreed`] and [`JournalError::NoSpace`] mean that the command
     /// was not and will not be applied; [`JournalError::Failed`] and [`JournalError::ShutDown`] leave it open.
-    pub async fn propose(&self, command: S::Command) -> Result<S::Outcome> {
-        self.propose_within(command, Duration::ZERO).await
+    pub fn propose(&self, command: S::Command) -> impl Future<Output = Result<S::Outcome>> + Send {
+        self.propose_on(command, Terms::default())
     }
 
     /// As [`Journal::propose`], for what nobody waits for: it may stay up to `patience` before it is written, and is written
@@ -104,21 +107,36 @@ impl<S: StateMachine> Journal<S> {
     ///
     /// # Errors
     /// Those of [`Journal::propose`].
-    pub async fn propose_within(&self, command: S::Command, patience: Duration) -> Result<S::Outcome> {
+    pub fn propose_within(
+        &self,
+        command: S::Command,
+        patience: Duration,
+    ) -> impl Future<Output = Result<S::Outcome>> + Send {
         let terms = Terms {
             patience,
             ..Terms::default()
         };
-        self.propose_on(command, terms).await
+        self.propose_on(command, terms)
     }
 
     /// As [`Journal::propose`], but with a say in what the outcome means and how long it may take.
     ///
     /// # Errors
     /// Those of [`Journal::propose`].
-    pub async fn propose_on(&self, command: S::Command, terms: Terms) -> Result<S::Outcome> {
+    pub fn propose_on(&self, command: S::Command, terms: Terms) -> impl Future<Output = Result<S::Outcome>> + Send {
+        // Encoded at once, so that the future does not hold the command, which is large.
+        let proposal = self.proposal(&command, terms);
+        async move {
+            let (proposal, outcome) = proposal?;
+            let sent = self.inner.proposals.send(proposal).await;
+            sent.map_err(|_| self.why_ended())?;
+            outcome.await.map_err(|_| self.why_ended())?
+        }
+    }
+
+    fn proposal(&self, command: &S::Command, terms: Terms) -> Result<(Proposal<S>, Answer<S>)> {
         let agreed = self.inner.running.applier.agreed_level();
-        let level = match S::level_of(&command) {
+        let level = match S::level_of(command) {
             Some(level) if level <= agreed => level,
             needed => return Err(JournalError::NotAgreed { needed, agreed }),
         };
@@ -126,19 +144,14 @@ impl<S: StateMachine> Journal<S> {
         if bytes > limit {
             return Err(JournalError::TooLarge { bytes, limit });
         }
-        let (waiter, outcome) = oneshot::channel();
+        let (outcome, answer) = oneshot::channel();
         let proposal = Proposal {
             command: command.encode_to_vec().into(),
             level,
-            outcome: waiter,
+            outcome,
             terms,
         };
-        self.inner
-            .proposals
-            .send(proposal)
-            .await
-            .map_err(|_| self.why_ended())?;
-        outcome.await.map_err(|_| self.why_ended())?
+        Ok((proposal, answer))
     }
 
     /// The newest entry that is on disk, as it changes. What an entry demands of the world outside must wait for it: after
