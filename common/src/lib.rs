@@ -1,9 +1,11 @@
 //! What every role needs and no role owns: configuration, errors, crash-safe files, framing, metrics, checksums.
 
 pub mod checksum;
+pub mod clock;
 pub mod config;
 pub mod crashsafe;
 pub mod descriptors;
+pub mod disk;
 pub mod human;
 pub mod lock_ranges;
 pub mod logging;

@@ -189,6 +189,11 @@ struct Sink {
 impl StateMachine for Sink {
     type Command = Filler;
     type Outcome = ();
+    const LEVEL: u32 = 0;
+
+    fn level_of(_command: &Filler) -> Option<u32> {
+        Some(0)
+    }
 
     fn apply(&self, position: &[u8], commands: Vec<Filler>) -> io::Result<Vec<()>> {
         self.applied.fetch_add(commands.len() as u64, Ordering::Relaxed);
@@ -215,6 +220,12 @@ impl StateMachine for Sink {
         snapshot.read_exact(&mut applied)?;
         self.applied.store(u64::from_le_bytes(applied), Ordering::Relaxed);
         *self.position.lock() = Some(position.to_vec());
+        Ok(())
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        self.applied.store(0, Ordering::Relaxed);
+        *self.position.lock() = None;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Snapshots while serving, and dropping the log that they make superfluous.
 //!
-//! Files are written by our own task, not by openraft, because a snapshot that fails (a full disk) must not end the
-//! journal. openraft is told afterwards. The log is kept from the older of the two snapshots on, so that either can
+//! Files are written by our own task, not by the log's back end, because a snapshot that fails (a full disk) must not end the
+//! journal. The back end is told afterwards. The log is kept from the older of the two snapshots on, so that either can
 //! be restored.
 
 use std::{
@@ -9,21 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use alluxio_common::clock::Clock;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    JournalError, JournalOptions, StateMachine,
-    error::Result,
-    node::known_snapshot,
-    raft::{Applier, Raft, index_of, raft_index_of},
-    wal::WalReader,
-};
+use crate::{JournalError, JournalOptions, StateMachine, applier::Applier, error::Result, log::Log, wal::WalReader};
 
 /// After a snapshot that failed, the next is not tried before this, unless it is asked for.
 const RETRY: Duration = Duration::from_secs(60);
-/// How long openraft may take to notice a snapshot, or to drop log. Only bookkeeping waits for it.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Someone wants a snapshot.
 pub(crate) enum Checkpoint {
@@ -39,6 +32,7 @@ pub(crate) struct Trigger {
     bytes_max: u64,
     checkpoints: mpsc::Sender<Checkpoint>,
     not_before: Option<Instant>,
+    clock: Clock,
 }
 
 impl Trigger {
@@ -48,6 +42,7 @@ impl Trigger {
             bytes_max: options.snapshot_bytes_max.max(1),
             checkpoints,
             not_before: None,
+            clock: options.clock.clone(),
         }
     }
 
@@ -55,11 +50,11 @@ impl Trigger {
     pub fn check<S: StateMachine>(&mut self, applier: &Applier<S>, log: &WalReader) {
         let is_long = applier.commands_since_snapshot() >= self.commands_max
             || log.bytes_after(applier.snapshot_index()) >= self.bytes_max;
-        if !is_long || self.not_before.is_some_and(|at| Instant::now() < at) {
+        if !is_long || self.not_before.is_some_and(|at| self.clock.now() < at) {
             return;
         }
         // While one is being written the count stays high; asking again at each batch would pile up requests.
-        self.not_before = Some(Instant::now() + RETRY);
+        self.not_before = Some(self.clock.now() + RETRY);
         // A full queue means that snapshots are being taken.
         let _ = self.checkpoints.try_send(Checkpoint::Due);
     }
@@ -67,13 +62,14 @@ impl Trigger {
 
 /// Takes snapshots as they are asked for, one at a time, until it is stopped; then ends the one under way first.
 pub(crate) async fn run<S: StateMachine>(
-    raft: Raft<S>,
+    clock: Clock,
+    log: Arc<impl Log>,
     applier: Arc<Applier<S>>,
     mut wanted: mpsc::Receiver<Checkpoint>,
     stop: CancellationToken,
 ) {
     while let Some(Some(checkpoint)) = stop.run_until_cancelled(wanted.recv()).await {
-        let result = take(&raft, &applier).await;
+        let result = take(&clock, log.as_ref(), &applier).await;
         match (checkpoint, result) {
             // A caller that gave up does not hear of it.
             (Checkpoint::Wanted(caller), result) => drop(caller.send(result)),
@@ -85,8 +81,8 @@ pub(crate) async fn run<S: StateMachine>(
     }
 }
 
-async fn take<S: StateMachine>(raft: &Raft<S>, applier: &Arc<Applier<S>>) -> Result<u64> {
-    let began = Instant::now();
+async fn take<S: StateMachine>(clock: &Clock, log: &impl Log, applier: &Arc<Applier<S>>) -> Result<u64> {
+    let began = clock.now();
     let failed = |reason: String| JournalError::Failed { reason };
     let writer = applier.clone();
     let written = tokio::task::spawn_blocking(move || {
@@ -97,30 +93,12 @@ async fn take<S: StateMachine>(raft: &Raft<S>, applier: &Arc<Applier<S>>) -> Res
     let written: std::io::Result<_> = written.await.map_err(|e| failed(e.to_string()))?;
     let (info, keep_from) = written.map_err(JournalError::io("take a snapshot"))?;
     let Some(info) = info else { return Ok(0) };
-    raft.trigger().snapshot().await.map_err(|e| failed(e.to_string()))?;
-    let wait = raft.wait(Some(PATIENCE));
-    let noticed = wait.metrics(
-        |m| m.running_state.is_err() || known_snapshot(m) >= info.index,
-        "notice the snapshot",
-    );
-    noticed.await.map_err(|e| failed(e.to_string()))?;
-    if let Some(upto) = raft_index_of(keep_from) {
-        raft.trigger()
-            .purge_log(upto)
-            .await
-            .map_err(|e| failed(e.to_string()))?;
-        let wait = raft.wait(Some(PATIENCE));
-        let purged =
-            |m: &openraft::RaftMetrics<_>| m.running_state.is_err() || index_of(m.purged.as_ref()) >= keep_from;
-        wait.metrics(purged, "drop log")
-            .await
-            .map_err(|e| failed(e.to_string()))?;
-    }
+    log.trim(info.index, keep_from).await?;
     tracing::info!(
         index = info.index,
         bytes = info.bytes,
         log_kept_after = keep_from,
-        elapsed_ms = began.elapsed().as_millis() as u64,
+        elapsed_ms = (clock.now() - began).as_millis() as u64,
         "snapshot taken"
     );
     Ok(info.index)

@@ -89,6 +89,14 @@ pub enum JournalError {
         /// The bound.
         limit: usize,
     },
+    /// Not every member would know the command, or none does. It was not written.
+    #[error("{}", not_agreed(.needed, .agreed))]
+    NotAgreed {
+        /// The feature level that it takes; `None`: this program does not know the command.
+        needed: Option<u32>,
+        /// The feature level that every member has.
+        agreed: u32,
+    },
     /// The disk has no room for more log. Nothing was written; the journal works on once there is room.
     #[error("no space for the journal in {dir}; free some and try again")]
     NoSpace {
@@ -124,6 +132,15 @@ fn holder(pid: &Option<u32>) -> String {
     }
 }
 
+fn not_agreed(needed: &Option<u32>, agreed: &u32) -> String {
+    match needed {
+        Some(needed) => format!(
+            "a command of feature level {needed} is for masters that all have it, and some have {agreed}; upgrade those first"
+        ),
+        None => "this program does not know the command; use the newer program".into(),
+    }
+}
+
 fn led_by(leader: &Option<NodeId>) -> String {
     match leader {
         Some(id) => format!("; node {id} is"),
@@ -138,13 +155,25 @@ impl JournalError {
         move |source| Self::Io { doing, source }
     }
 
+    /// The same for another one who waits for the same.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::NotLeader { leader } => Self::NotLeader { leader: *leader },
+            Self::ShutDown => Self::ShutDown,
+            Self::Failed { reason } => Self::Failed { reason: reason.clone() },
+            other => Self::Failed {
+                reason: other.to_string(),
+            },
+        }
+    }
+
     /// What callers of the file system branch on.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Locked { .. } => ErrorKind::Busy,
             Self::NotAJournal { .. } | Self::WrongCluster { .. } | Self::WrongNode { .. } => ErrorKind::InvalidArgument,
             Self::TooLarge { .. } => ErrorKind::InvalidArgument,
-            Self::NewerFormat { .. } => ErrorKind::NotSupported,
+            Self::NewerFormat { .. } | Self::NotAgreed { .. } => ErrorKind::NotSupported,
             Self::Corrupt { .. } | Self::Incomplete { .. } => ErrorKind::Corrupt,
             Self::NotLeader { .. } | Self::ShutDown | Self::Failed { .. } => ErrorKind::Unavailable,
             Self::NoSpace { .. } => ErrorKind::NoSpace,

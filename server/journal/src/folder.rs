@@ -9,13 +9,16 @@
 //! ```
 
 use std::{
-    fs::{self, File},
-    io::{self, Read, Seek, Write},
+    fmt::Debug,
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use alluxio_common::crashsafe;
-use nix::fcntl::{Flock, FlockArg};
+use alluxio_common::{
+    crashsafe::is_temporary,
+    disk::{self, Disk, Lock},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{JournalError, NodeId, error::Result};
@@ -43,20 +46,22 @@ struct Format {
 #[derive(Debug)]
 pub(crate) struct Folder {
     dir: PathBuf,
-    _lock: Flock<File>,
+    _lock: Box<dyn Debug + Send + Sync>,
 }
 
 impl Folder {
     /// Takes hold of the folder. An absent or empty one becomes the journal of this cluster and member.
-    pub fn open(dir: &Path, cluster_id: &str, node_id: NodeId) -> Result<Self> {
-        refuse_foreign(dir, &[])?;
-        crashsafe::create_dir_all(dir).map_err(JournalError::io(format!("create {}", dir.display())))?;
+    pub fn open(disk: &Arc<dyn Disk>, dir: &Path, cluster_id: &str, node_id: NodeId) -> Result<Self> {
+        let disk = disk.as_ref();
+        refuse_foreign(disk, dir, &[])?;
+        disk.create_dir_all(dir)
+            .map_err(JournalError::io(format!("create {}", dir.display())))?;
         let folder = Self {
             dir: dir.to_owned(),
-            _lock: lock(dir)?,
+            _lock: lock(disk, dir)?,
         };
-        match read_format(dir)? {
-            None => write_format(dir, cluster_id, Some(node_id))?,
+        match read_format(disk, dir)? {
+            None => write_format(disk, dir, cluster_id, Some(node_id))?,
             Some(format) => {
                 if format.cluster_id != cluster_id {
                     return Err(JournalError::WrongCluster {
@@ -66,7 +71,7 @@ impl Folder {
                     });
                 }
                 match format.node_id {
-                    None => write_format(dir, cluster_id, Some(node_id))?,
+                    None => write_format(disk, dir, cluster_id, Some(node_id))?,
                     Some(found) if found != node_id.0 => {
                         return Err(JournalError::WrongNode {
                             dir: dir.to_owned(),
@@ -78,8 +83,10 @@ impl Folder {
                 }
             }
         }
-        crashsafe::remove_leftovers(dir).map_err(JournalError::io(format!("tidy {}", dir.display())))?;
-        crashsafe::tighten_tree(dir).map_err(JournalError::io(format!("close {} to other users", dir.display())))?;
+        disk.tidy(dir).map_err(JournalError::io(format!(
+            "tidy {} and close it to other users",
+            dir.display()
+        )))?;
         Ok(folder)
     }
 
@@ -102,32 +109,34 @@ impl Folder {
 /// # Errors
 /// [`JournalError::Locked`] if a process has it open; [`JournalError::NotAJournal`] if it holds something else.
 pub fn format(dir: &Path, cluster_id: &str) -> Result<()> {
-    refuse_foreign(dir, &[VOTE, LOG, SNAPSHOTS])?;
+    let disk = &*disk::real();
+    refuse_foreign(disk, dir, &[VOTE, LOG, SNAPSHOTS])?;
     let doing = || JournalError::io(format!("format {}", dir.display()));
-    crashsafe::create_dir_all(dir).map_err(doing())?;
-    let _lock = lock(dir)?;
+    disk.create_dir_all(dir).map_err(doing())?;
+    let _lock = lock(disk, dir)?;
     // The format file goes first: a folder that is half deleted must not look like a journal.
     for file in [FORMAT, VOTE] {
-        if let Err(e) = crashsafe::remove_file(&dir.join(file))
+        if let Err(e) = disk.remove_file(&dir.join(file))
             && e.kind() != io::ErrorKind::NotFound
         {
             return Err(doing()(e));
         }
     }
     for folder in [LOG, SNAPSHOTS] {
-        if let Err(e) = fs::remove_dir_all(dir.join(folder))
+        if let Err(e) = disk.remove_dir_all(&dir.join(folder))
             && e.kind() != io::ErrorKind::NotFound
         {
             return Err(doing()(e));
         }
     }
-    crashsafe::sync_dir(dir).map_err(doing())?;
-    write_format(dir, cluster_id, None)
+    disk.sync_dir(dir).map_err(doing())?;
+    write_format(disk, dir, cluster_id, None)
 }
 
 /// Whether `dir` holds a formatted journal.
 pub fn is_formatted(dir: &Path) -> bool {
-    dir.join(FORMAT).is_file()
+    let names = disk::real().list(dir).unwrap_or_default();
+    names.iter().any(|name| name == FORMAT)
 }
 
 /// The cluster that a journal folder belongs to; `None` if there is no journal yet.
@@ -135,25 +144,22 @@ pub fn is_formatted(dir: &Path) -> bool {
 /// # Errors
 /// As for [`crate::Journal::open`]: the folder's format file is damaged or of a newer version.
 pub fn cluster_id(dir: &Path) -> Result<Option<String>> {
-    Ok(read_format(dir)?.map(|format| format.cluster_id))
+    Ok(read_format(&*disk::real(), dir)?.map(|format| format.cluster_id))
 }
 
 /// A folder without a format file may hold nothing but `ours`.
-fn refuse_foreign(dir: &Path, ours: &[&str]) -> Result<()> {
-    let entries = match fs::read_dir(dir) {
+fn refuse_foreign(disk: &dyn Disk, dir: &Path, ours: &[&str]) -> Result<()> {
+    let entries = match disk.list(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(JournalError::io(format!("list {}", dir.display()))(e)),
     };
     let mut foreign = false;
-    for entry in entries {
-        let name = entry
-            .map_err(JournalError::io(format!("list {}", dir.display())))?
-            .file_name();
+    for name in entries {
         if name == FORMAT {
             return Ok(());
         }
-        let harmless = name == LOCK || name == "lost+found" || crashsafe::is_temporary(&name);
+        let harmless = name == LOCK || name == "lost+found" || is_temporary(&name);
         foreign |= !harmless && !ours.iter().any(|ours| name == *ours);
     }
     match foreign {
@@ -162,14 +168,14 @@ fn refuse_foreign(dir: &Path, ours: &[&str]) -> Result<()> {
     }
 }
 
-fn read_format(dir: &Path) -> Result<Option<Format>> {
+fn read_format(disk: &dyn Disk, dir: &Path) -> Result<Option<Format>> {
     let path = dir.join(FORMAT);
-    let text = match fs::read_to_string(&path) {
+    let text = match disk.read(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(JournalError::io(format!("read {}", path.display()))(e)),
     };
-    let format: Format = serde_json::from_str(&text).map_err(|e| JournalError::Corrupt {
+    let format: Format = serde_json::from_slice(&text).map_err(|e| JournalError::Corrupt {
         file: path,
         offset: 0,
         index: 0,
@@ -186,7 +192,7 @@ fn read_format(dir: &Path) -> Result<Option<Format>> {
     }
 }
 
-fn write_format(dir: &Path, cluster_id: &str, node_id: Option<NodeId>) -> Result<()> {
+fn write_format(disk: &dyn Disk, dir: &Path, cluster_id: &str, node_id: Option<NodeId>) -> Result<()> {
     let format = Format {
         format_version: FORMAT_VERSION,
         cluster_id: cluster_id.to_owned(),
@@ -195,49 +201,29 @@ fn write_format(dir: &Path, cluster_id: &str, node_id: Option<NodeId>) -> Result
     let path = dir.join(FORMAT);
     serde_json::to_vec_pretty(&format)
         .map_err(io::Error::from)
-        .and_then(|bytes| crashsafe::write_atomic(&path, &bytes))
+        .and_then(|bytes| disk.write_atomic(&path, &bytes))
         .map_err(JournalError::io(format!("write {}", path.display())))
 }
 
-fn lock(dir: &Path) -> Result<Flock<File>> {
+fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Debug + Send + Sync>> {
     let path = dir.join(LOCK);
-    let doing = || JournalError::io(format!("lock {}", path.display()));
-    let file = crashsafe::private_file()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(doing())?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            // Only for the message that another process prints.
-            let noted = lock
-                .set_len(0)
-                .and_then(|()| lock.rewind())
-                .and_then(|()| writeln!(*lock, "{}", std::process::id()));
-            noted.map_err(doing())?;
-            Ok(lock)
-        }
-        Err((mut file, nix::errno::Errno::EAGAIN)) => {
-            let mut text = String::new();
-            // Without the pid the message is only less helpful.
-            let _ = file.read_to_string(&mut text);
-            Err(JournalError::Locked {
-                dir: dir.to_owned(),
-                pid: text.trim().parse().ok(),
-            })
-        }
-        Err((_, error)) => Err(doing()(error.into())),
+    match disk.lock(&path) {
+        Ok(Lock::Taken(lock)) => Ok(lock),
+        Ok(Lock::Held(pid)) => Err(JournalError::Locked {
+            dir: dir.to_owned(),
+            pid,
+        }),
+        Err(error) => Err(JournalError::io(format!("lock {}", path.display()))(error)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn open(dir: &Path) -> Result<Folder> {
-        Folder::open(dir, "c1", NodeId(1))
+        Folder::open(&disk::real(), dir, "c1", NodeId(1))
     }
 
     #[test]
@@ -245,9 +231,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path()).unwrap());
         drop(open(dir.path()).unwrap());
-        let error = Folder::open(dir.path(), "c2", NodeId(1)).unwrap_err();
+        let error = Folder::open(&disk::real(), dir.path(), "c2", NodeId(1)).unwrap_err();
         assert!(matches!(error, JournalError::WrongCluster { .. }), "{error}");
-        let error = Folder::open(dir.path(), "c1", NodeId(2)).unwrap_err();
+        let error = Folder::open(&disk::real(), dir.path(), "c1", NodeId(2)).unwrap_err();
         assert!(matches!(error, JournalError::WrongNode { .. }), "{error}");
     }
 
@@ -296,9 +282,9 @@ mod tests {
         format(dir.path(), "c2").unwrap();
         assert!(is_formatted(dir.path()));
         assert!(!dir.path().join(LOG).exists() && !dir.path().join(VOTE).exists());
-        Folder::open(dir.path(), "c2", NodeId(7)).unwrap();
+        Folder::open(&disk::real(), dir.path(), "c2", NodeId(7)).unwrap();
         assert!(matches!(
-            Folder::open(dir.path(), "c2", NodeId(8)),
+            Folder::open(&disk::real(), dir.path(), "c2", NodeId(8)),
             Err(JournalError::WrongNode { found: 7, .. })
         ));
     }

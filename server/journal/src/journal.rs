@@ -3,16 +3,16 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use alluxio_common::sync::Mutex;
-use openraft::{ServerState, async_runtime::watch::WatchReceiver};
 use prost::Message;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    JournalError, JournalOptions, JournalStatus, StateMachine,
+    JournalError, JournalOptions, JournalStatus, StateMachine, Terms,
     checkpoint::Checkpoint,
     error::Result,
     folder::format,
+    log::{Lead, Log},
     node::{self, Running, Start},
     proposer::Proposal,
 };
@@ -23,6 +23,9 @@ use crate::{
 pub struct Journal<S: StateMachine> {
     inner: Arc<Inner<S>>,
 }
+
+/// Gets the outcome of a proposal.
+type Answer<S> = oneshot::Receiver<Result<<S as StateMachine>::Outcome>>;
 
 struct Inner<S: StateMachine> {
     options: JournalOptions,
@@ -93,10 +96,10 @@ impl<S: StateMachine> Journal<S> {
     /// all the same.
     ///
     /// # Errors
-    /// [`JournalError::NotLeader`], [`JournalError::TooLarge`] and [`JournalError::NoSpace`] mean that the command
+    /// [`JournalError::NotLeader`], [`JournalError::TooLarge`], [`JournalError::NotAgreed`] and [`JournalError::NoSpace`] mean that the command
     /// was not and will not be applied; [`JournalError::Failed`] and [`JournalError::ShutDown`] leave it open.
-    pub async fn propose(&self, command: S::Command) -> Result<S::Outcome> {
-        self.propose_within(command, Duration::ZERO).await
+    pub fn propose(&self, command: S::Command) -> impl Future<Output = Result<S::Outcome>> + Send {
+        self.propose_on(command, Terms::default())
     }
 
     /// As [`Journal::propose`], for what nobody waits for: it may stay up to `patience` before it is written, and is written
@@ -104,23 +107,75 @@ impl<S: StateMachine> Journal<S> {
     ///
     /// # Errors
     /// Those of [`Journal::propose`].
-    pub async fn propose_within(&self, command: S::Command, patience: Duration) -> Result<S::Outcome> {
+    pub fn propose_within(
+        &self,
+        command: S::Command,
+        patience: Duration,
+    ) -> impl Future<Output = Result<S::Outcome>> + Send {
+        let terms = Terms {
+            patience,
+            ..Terms::default()
+        };
+        self.propose_on(command, terms)
+    }
+
+    /// As [`Journal::propose`], but with a say in what the outcome means and how long it may take.
+    ///
+    /// # Errors
+    /// Those of [`Journal::propose`].
+    pub fn propose_on(&self, command: S::Command, terms: Terms) -> impl Future<Output = Result<S::Outcome>> + Send {
+        // Encoded at once, so that the future does not hold the command, which is large.
+        let proposal = self.proposal(&command, terms);
+        async move {
+            let (proposal, outcome) = proposal?;
+            let sent = self.inner.proposals.send(proposal).await;
+            sent.map_err(|_| self.why_ended())?;
+            outcome.await.map_err(|_| self.why_ended())?
+        }
+    }
+
+    fn proposal(&self, command: &S::Command, terms: Terms) -> Result<(Proposal<S>, Answer<S>)> {
+        let agreed = self.inner.running.applier.agreed_level();
+        let level = match S::level_of(command) {
+            Some(level) if level <= agreed => level,
+            needed => return Err(JournalError::NotAgreed { needed, agreed }),
+        };
         let (bytes, limit) = (command.encoded_len(), self.inner.options.batch.command_bytes_max);
         if bytes > limit {
             return Err(JournalError::TooLarge { bytes, limit });
         }
-        let (waiter, outcome) = oneshot::channel();
+        let (outcome, answer) = oneshot::channel();
         let proposal = Proposal {
             command: command.encode_to_vec().into(),
-            waiter,
-            patience,
+            level,
+            outcome,
+            terms,
         };
-        self.inner
-            .proposals
-            .send(proposal)
-            .await
-            .map_err(|_| self.why_ended())?;
-        outcome.await.map_err(|_| self.why_ended())?
+        Ok((proposal, answer))
+    }
+
+    /// The newest entry that is on disk, as it changes. What an entry demands of the world outside must wait for it: after
+    /// [`Journal::state`] shows the effects of entry `n`, `wait_for(|synced| *synced >= n)`.
+    pub fn synced_index(&self) -> watch::Receiver<u64> {
+        self.inner.running.log.synced_index()
+    }
+
+    /// Makes everything that was answered before the call last a power cut, whatever was asked for then. Returns the newest
+    /// entry that does.
+    ///
+    /// # Errors
+    /// [`JournalError::Failed`]: the disk could not, and this process must end; [`JournalError::ShutDown`].
+    pub async fn sync(&self) -> Result<u64> {
+        let log = &self.inner.running.log;
+        match log.sync().await {
+            Ok(()) => Ok(*log.synced_index().borrow()),
+            Err(error) => Err(match self.why_ended() {
+                JournalError::ShutDown => JournalError::ShutDown,
+                _ => JournalError::Failed {
+                    reason: error.to_string(),
+                },
+            }),
+        }
     }
 
     /// Takes a snapshot of the state now, while serving, and drops the log that no longer is needed.
@@ -138,23 +193,25 @@ impl<S: StateMachine> Journal<S> {
     /// How the journal is doing. Does not wait for anything.
     pub fn status(&self) -> JournalStatus {
         let Inner { options, running, .. } = &*self.inner;
-        let extent = running.log.extent();
-        let metrics = running.raft.metrics();
-        let metrics = metrics.borrow_watched();
+        let extent = running.log.reader().extent();
+        let Lead { leader, is_ours, term } = running.log.lead();
+        let failed = self.inner.failed.borrow().clone();
         JournalStatus {
             cluster_id: options.cluster_id.clone(),
             node_id: options.node_id.0,
-            leader_id: metrics.current_leader,
-            is_leader: metrics.state == ServerState::Leader && metrics.running_state.is_ok(),
-            term: metrics.current_term,
+            leader_id: leader.map(|leader| leader.0),
+            is_leader: is_ours && failed.is_none(),
+            term,
             first_index: (extent.last.index > extent.purged.index).then_some(extent.purged.index + 1),
             last_index: extent.last.index,
+            synced_index: *running.log.synced_index().borrow(),
             applied_index: running.applier.applied_index(),
             snapshot_index: running.applier.snapshot_index(),
             commands_since_snapshot: running.applier.commands_since_snapshot(),
             log_bytes: extent.bytes,
             log_segments: extent.segments,
-            failed: self.inner.failed.borrow().clone(),
+            feature_level: running.applier.agreed_level(),
+            failed,
         }
     }
 

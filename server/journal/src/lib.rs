@@ -5,23 +5,31 @@
 //!
 //! Promises:
 //! - [`Journal::propose`] returns after its command is on disk (and, with several members, on a majority of them)
-//!   and applied here.
+//!   and applied here; with [`Durability::Process`] and [`CommitAt::Written`], after it is written and applied.
+//! - Appending, syncing and applying are three stages: a slow state machine holds up neither of the others.
 //! - Commands are applied in one order, the same after every restart and on every member, each exactly once.
 //! - Nothing that was acknowledged is dropped or skipped silently: a damaged log is refused with the place of the
 //!   damage, and no file is changed or deleted to get past it.
 //!
 //! Left out: reads (the owner of the state machine reads it directly), and what a command does.
 
+mod applier;
 pub mod bench;
 mod checkpoint;
+mod entry;
 mod error;
 mod folder;
 mod journal;
+mod log;
+mod members;
 mod node;
 mod options;
+mod position;
 mod proposer;
 mod raft;
 mod snapshot;
+mod stage;
+mod waiting;
 mod wal;
 
 use std::io::{self, Read};
@@ -29,7 +37,7 @@ use std::io::{self, Read};
 pub use error::JournalError;
 pub use folder::{cluster_id, format, is_formatted};
 pub use journal::Journal;
-pub use options::{BatchLimits, JournalOptions, JournalStatus, NodeId};
+pub use options::{BatchLimits, CommitAt, Durability, JournalOptions, JournalStatus, NodeId, Terms};
 
 /// What to add to a log filter: consensus reports each of its steps at INFO, which is of no interest to an operator.
 pub const LOG_DIRECTIVE: &str = "openraft=warn";
@@ -40,6 +48,14 @@ pub trait StateMachine: Send + Sync + 'static {
     type Command: prost::Message + Default + Clone + 'static;
     /// What a command did, for its proposer only.
     type Outcome: Send + 'static;
+    /// The feature level of this program: it knows every command up to it. A member announces it in the log.
+    const LEVEL: u32;
+
+    /// The feature level that it takes to apply a command: at most [`StateMachine::LEVEL`]; 0 for what every version that has
+    /// journaled knows. `None` for a command that this program does not know: it is not proposed, and found in the log it stops
+    /// the member, for passing over it would make this state another than the others'. A command that gets a new kind or a field
+    /// that matters gets a level of its own, and is proposed only once every member has announced that.
+    fn level_of(command: &Self::Command) -> Option<u32>;
 
     /// Applies commands in order and stores `position` (opaque) with their effects in one atomic, unsynced batch.
     /// One outcome per command. `commands` may be empty: then only the position moves.
@@ -59,4 +75,8 @@ pub trait StateMachine: Send + Sync + 'static {
 
     /// Replaces the whole state by a snapshot's and stores `position` with it.
     fn restore(&self, position: &[u8], snapshot: &mut dyn Read) -> io::Result<()>;
+
+    /// Empties the state, and the position with it: what it holds was lost from the log by a power cut, which
+    /// [`CommitAt::Written`] allows, and no snapshot is older than that.
+    fn clear(&self) -> io::Result<()>;
 }

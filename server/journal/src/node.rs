@@ -1,47 +1,39 @@
 //! One member of the cluster: opening, serving, closing.
 //!
 //! A member has a thread with a runtime of its own. So consensus is not held up by what the rest of the process does
-//! (an election must not wait for a listing), and a proposal passes through it without changing threads; only the
-//! log's writer and snapshots run elsewhere.
+//! (an election must not wait for a listing), and a proposal passes through it without changing threads; the applying stage,
+//! the log's writer and snapshots run elsewhere.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
-use openraft::{
-    ServerState, SnapshotPolicy,
-    async_runtime::watch::WatchReceiver,
-    entry::RaftEntry,
-    impls::BasicNode,
-    storage::{RaftLogReader, RaftLogStorage},
-};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    JournalError, JournalOptions, NodeId, StateMachine,
+    JournalError, JournalOptions, StateMachine,
+    applier::Applier,
     checkpoint::{self, Checkpoint},
+    entry::{Announced, EntryBody, invalid},
     error::Result,
     folder::Folder,
+    log::{Batch, Log},
+    position::Applied,
     proposer::{Proposal, Proposer},
-    raft::{Applier, LogStore, NoPeers, Raft, StateMachineAdapter, VoteFile, index_of},
+    raft::RaftLog,
     snapshot::SnapshotStore,
-    wal::{Wal, WalOptions, WalReader},
+    stage::ApplyStage,
+    waiting::Waiting,
 };
 
 /// Bytes of log that are replayed at once.
 const REPLAY_BYTES: usize = 4 << 20;
-/// How long a cluster of one may take to elect itself. It takes milliseconds; a disk that hangs takes longer.
-const ELECTION_PATIENCE: Duration = Duration::from_secs(60);
 /// Checkpoints that may be asked for and not yet begun; more wait outside.
 const CHECKPOINTS_MAX: usize = 16;
 
 /// What handles need of a running member.
 pub(crate) struct Running<S: StateMachine> {
-    pub raft: Raft<S>,
     pub applier: Arc<Applier<S>>,
-    pub log: WalReader,
+    pub log: Arc<RaftLog<S>>,
     pub checkpoints: mpsc::Sender<Checkpoint>,
 }
 
@@ -108,31 +100,26 @@ async fn live<S: StateMachine>(start: Start<S>) -> (oneshot::Sender<Result<()>>,
         }
     };
     let (checkpoints, wanted) = mpsc::channel(CHECKPOINTS_MAX);
+    let applier = member.stage.applier().clone();
     let running = Running {
-        raft: member.raft.clone(),
-        applier: member.applier.clone(),
-        log: member.log.reader().clone(),
+        applier: applier.clone(),
+        log: member.log.clone(),
         checkpoints: checkpoints.clone(),
     };
-    tokio::spawn(watch_failure(member.raft.clone(), failed));
+    tokio::spawn(watch_failure(member.log.clone(), member.stage.clone(), failed));
     let checkpointer = tokio::spawn(checkpoint::run(
-        member.raft.clone(),
-        member.applier.clone(),
+        options.clock.clone(),
+        member.log.clone(),
+        applier.clone(),
         wanted,
         stop.clone(),
     ));
     if ready.send(Ok(running)).is_err() {
         stop.cancel();
     }
-    let proposer = Proposer::new(
-        &options,
-        member.raft.clone(),
-        member.applier.clone(),
-        member.log.clone(),
-        checkpoints,
-    );
+    let proposer = Proposer::new(&options, applier.clone(), member.log.clone(), checkpoints);
     proposer.run(proposals, stop).await;
-    member.applier.cancel_snapshot();
+    applier.cancel_snapshot();
     // The folder must not be released while a snapshot is being written there.
     if checkpointer.await.is_err() {
         tracing::error!("the task that takes snapshots panicked");
@@ -142,48 +129,58 @@ async fn live<S: StateMachine>(start: Start<S>) -> (oneshot::Sender<Result<()>>,
 
 /// An open member.
 struct Member<S: StateMachine> {
-    raft: Raft<S>,
-    applier: Arc<Applier<S>>,
-    log: LogStore,
+    log: Arc<RaftLog<S>>,
+    stage: Arc<ApplyStage<S>>,
     /// Held until everything is closed.
     folder: Folder,
 }
 
 impl<S: StateMachine> Member<S> {
     async fn open(options: &JournalOptions, state: Arc<S>) -> Result<Self> {
-        let began = Instant::now();
-        let folder = Folder::open(&options.dir, &options.cluster_id, options.node_id)?;
+        let began = options.clock.now();
+        let folder = Folder::open(&options.disk, &options.dir, &options.cluster_id, options.node_id)?;
         let reading = || JournalError::io(format!("open the journal in {}", options.dir.display()));
-        let snapshots = SnapshotStore::open(folder.snapshots()).map_err(reading())?;
-        let applier = Arc::new(Applier::new(state, snapshots).map_err(reading())?);
-        let wal = open_log(options, &folder, &applier)?;
-        restore_if_needed(options, &applier, &wal.reader())?;
+        let snapshots = SnapshotStore::open(options.disk.clone(), folder.snapshots()).map_err(reading())?;
+        let applied = Applied::of_stored(state.position().map_err(reading())?.as_deref()).map_err(reading())?;
+        let snapshot_index = snapshots.newest().map_err(reading())?.map_or(0, |newest| newest.index);
+        // What a snapshot holds may be missing in the log.
+        let known_index = if applied.synced > snapshot_index {
+            applied.synced
+        } else {
+            0
+        };
+        let waiting = Arc::new(Waiting::<S::Outcome>::new());
+        let log = Arc::new(RaftLog::<S>::open(options, &folder, known_index, waiting.clone())?);
+        let synced = applied.synced;
+        let node = options.node_id.0;
+        let applier = Applier::new(state, node, applied, snapshots, waiting, log.reader().clone()).map_err(reading())?;
+        let applier = Arc::new(applier);
+        restore_if_needed(options, &applier, log.as_ref(), synced)?;
         let restored = applier.applied_index();
-        let mut log = LogStore::new(Arc::new(wal), VoteFile::open(folder.vote())?);
-        replay(options, &applier, &mut log).await.map_err(reading())?;
-        check_complete(options, &applier, log.reader())?;
-        log.save_committed(applier.log_id()).await.map_err(reading())?;
-        let raft = start_raft(options, &applier, &log).await?;
+        replay(&applier, log.as_ref()).map_err(reading())?;
+        check_complete(options, &applier, log.as_ref())?;
+        let stage = Arc::new(ApplyStage::start(applier.clone(), options.clock.clone())?);
+        log.feed(stage.clone());
+        log.fence().await?;
+        stage.drain().await.map_err(reading())?;
+        announce(options, &stage, log.as_ref()).await?;
         tracing::info!(
             dir = %options.dir.display(), restored, applied = applier.applied_index(),
-            elapsed_ms = began.elapsed().as_millis() as u64, "journal is open"
+            elapsed_ms = (options.clock.now() - began).as_millis() as u64, "journal is open"
         );
-        Ok(Self {
-            raft,
-            applier,
-            log,
-            folder,
-        })
+        Ok(Self { log, stage, folder })
     }
 
     async fn close(self) -> Result<()> {
-        // An error here says that it has ended badly before, which was reported then.
-        let _ = self.raft.shutdown().await;
-        let Self {
-            applier, log, folder, ..
-        } = self;
+        let Self { log, stage, folder } = self;
+        log.close().await;
         let closed = tokio::task::spawn_blocking(move || {
-            log.close();
+            stage.close();
+            let applier = stage.applier();
+            // All that were committed have been answered.
+            applier
+                .waiting()
+                .end("the journal is shut down", || JournalError::ShutDown);
             let synced = applier.state().sync();
             drop(folder);
             synced
@@ -195,40 +192,48 @@ impl<S: StateMachine> Member<S> {
     }
 }
 
-fn open_log<S: StateMachine>(options: &JournalOptions, folder: &Folder, applier: &Applier<S>) -> Result<Wal> {
-    let applied = applier.applied_index();
-    // What a snapshot holds may be missing in the log.
-    let known_index = if applied > applier.snapshot_index() { applied } else { 0 };
-    let options = WalOptions {
-        dir: folder.log(),
-        segment_bytes_max: options.segment_bytes_max,
-        // The proposer batches, and with one member there is nobody to talk to while the disk is busy.
-        inline: true,
-    };
-    Wal::open(options, known_index)
-}
-
-/// Restores the state machine from a snapshot if the log alone cannot bring it up to date, or much slower.
-fn restore_if_needed<S: StateMachine>(options: &JournalOptions, applier: &Applier<S>, log: &WalReader) -> Result<()> {
-    let (applied, purged) = (applier.applied_index(), log.extent().purged.index);
-    let needed = applied < purged;
+/// Restores the state machine from a snapshot if the log alone cannot bring it up to date, or much slower. `synced`: what was
+/// on disk when the state machine applied last.
+fn restore_if_needed<S: StateMachine>(
+    options: &JournalOptions,
+    applier: &Applier<S>,
+    log: &impl Log,
+    synced: u64,
+) -> Result<()> {
+    let extent = log.reader().extent();
+    let (applied, purged, last) = (applier.applied_index(), extent.purged.index, extent.last.index);
+    // A power cut took entries that were written and not yet synced, and the store kept their effects.
+    let ahead = applied > last && last >= synced && last > 0 && applier.is_alone();
+    let behind = applied < purged;
     let quicker = applied == 0 && applier.snapshot_index() > 0;
-    if !needed && !quicker {
+    if !ahead && !behind && !quicker {
         return Ok(());
     }
     let reading = || JournalError::io(format!("restore a snapshot in {}", options.dir.display()));
-    let snapshot = applier.snapshots().newest_intact().map_err(reading())?;
-    match snapshot {
-        Some(snapshot) if snapshot.index >= purged && snapshot.index > applied => {
+    let found = applier.snapshots().newest_intact().map_err(reading())?;
+    let usable = |index: u64| index >= purged && if ahead { index <= last } else { index > applied };
+    match found {
+        Some(snapshot) if usable(snapshot.index) => {
             tracing::info!(file = %snapshot.path.display(), bytes = snapshot.bytes, "restoring from a snapshot");
             applier.restore(&snapshot).map_err(reading())
         }
-        _ if !needed => Ok(()),
+        _ if ahead && purged == 0 => {
+            tracing::warn!(
+                applied,
+                last,
+                synced,
+                "the state is ahead of what a power cut left of the log; it is made again from the log's beginning"
+            );
+            applier
+                .clear()
+                .map_err(JournalError::io("empty the state machine's store"))
+        }
+        _ if !ahead && !behind => Ok(()),
         found => Err(JournalError::Incomplete {
             dir: options.dir.clone(),
             why: format!(
-                "the state machine is at entry {applied} and the log begins after entry {purged}, but {}. Restore \
-                 snapshots/ or the whole folder from a backup or another member",
+                "the state machine is at entry {applied} and the log holds what is after entry {purged}, up to {last}, but {}. \
+                 Restore snapshots/ or the whole folder from a backup or another member",
                 match found {
                     Some(found) => format!("the newest intact snapshot ends at entry {}", found.index),
                     None => "there is no intact snapshot".into(),
@@ -238,42 +243,47 @@ fn restore_if_needed<S: StateMachine>(options: &JournalOptions, applier: &Applie
     }
 }
 
-/// Applies what a cluster of one has in its log: with no other member, what is on its disk is committed. Stops where
-/// the cluster stops being one; from there on the leader says what is committed.
-async fn replay<S: StateMachine>(
-    options: &JournalOptions,
-    applier: &Applier<S>,
-    log: &mut LogStore,
-) -> std::io::Result<()> {
+/// Says in the log what this program can do, if that is not what it said last.
+async fn announce<S: StateMachine>(options: &JournalOptions, stage: &ApplyStage<S>, log: &impl Log) -> Result<()> {
+    let node = options.node_id.0;
+    let said = stage.applier().members().levels.get(&node).copied().unwrap_or(0);
+    if said == S::LEVEL || !log.lead().is_ours {
+        return Ok(());
+    }
+    let announced = Batch {
+        body: EntryBody::Announced(Announced::new(node, S::LEVEL)),
+        ticket: 0,
+        power: true,
+    };
+    log.append(announced).await?;
+    stage
+        .drain()
+        .await
+        .map_err(JournalError::io("announce a feature level"))
+}
+
+/// Applies what the log knows to be committed without asking anybody.
+fn replay<S: StateMachine>(applier: &Applier<S>, log: &impl Log) -> std::io::Result<()> {
     loop {
         let next = applier.applied_index() + 1;
-        let mut entries = log.read(next, REPLAY_BYTES)?;
-        let mut alone = next == 1 || is_alone(applier.membership().membership(), options.node_id);
-        let committed = entries
-            .iter()
-            .position(|entry| {
-                if let Some(members) = entry.get_membership() {
-                    alone = is_alone(&members, options.node_id);
-                }
-                !alone
-            })
-            .unwrap_or(entries.len());
-        entries.truncate(committed);
-        if entries.is_empty() {
-            return Ok(());
+        let entries = log.read(next, REPLAY_BYTES, &applier.members())?;
+        match entries.first() {
+            None => return Ok(()),
+            Some(first) if first.at.index != next => {
+                return Err(invalid(format!(
+                    "the log goes on at entry {}, and {next} is due",
+                    first.at.index
+                )));
+            }
+            Some(_) => applier.apply(entries)?,
         }
-        applier.apply(entries)?;
     }
 }
 
-fn is_alone(members: &openraft::Membership<u64, BasicNode>, node_id: NodeId) -> bool {
-    members.voter_ids().eq([node_id.0])
-}
-
 /// A cluster of one has everything in its own log, up to what it applied at least.
-fn check_complete<S: StateMachine>(options: &JournalOptions, applier: &Applier<S>, log: &WalReader) -> Result<()> {
-    let (applied, last) = (applier.applied_index(), log.extent().last.index);
-    if last < applied && is_alone(applier.membership().membership(), options.node_id) {
+fn check_complete<S: StateMachine>(options: &JournalOptions, applier: &Applier<S>, log: &impl Log) -> Result<()> {
+    let (applied, last) = (applier.applied_index(), log.reader().extent().last.index);
+    if last < applied && applier.is_alone() {
         return Err(JournalError::Incomplete {
             dir: options.dir.clone(),
             why: format!(
@@ -285,78 +295,23 @@ fn check_complete<S: StateMachine>(options: &JournalOptions, applier: &Applier<S
     Ok(())
 }
 
-/// openraft's settings. Nothing happens by itself while the cluster is idle: no tick, no heartbeat, no write.
-fn raft_config(options: &JournalOptions) -> Result<openraft::Config> {
-    let config = openraft::Config {
-        cluster_name: options.cluster_id.clone(),
-        // For several members; a cluster of one is told when to elect.
-        heartbeat_interval: 250,
-        election_timeout_min: 1500,
-        election_timeout_max: 3000,
-        enable_tick: false,
-        enable_heartbeat: false,
-        enable_elect: false,
-        enable_pre_vote: Some(true),
-        // A new term at every start keeps what two processes wrote apart.
-        enable_leader_restore: Some(false),
-        // `checkpoint` decides on both.
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: u64::MAX,
-        ..Default::default()
+/// Tells when log or state machine have stopped for good, and everybody who waits for them.
+async fn watch_failure<S: StateMachine>(
+    log: Arc<RaftLog<S>>,
+    stage: Arc<ApplyStage<S>>,
+    failed: watch::Sender<Option<String>>,
+) {
+    let reason = tokio::select! {
+        biased;
+        reason = stage.failed() => reason,
+        error = log.failed() => match error {
+            Some(JournalError::Failed { reason }) => reason,
+            Some(error) => error.to_string(),
+            None => return,
+        },
     };
-    config
-        .validate()
-        .map_err(|e| JournalError::Failed { reason: e.to_string() })
-}
-
-async fn start_raft<S: StateMachine>(
-    options: &JournalOptions,
-    applier: &Arc<Applier<S>>,
-    log: &LogStore,
-) -> Result<Raft<S>> {
-    let failed = |reason: String| JournalError::Failed { reason };
-    let id = options.node_id.0;
-    let (mut log, adapter) = (log.clone(), StateMachineAdapter(applier.clone()));
-    let empty = log.reader().extent().last.index == 0 && log.read_vote().await.is_ok_and(|vote| vote.is_none());
-    let raft = Raft::new(id, Arc::new(raft_config(options)?), NoPeers, log.clone(), adapter).await;
-    let raft = raft.map_err(|e| failed(e.to_string()))?;
-    if empty {
-        let members = std::collections::BTreeMap::from([(id, BasicNode::default())]);
-        raft.initialize(members).await.map_err(|e| failed(e.to_string()))?;
-    } else {
-        raft.trigger().elect(false).await.map_err(|e| failed(e.to_string()))?;
-    }
-    let serves = |m: &openraft::RaftMetrics<_>| {
-        m.running_state.is_err()
-            || m.state == ServerState::Leader && m.last_log_index == m.last_applied.map(|applied| applied.index)
-    };
-    let metrics = raft.wait(Some(ELECTION_PATIENCE)).metrics(serves, "serve").await;
-    let metrics = metrics.map_err(|e| failed(e.to_string()))?;
-    metrics.running_state.map_err(|e| failed(e.to_string()))?;
-    Ok(raft)
-}
-
-/// Tells when consensus has stopped for good.
-async fn watch_failure<S: StateMachine>(raft: Raft<S>, failed: watch::Sender<Option<String>>) {
-    let mut metrics = raft.metrics();
-    loop {
-        let state = metrics.borrow_watched().running_state.clone();
-        match state {
-            Ok(()) => {}
-            Err(openraft::errors::Fatal::Stopped) => return,
-            Err(error) => {
-                tracing::error!(%error, "the journal has failed; this process must be restarted");
-                failed.send_replace(Some(error.to_string()));
-                return;
-            }
-        }
-        if metrics.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Our index of the newest snapshot that openraft knows of.
-pub(crate) fn known_snapshot(metrics: &openraft::RaftMetrics<crate::raft::TypeConfig>) -> u64 {
-    index_of(metrics.snapshot.as_ref())
+    tracing::error!(reason, "the journal has failed; this process must be restarted");
+    failed.send_replace(Some(reason.clone()));
+    let waiting = stage.applier().waiting();
+    waiting.end(&reason, || JournalError::Failed { reason: reason.clone() });
 }

@@ -1,6 +1,11 @@
 //! What a journal is told, and what it says about itself.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use alluxio_common::{
+    clock::Clock,
+    disk::{self, Disk},
+};
 
 /// A member of the cluster that replicates this log. 1 for a single master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,8 +34,47 @@ pub struct JournalOptions {
     pub snapshot_bytes_max: u64,
     /// Size of a log segment file; segments are allocated in full (`alluxio.master.journal.log.size.bytes.max`).
     pub segment_bytes_max: u64,
+    /// What it takes for an entry to be committed by this member.
+    pub commit: CommitAt,
     /// Bounds on what is written together.
     pub batch: BatchLimits,
+    /// Where the folder is.
+    pub disk: Arc<dyn Disk>,
+    /// What times are measured by.
+    pub clock: Clock,
+}
+
+/// What it takes for an entry to be committed by this member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CommitAt {
+    /// It is on disk.
+    #[default]
+    Synced,
+    /// It was written, so that the crash of any process leaves it there; a power cut may take it until it is synced.
+    Written {
+        /// It is synced after this time at the latest.
+        flush_interval: Duration,
+    },
+}
+
+/// What the outcome of a command tells its proposer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// It is applied, and the crash of any process leaves it there. A power cut takes it back if it comes before the next
+    /// sync; with [`CommitAt::Synced`] there has been one.
+    Process,
+    /// It is applied and on disk.
+    #[default]
+    Power,
+}
+
+/// How a command is proposed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// What its outcome is to mean.
+    pub durability: Durability,
+    /// How long it may wait to be written with the first other command that comes meanwhile.
+    pub patience: Duration,
 }
 
 impl JournalOptions {
@@ -43,7 +87,10 @@ impl JournalOptions {
             snapshot_entries_max: 2_000_000,
             snapshot_bytes_max: SNAPSHOT_BYTES_MAX,
             segment_bytes_max: 64 << 20,
+            commit: CommitAt::default(),
             batch: BatchLimits::default(),
+            disk: disk::real(),
+            clock: Clock::real(),
         }
     }
 }
@@ -109,6 +156,8 @@ pub struct JournalStatus {
     pub first_index: Option<u64>,
     /// The newest entry in the log (0: none yet).
     pub last_index: u64,
+    /// The newest entry that is on disk (0: none yet).
+    pub synced_index: u64,
     /// The newest entry applied to the state machine (0: none yet).
     pub applied_index: u64,
     /// What the newest snapshot contains (0: there is none).
@@ -119,6 +168,8 @@ pub struct JournalStatus {
     pub log_bytes: u64,
     /// Log segment files.
     pub log_segments: usize,
+    /// The feature level that every member has; commands up to it may be proposed.
+    pub feature_level: u32,
     /// Why the journal no longer works, if so. Only a restart of the process helps.
     pub failed: Option<String>,
 }

@@ -1,20 +1,26 @@
 //! Turns proposals into log entries.
 //!
 //! While one batch is on its way to the disk, the proposals that arrive wait and become the next one. So a lone caller
-//! pays for one sync and waits for nobody, and many callers share one. Proposals that have patience wait for company, so
-//! that work in the background does not take the disk from who waits for it.
+//! pays for one sync and waits for nobody, and many callers share one. A batch makes way for the next as soon as it is
+//! committed; it is applied meanwhile. Proposals that have patience wait for company, so that work in the background does
+//! not take the disk from who waits for it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
+use alluxio_common::clock::Clock;
 use bytes::Bytes;
-use openraft::errors::{ClientWriteError, RaftError};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    BatchLimits, JournalError, JournalOptions, NodeId, StateMachine,
+    BatchLimits, Durability, JournalError, JournalOptions, StateMachine, Terms,
+    applier::Applier,
     checkpoint::{Checkpoint, Trigger},
-    raft::{Applier, Batch, LogStore, Raft, TypeConfig, Waiter, encode_batch},
+    entry::{EntryBody, encode_batch},
+    error::Result,
+    log::{Batch, Log},
+    waiting::{Waiter, tell_all},
 };
 
 /// Log that is kept free for entries that are not proposals (elections, changes of members).
@@ -24,64 +30,81 @@ const RESERVED_BYTES: u64 = 64 << 10;
 pub(crate) struct Proposal<S: StateMachine> {
     /// Encoded by its caller, on its caller's thread.
     pub command: Bytes,
-    pub waiter: Waiter<S>,
-    /// How long it may wait for others to share a sync with.
-    pub patience: Duration,
+    /// The feature level that it takes to apply it.
+    pub level: u32,
+    pub outcome: tokio::sync::oneshot::Sender<Result<S::Outcome>>,
+    pub terms: Terms,
 }
 
+/// A batch on its way: its ticket, and what became of it.
+type UnderWay = BoxFuture<'static, (u64, Result<()>)>;
+
 /// The one task that proposes.
-pub(crate) struct Proposer<S: StateMachine> {
+pub(crate) struct Proposer<S: StateMachine, L: Log> {
     limits: BatchLimits,
     dir: std::path::PathBuf,
-    raft: Raft<S>,
+    clock: Clock,
     applier: Arc<Applier<S>>,
-    log: LogStore,
+    log: Arc<L>,
     trigger: Trigger,
     /// Names batches; 0 is never used.
-    next_tag: u64,
+    next_ticket: u64,
+    under_way: FuturesUnordered<UnderWay>,
     /// Did not fit the last batch.
     left_over: Option<Proposal<S>>,
 }
 
-impl<S: StateMachine> Proposer<S> {
+impl<S: StateMachine, L: Log> Proposer<S, L> {
     pub fn new(
         options: &JournalOptions,
-        raft: Raft<S>,
         applier: Arc<Applier<S>>,
-        log: LogStore,
+        log: Arc<L>,
         checkpoints: mpsc::Sender<Checkpoint>,
     ) -> Self {
         Self {
             limits: options.batch,
             dir: options.dir.clone(),
-            raft,
+            clock: options.clock.clone(),
             applier,
             log,
             trigger: Trigger::new(options, checkpoints),
-            next_tag: 1,
+            next_ticket: 1,
+            under_way: FuturesUnordered::new(),
             left_over: None,
         }
     }
 
-    /// Works until it is stopped; then takes no new proposals, and ends when the ones that it has are done.
+    /// Works until it is stopped; then takes no new proposals, and ends when the ones that it has are committed.
     pub async fn run(mut self, mut proposals: mpsc::Receiver<Proposal<S>>, stop: CancellationToken) {
         self.trigger.check(&self.applier, self.log.reader());
-        loop {
-            let first = match self.left_over.take() {
-                Some(left_over) => Some(left_over),
-                None => tokio::select! {
-                    biased;
-                    proposal = proposals.recv() => proposal,
-                    () = stop.cancelled(), if !proposals.is_closed() => {
-                        proposals.close();
-                        continue;
-                    }
-                },
-            };
-            let Some(first) = first else { return };
+        while let Some(first) = self.next(&mut proposals, &stop).await {
             let batch = self.collect(first, &mut proposals, &stop).await;
-            self.commit(batch).await;
-            self.trigger.check(&self.applier, self.log.reader());
+            self.append(batch).await;
+            while self.under_way.len() >= self.log.depth() {
+                self.settle_one().await;
+            }
+        }
+        while !self.under_way.is_empty() {
+            self.settle_one().await;
+        }
+    }
+
+    /// The proposal that the next batch begins with; `None` when there will be none.
+    async fn next(
+        &mut self,
+        proposals: &mut mpsc::Receiver<Proposal<S>>,
+        stop: &CancellationToken,
+    ) -> Option<Proposal<S>> {
+        if let Some(left_over) = self.left_over.take() {
+            return Some(left_over);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                proposal = proposals.recv() => return proposal,
+                Some((ticket, result)) = self.under_way.next() => self.settled(ticket, result),
+                () = stop.cancelled(), if !proposals.is_closed() => proposals.close(),
+            }
         }
     }
 
@@ -93,8 +116,8 @@ impl<S: StateMachine> Proposer<S> {
         stop: &CancellationToken,
     ) -> Vec<Proposal<S>> {
         let mut bytes = first.command.len();
-        let mut is_patient = !first.patience.is_zero();
-        let deadline = tokio::time::Instant::now() + first.patience;
+        let mut is_patient = !first.terms.patience.is_zero();
+        let deadline = self.clock.now() + first.terms.patience;
         let mut batch = vec![first];
         while batch.len() < self.limits.commands_max {
             let next = match proposals.try_recv() {
@@ -107,11 +130,11 @@ impl<S: StateMachine> Proposer<S> {
                         None => break,
                     },
                     () = stop.cancelled() => break,
-                    () = tokio::time::sleep_until(deadline) => break,
+                    () = self.clock.sleep_until(deadline) => break,
                 },
             };
             bytes += next.command.len();
-            is_patient &= !next.patience.is_zero();
+            is_patient &= !next.terms.patience.is_zero();
             if bytes > self.limits.bytes_max {
                 self.left_over = Some(next);
                 break;
@@ -121,12 +144,21 @@ impl<S: StateMachine> Proposer<S> {
         batch
     }
 
-    async fn commit(&mut self, batch: Vec<Proposal<S>>) {
+    /// Sends a batch on its way.
+    async fn append(&mut self, batch: Vec<Proposal<S>>) {
         let bytes = batch.iter().map(|proposal| proposal.command.len()).sum();
         let commands = encode_batch(batch.iter().map(|proposal| &proposal.command), bytes);
-        let waiters: Vec<_> = batch.into_iter().map(|proposal| proposal.waiter).collect();
+        let power = batch
+            .iter()
+            .any(|proposal| proposal.terms.durability == Durability::Power);
+        let level = batch.iter().map(|proposal| proposal.level).max().unwrap_or(0);
+        let waiters = batch.into_iter().map(|proposal| Waiter {
+            outcome: proposal.outcome,
+            durability: proposal.terms.durability,
+        });
+        let waiters = waiters.collect();
         if let Err(error) = self.log.reserve(commands.len() as u64 + RESERVED_BYTES).await {
-            return fail::<S>(waiters, || match error.raw_os_error() {
+            return tell_all(waiters, || match error.raw_os_error() {
                 Some(libc::ENOSPC | libc::EDQUOT) => JournalError::NoSpace { dir: self.dir.clone() },
                 _ => JournalError::Io {
                     doing: format!("allocate log in {}", self.dir.display()),
@@ -134,34 +166,28 @@ impl<S: StateMachine> Proposer<S> {
                 },
             });
         }
-        let tag = self.next_tag;
-        self.next_tag += 1;
-        self.applier.expect(tag, waiters);
-        match self.raft.client_write(Batch { commands, tag }).await {
-            Err(error) => fail::<S>(self.applier.forget(tag), || translate(&error)),
-            // Applied, so everybody was told. Nobody is to wait for ever should that not be so.
-            Ok(_) => fail::<S>(self.applier.forget(tag), || JournalError::Failed {
-                reason: "a command was applied and its outcome lost".into(),
-            }),
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.applier.waiting().expect(ticket, waiters);
+        let append = self.log.append(Batch {
+            body: EntryBody::Commands { level, commands },
+            ticket,
+            power,
+        });
+        self.under_way.push(append.map(move |result| (ticket, result)).boxed());
+    }
+
+    async fn settle_one(&mut self) {
+        if let Some((ticket, result)) = self.under_way.next().await {
+            self.settled(ticket, result);
         }
     }
-}
 
-fn fail<S: StateMachine>(waiters: Vec<Waiter<S>>, error: impl Fn() -> JournalError) {
-    for waiter in waiters {
-        // A proposer that gave up does not hear of it.
-        let _ = waiter.send(Err(error()));
-    }
-}
-
-fn translate(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> JournalError {
-    match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => JournalError::NotLeader {
-            leader: forward.leader_id.map(NodeId),
-        },
-        RaftError::Fatal(openraft::errors::Fatal::Stopped) => JournalError::ShutDown,
-        other => JournalError::Failed {
-            reason: other.to_string(),
-        },
+    /// What is committed is answered when it is applied; what is not, now.
+    fn settled(&mut self, ticket: u64, result: Result<()>) {
+        if let Err(error) = result {
+            tell_all(self.applier.waiting().forget(ticket), || error.again());
+        }
+        self.trigger.check(&self.applier, self.log.reader());
     }
 }

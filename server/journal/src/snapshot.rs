@@ -13,15 +13,17 @@
 //! contains is known without reading it. The newest [`KEPT`] stay.
 
 use std::{
-    fs::{self, File},
-    io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    io::{self, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use alluxio_common::{
     checksum::{Crc32c, crc32c},
-    crashsafe,
+    disk::{Disk, DiskFile, Open, Stream, read_full},
 };
 
 /// Snapshots that stay: the newest, and one before it in case that one cannot be read.
@@ -41,6 +43,7 @@ const TEMPORARY: &str = "snapshot.tmp";
 /// The snapshots of one journal.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotStore {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
 }
 
@@ -58,23 +61,21 @@ pub(crate) struct SnapshotInfo {
 
 impl SnapshotStore {
     /// Opens or creates the folder; removes what a crashed writer left.
-    pub fn open(dir: PathBuf) -> io::Result<Self> {
-        crashsafe::create_dir_all(&dir)?;
-        match fs::remove_file(dir.join(TEMPORARY)) {
+    pub fn open(disk: Arc<dyn Disk>, dir: PathBuf) -> io::Result<Self> {
+        disk.create_dir_all(&dir)?;
+        match disk.discard(&dir.join(TEMPORARY)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(Self { dir }),
+            _ => Ok(Self { disk, dir }),
         }
     }
 
     /// Index and file of each snapshot, newest first.
     pub fn list(&self) -> io::Result<Vec<(u64, PathBuf)>> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
+        for name in self.disk.list(&self.dir)? {
             let index = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)?.parse().ok());
             if let Some(index) = index {
-                found.push((index, entry.path()));
+                found.push((index, self.dir.join(&name)));
             }
         }
         found.sort_by(|a, b| b.cmp(a));
@@ -84,7 +85,7 @@ impl SnapshotStore {
     /// The newest snapshot whose trailer can be read; tells about those that cannot.
     pub fn newest(&self) -> io::Result<Option<SnapshotInfo>> {
         for (_, path) in self.list()? {
-            match info(&path) {
+            match self.info(&path) {
                 Ok(info) => return Ok(Some(info)),
                 Err(error) => warn_unusable(&path, &error),
             }
@@ -95,7 +96,7 @@ impl SnapshotStore {
     /// The newest snapshot that is intact to the last byte.
     pub fn newest_intact(&self) -> io::Result<Option<SnapshotInfo>> {
         for (_, path) in self.list()? {
-            match verify(&path) {
+            match self.verify(&path) {
                 Ok(info) => return Ok(Some(info)),
                 Err(error) => warn_unusable(&path, &error),
             }
@@ -112,13 +113,13 @@ impl SnapshotStore {
         cancel: &AtomicBool,
     ) -> io::Result<SnapshotInfo> {
         let temporary = self.dir.join(TEMPORARY);
-        let written = write_file(&temporary, position, state, cancel);
+        let written = write_file(self.disk.as_ref(), &temporary, position, state, cancel);
         let path = self.dir.join(format!("{index:020}{SUFFIX}"));
         let bytes = written
-            .and_then(|bytes| crashsafe::rename(&temporary, &path).map(|()| bytes))
+            .and_then(|bytes| self.disk.rename(&temporary, &path).map(|()| bytes))
             .inspect_err(|_| {
                 // The first error is the one to report; the next snapshot overwrites the file.
-                let _ = fs::remove_file(&temporary);
+                let _ = self.disk.discard(&temporary);
             })?;
         Ok(SnapshotInfo {
             path,
@@ -133,18 +134,44 @@ impl SnapshotStore {
         let path = self.dir.join(format!("{index:020}{SUFFIX}"));
         if from != path {
             let temporary = self.dir.join(TEMPORARY);
-            fs::copy(from, &temporary)?;
-            File::open(&temporary)?.sync_all()?;
-            crashsafe::rename(&temporary, &path)?;
+            let mut source = Stream::new(self.disk.open(from, Open::Read)?);
+            let mut target = Stream::new(self.disk.open(&temporary, Open::Create)?);
+            io::copy(&mut source, &mut target)?;
+            target.file().sync_all()?;
+            self.disk.rename(&temporary, &path)?;
         }
-        verify(&path)
+        self.verify(&path)
+    }
+
+    /// The state in a snapshot.
+    pub fn read(&self, snapshot: &SnapshotInfo) -> io::Result<SnapshotReader> {
+        SnapshotReader::open(self.disk.as_ref(), &snapshot.path)
+    }
+
+    /// What a snapshot file says about itself; its content is not looked at.
+    fn info(&self, path: &Path) -> io::Result<SnapshotInfo> {
+        let trailer = Trailer::read(self.disk.open(path, Open::Read)?.as_ref())?;
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let index = name.strip_suffix(SUFFIX).and_then(|digits| digits.parse().ok());
+        Ok(SnapshotInfo {
+            path: path.to_owned(),
+            index: index.ok_or_else(|| invalid("the file does not have a snapshot's name"))?,
+            position: trailer.position,
+            bytes: trailer.bytes,
+        })
+    }
+
+    /// Reads a snapshot to its end.
+    fn verify(&self, path: &Path) -> io::Result<SnapshotInfo> {
+        io::copy(&mut SnapshotReader::open(self.disk.as_ref(), path)?, &mut io::sink())?;
+        self.info(path)
     }
 
     /// Removes all but the newest; returns the index of the oldest that stays, 0 if fewer than [`KEPT`] exist.
     pub fn prune(&self) -> io::Result<u64> {
         let all = self.list()?;
         for (_, path) in all.iter().skip(KEPT) {
-            crashsafe::remove_file(path)?;
+            self.disk.remove_file(path)?;
         }
         Ok(all.get(KEPT - 1).map_or(0, |(index, _)| *index))
     }
@@ -154,15 +181,14 @@ fn warn_unusable(path: &Path, error: &io::Error) {
     tracing::warn!(file = %path.display(), %error, "a snapshot cannot be used; an older one is tried");
 }
 
-fn write_file(path: &Path, position: &[u8], state: &mut dyn Read, cancel: &AtomicBool) -> io::Result<u64> {
-    let mut out = BufWriter::with_capacity(
-        BLOCK_BYTES + 64,
-        crashsafe::private_file()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)?,
-    );
+fn write_file(
+    disk: &dyn Disk,
+    path: &Path,
+    position: &[u8],
+    state: &mut dyn Read,
+    cancel: &AtomicBool,
+) -> io::Result<u64> {
+    let mut out = BufWriter::with_capacity(BLOCK_BYTES + 64, Stream::new(disk.open(path, Open::Create)?));
     out.write_all(MAGIC)?;
     out.write_all(&VERSION.to_le_bytes())?;
     out.write_all(&[0; 4])?;
@@ -190,7 +216,8 @@ fn write_file(path: &Path, position: &[u8], state: &mut dyn Read, cancel: &Atomi
         position: position.to_vec(),
     };
     out.write_all(&trailer.encode())?;
-    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    out.file().sync_all()?;
     Ok(bytes)
 }
 
@@ -234,11 +261,10 @@ impl Trailer {
     }
 
     /// Reads the trailer at the end of a file.
-    fn read(file: &mut File) -> io::Result<Self> {
-        let len = file.metadata()?.len();
+    fn read(file: &dyn DiskFile) -> io::Result<Self> {
+        let len = file.len()?;
         let mut end = [0; END_BYTES];
-        file.seek(SeekFrom::Start(len.saturating_sub(END_BYTES as u64)))?;
-        file.read_exact(&mut end)?;
+        read_exact_at(file, &mut end, len.saturating_sub(END_BYTES as u64))?;
         if &end[8..] != END_MAGIC {
             return Err(invalid("the end of the snapshot is missing"));
         }
@@ -247,8 +273,7 @@ impl Trailer {
             return Err(invalid("the snapshot's trailer has an impossible size"));
         }
         let mut trailer = vec![0; bytes];
-        file.seek(SeekFrom::Start(len - bytes as u64))?;
-        file.read_exact(&mut trailer)?;
+        read_exact_at(file, &mut trailer, len - bytes as u64)?;
         let body = &trailer[..bytes - END_BYTES];
         if crc32c(body) != u32_of(&end) || body.len() != Self::FIXED_BYTES + u32_of(&body[20..]) as usize {
             return Err(invalid("the checksum of the snapshot's trailer does not match"));
@@ -262,28 +287,9 @@ impl Trailer {
     }
 }
 
-/// What a snapshot file says about itself; its content is not looked at.
-pub(crate) fn info(path: &Path) -> io::Result<SnapshotInfo> {
-    let trailer = Trailer::read(&mut File::open(path)?)?;
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let index = name.strip_suffix(SUFFIX).and_then(|digits| digits.parse().ok());
-    Ok(SnapshotInfo {
-        path: path.to_owned(),
-        index: index.ok_or_else(|| invalid("the file does not have a snapshot's name"))?,
-        position: trailer.position,
-        bytes: trailer.bytes,
-    })
-}
-
-/// Reads a snapshot to its end.
-fn verify(path: &Path) -> io::Result<SnapshotInfo> {
-    io::copy(&mut SnapshotReader::open(path)?, &mut io::sink())?;
-    info(path)
-}
-
 /// The state in a snapshot file. Reading fails where the file is damaged, at the latest at its end.
 pub(crate) struct SnapshotReader {
-    file: BufReader<File>,
+    file: BufReader<Stream>,
     trailer: Trailer,
     block: Vec<u8>,
     at: usize,
@@ -293,11 +299,10 @@ pub(crate) struct SnapshotReader {
 }
 
 impl SnapshotReader {
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        let trailer = Trailer::read(&mut file)?;
-        file.seek(SeekFrom::Start(0))?;
-        let mut file = BufReader::with_capacity(256 << 10, file);
+    pub fn open(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+        let file = disk.open(path, Open::Read)?;
+        let trailer = Trailer::read(file.as_ref())?;
+        let mut file = BufReader::with_capacity(256 << 10, Stream::new(file));
         let mut header = [0; 16];
         file.read_exact(&mut header)?;
         if &header[..8] != MAGIC {
@@ -372,6 +377,13 @@ impl Read for SnapshotReader {
     }
 }
 
+fn read_exact_at(file: &dyn DiskFile, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    match read_full(file, bytes, at)? == bytes.len() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
 fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
@@ -393,10 +405,12 @@ fn u64_of(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alluxio_common::disk;
+    use std::fs;
 
     fn store() -> (tempfile::TempDir, SnapshotStore) {
         let dir = tempfile::tempdir().unwrap();
-        let store = SnapshotStore::open(dir.path().join("snapshots")).unwrap();
+        let store = SnapshotStore::open(disk::real(), dir.path().join("snapshots")).unwrap();
         (dir, store)
     }
 
@@ -409,7 +423,7 @@ mod tests {
 
     fn read(path: &Path) -> io::Result<Vec<u8>> {
         let mut state = Vec::new();
-        SnapshotReader::open(path)?.read_to_end(&mut state)?;
+        SnapshotReader::open(disk::real().as_ref(), path)?.read_to_end(&mut state)?;
         Ok(state)
     }
 
@@ -422,7 +436,7 @@ mod tests {
         {
             let state: Vec<u8> = (0..bytes).map(|i| (i % 251) as u8).collect();
             let written = write(&store, at as u64, &state);
-            assert_eq!(info(&written.path).unwrap(), written);
+            assert_eq!(store.info(&written.path).unwrap(), written);
             assert_eq!(written.bytes, bytes as u64);
             assert!(read(&written.path).unwrap() == state, "{bytes} bytes");
         }
@@ -438,11 +452,11 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 0x40;
             fs::write(&path, &bad).unwrap();
-            assert!(verify(&path).is_err(), "byte {at}");
+            assert!(store.verify(&path).is_err(), "byte {at}");
         }
         for len in 0..good.len() {
             fs::write(&path, &good[..len]).unwrap();
-            assert!(verify(&path).is_err(), "cut to {len}");
+            assert!(store.verify(&path).is_err(), "cut to {len}");
         }
     }
 

@@ -2,131 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod harness;
+
 use std::{
     collections::BTreeMap,
     fs,
-    io::{self, BufRead, Read, Write},
+    io::{self, BufRead, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use alluxio_common::sync::Mutex;
-use alluxio_journal::{Journal, JournalError, JournalOptions, NodeId, StateMachine};
+use alluxio_journal::{Journal, JournalError, JournalOptions};
+use harness::{Counters, POISON, add, open, options};
 use tempfile::TempDir;
-
-/// Adds `by` to the counter `name`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Add {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(uint64, tag = "2")]
-    by: u64,
-}
-
-fn add(name: impl Into<String>) -> Add {
-    Add {
-        name: name.into(),
-        by: 1,
-    }
-}
-
-#[derive(Clone, Debug, Default, PartialEq)]
-struct State {
-    counters: BTreeMap<String, u64>,
-    position: Option<Vec<u8>>,
-}
-
-/// A name that makes the state machine panic.
-const POISON: &str = "poison";
-
-/// Counters. Kept by a test over a restart it plays a store on disk, dropped it plays one in memory.
-#[derive(Debug, Default)]
-struct Counters {
-    state: Mutex<State>,
-    /// From now on the store is broken.
-    broken: AtomicBool,
-}
-
-impl Counters {
-    fn get(&self, name: &str) -> u64 {
-        self.state.lock().counters.get(name).copied().unwrap_or(0)
-    }
-
-    fn total(&self) -> u64 {
-        self.state.lock().counters.values().sum()
-    }
-}
-
-impl StateMachine for Counters {
-    type Command = Add;
-    type Outcome = u64;
-
-    fn apply(&self, position: &[u8], commands: Vec<Add>) -> io::Result<Vec<u64>> {
-        if self.broken.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the store is broken"));
-        }
-        let mut state = self.state.lock();
-        assert!(commands.iter().all(|add| add.name != POISON), "poisoned");
-        state.position = Some(position.to_vec());
-        Ok(commands
-            .into_iter()
-            .map(|add| {
-                let counter = state.counters.entry(add.name).or_default();
-                *counter += add.by;
-                *counter
-            })
-            .collect())
-    }
-
-    fn position(&self) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.state.lock().position.clone())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn snapshot(&self) -> io::Result<Box<dyn Read + Send>> {
-        let lines: String = self
-            .state
-            .lock()
-            .counters
-            .iter()
-            .map(|(name, n)| format!("{name} {n}\n"))
-            .collect();
-        Ok(Box::new(io::Cursor::new(lines)))
-    }
-
-    fn restore(&self, position: &[u8], snapshot: &mut dyn Read) -> io::Result<()> {
-        let mut text = String::new();
-        snapshot.read_to_string(&mut text)?;
-        let counters = text.lines().map(|line| {
-            let (name, count) = line.split_once(' ').unwrap();
-            (name.to_owned(), count.parse().unwrap())
-        });
-        *self.state.lock() = State {
-            counters: counters.collect(),
-            position: Some(position.to_vec()),
-        };
-        Ok(())
-    }
-}
-
-fn options(dir: &Path) -> JournalOptions {
-    JournalOptions {
-        segment_bytes_max: 64 << 10,
-        ..JournalOptions::new(dir.join("journal"), "test", NodeId(1))
-    }
-}
-
-async fn open(dir: &Path) -> Journal<Counters> {
-    Journal::open(options(dir), Arc::default()).await.unwrap()
-}
 
 async fn try_open(dir: &Path, state: &Arc<Counters>) -> Result<(), JournalError> {
     Journal::open(options(dir), state.clone()).await.map(drop)

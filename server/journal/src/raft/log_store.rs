@@ -16,9 +16,13 @@ use tokio::sync::oneshot;
 
 use super::{
     Entry, LogId, TypeConfig, Vote, VoteFile,
-    entry::{from_record, log_id_at, position_of, to_record},
+    convert::{log_id_at, of_raft, position_of, to_raft},
 };
-use crate::wal::{OnDone, Wal, WalReader};
+use crate::{
+    entry::LogEntry,
+    waiting::Placing,
+    wal::{OnDone, Wal, WalReader},
+};
 
 /// Log, vote and what is known to be committed. Cheap to clone.
 #[derive(Clone)]
@@ -26,17 +30,20 @@ pub(crate) struct LogStore {
     wal: Arc<Wal>,
     reader: WalReader,
     vote: Arc<Mutex<VoteFile>>,
+    /// Is told where the batches of this process went.
+    placing: Arc<dyn Placing>,
     /// Kept in memory only: at start a cluster of one knows that all its log is committed, and a larger one learns it
     /// from its leader before it serves. So a commit costs no write of its own.
     committed: Arc<Mutex<Option<LogId>>>,
 }
 
 impl LogStore {
-    pub fn new(wal: Arc<Wal>, vote: VoteFile) -> Self {
+    pub fn new(wal: Arc<Wal>, vote: VoteFile, placing: Arc<dyn Placing>) -> Self {
         Self {
             reader: wal.reader(),
             wal,
             vote: Arc::new(Mutex::new(vote)),
+            placing,
             committed: Arc::default(),
         }
     }
@@ -47,12 +54,9 @@ impl LogStore {
     }
 
     /// The entries from `start` on that fit `bytes_max`, but at least one if there is one.
-    pub fn read(&self, start: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
-        self.reader
-            .read(start..u64::MAX, bytes_max)?
-            .into_iter()
-            .map(from_record)
-            .collect()
+    pub fn read(&self, start: u64, bytes_max: usize) -> io::Result<Vec<LogEntry>> {
+        let records = self.reader.read(start..u64::MAX, bytes_max)?;
+        records.into_iter().map(LogEntry::of_record).collect()
     }
 
     /// Makes sure that an entry of so many bytes can be written.
@@ -61,6 +65,11 @@ impl LogStore {
             true => Ok(()),
             false => self.wait(|wal, done| wal.reserve(bytes, done)).await,
         }
+    }
+
+    /// Makes what is in the log last a power cut.
+    pub async fn sync(&self) -> io::Result<()> {
+        self.wait(Wal::sync).await
     }
 
     /// Ends the log's writer after what was submitted.
@@ -82,7 +91,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
         range: RB,
     ) -> io::Result<Vec<Entry>> {
         let records = self.reader.read(our_range(&range), usize::MAX)?;
-        records.into_iter().map(from_record).collect()
+        records
+            .into_iter()
+            .map(|record| to_raft(LogEntry::of_record(record)?))
+            .collect()
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -123,14 +135,25 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let records = entries.into_iter().map(to_record).collect::<io::Result<Vec<_>>>()?;
-        self.wal
-            .append(records, Box::new(move |result| callback.io_completed(result)))
+        let (mut records, mut is_urgent) = (Vec::new(), false);
+        for entry in entries {
+            let (entry, ticket, power) = of_raft(entry);
+            if ticket != 0 {
+                self.placing.placed(ticket, entry.at);
+            }
+            is_urgent |= power;
+            records.push(entry.into_record()?);
+        }
+        let done: OnDone = Box::new(move |result| callback.io_completed(result));
+        self.wal.append(records, is_urgent, done)
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
         let index = last_log_id.map_or(0, |id| position_of(&id).index);
-        self.wait(|wal, done| wal.truncate_after(index, done)).await
+        self.wait(|wal, done| wal.truncate_after(index, done)).await?;
+        // Afterwards: until then a sync of what is cut off may still be told.
+        self.placing.cut(index);
+        Ok(())
     }
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {

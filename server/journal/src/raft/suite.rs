@@ -5,16 +5,20 @@ use std::{
     sync::Arc,
 };
 
-use alluxio_common::sync::Mutex;
+use alluxio_common::{clock::Clock, disk, sync::Mutex};
 use openraft::{
     StorageError,
     testing::log::{StoreBuilder, Suite},
 };
 
-use super::{Applier, LogStore, StateMachineAdapter, TypeConfig, VoteFile};
+use super::{LogStore, StateMachineAdapter, TypeConfig, VoteFile};
 use crate::{
-    StateMachine,
+    CommitAt, StateMachine,
+    applier::Applier,
+    position::Applied,
     snapshot::SnapshotStore,
+    stage::ApplyStage,
+    waiting::Waiting,
     wal::{Wal, WalOptions},
 };
 
@@ -25,6 +29,11 @@ struct Nothing(Mutex<Option<Vec<u8>>>);
 impl StateMachine for Nothing {
     type Command = ();
     type Outcome = ();
+    const LEVEL: u32 = 0;
+
+    fn level_of(_command: &()) -> Option<u32> {
+        Some(0)
+    }
 
     fn apply(&self, position: &[u8], commands: Vec<()>) -> io::Result<Vec<()>> {
         *self.0.lock() = Some(position.to_vec());
@@ -47,6 +56,11 @@ impl StateMachine for Nothing {
         *self.0.lock() = Some(position.to_vec());
         Ok(())
     }
+
+    fn clear(&self) -> io::Result<()> {
+        *self.0.lock() = None;
+        Ok(())
+    }
 }
 
 struct Builder;
@@ -60,12 +74,20 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachineAdapter<Nothing>, tempfile::
             dir: dir.path().join("log"),
             segment_bytes_max: 64 << 10,
             inline: false,
+            commit: CommitAt::Synced,
+            disk: disk::real(),
+            clock: Clock::real(),
         };
-        let wal = Arc::new(Wal::open(options, 0).unwrap());
-        let log = LogStore::new(wal, VoteFile::open(dir.path().join("vote")).unwrap());
-        let snapshots = SnapshotStore::open(dir.path().join("snapshots")).unwrap();
-        let applier = Applier::new(Arc::new(Nothing::default()), snapshots).unwrap();
-        Ok((dir, log, StateMachineAdapter(Arc::new(applier))))
+        let wal = Arc::new(Wal::open(options, 0, Box::new(|_| ())).unwrap());
+        let reader = wal.reader();
+        let waiting = Arc::new(Waiting::new());
+        let vote = VoteFile::open(disk::real(), dir.path().join("vote")).unwrap();
+        let log = LogStore::new(wal, vote, waiting.clone());
+        let snapshots = SnapshotStore::open(disk::real(), dir.path().join("snapshots")).unwrap();
+        let (state, applied) = (Arc::new(Nothing::default()), Applied::of_stored(None).unwrap());
+        let applier = Applier::new(state, 1, applied, snapshots, waiting, reader).unwrap();
+        let stage = ApplyStage::start(Arc::new(applier), Clock::real()).unwrap();
+        Ok((dir, log, StateMachineAdapter(Arc::new(stage))))
     }
 }
 

@@ -5,9 +5,11 @@
 //! An entry can be read from the moment it was submitted. Entries are opaque, and so is consensus: this is a file
 //! format with an index in memory.
 //!
-//! Promises: when an append is reported as done it is on disk; indexes have no gaps; after a crash there is a prefix
-//! of what was submitted that contains everything reported as done. After a failed write or sync nothing is written
-//! any more ([`Wal::failed`]): what the kernel could not write once is not assumed to be there.
+//! Promises: when an append is reported as done it is on disk ([`CommitAt::Synced`]), or written, and synced soon
+//! ([`CommitAt::Written`]); what is synced is told, in order; indexes have no gaps; after a crash there is a prefix of what
+//! was submitted that contains everything reported as done, or, after a power cut, everything told as synced. After a failed
+//! write or sync nothing is written any more ([`WalReader::failed`]): what the kernel could not write once is not assumed
+//! to be there.
 
 mod record;
 mod recover;
@@ -15,36 +17,37 @@ mod segment;
 mod writer;
 
 #[cfg(test)]
+mod simulated;
+#[cfg(test)]
 mod tests;
 
 use std::{
     collections::VecDeque,
-    fs::File,
     io,
     ops::Range,
     path::PathBuf,
     sync::{Arc, OnceLock},
     thread::JoinHandle,
+    time::Instant,
 };
 
 use alluxio_common::{
-    crashsafe,
+    clock::Clock,
+    disk::{Disk, DiskFile, read_full},
     sync::{Condvar, Mutex},
 };
 use bytes::Bytes;
+use tokio::sync::watch;
 
 pub(crate) use record::{PAYLOAD_BYTES_MAX, Record};
 use segment::Segment;
 pub(crate) use writer::OnDone;
 use writer::{Op, Writer};
 
-use crate::{JournalError, error::Result};
+use crate::{CommitAt, JournalError, error::Result};
 
 /// Entries kept in memory after they were written, so that applying and replicating them reads no file.
 const CACHE_BYTES_MAX: usize = 8 << 20;
-/// Kept however large they are: what has just been written is about to be applied, and who waits for it is known by the tag,
-/// which is not on disk. The proposer has one batch under way, with room for entries of the cluster beside it.
-const CACHE_ENTRIES_MIN: usize = 4;
 /// Bytes read from a segment at once.
 const READ_BYTES: u64 = 1 << 20;
 
@@ -63,7 +66,14 @@ pub(crate) struct WalOptions {
     /// Whether an append is written on its caller's thread, which saves two changes of threads, but lets the caller
     /// do nothing else meanwhile. Otherwise by a thread that joins what several callers appended.
     pub inline: bool,
+    /// What makes an append done.
+    pub commit: CommitAt,
+    pub disk: Arc<dyn Disk>,
+    pub clock: Clock,
 }
+
+/// Told each time more is on disk than before, with the newest index that is. Must not block.
+pub(crate) type OnSynced = Box<dyn Fn(u64) + Send + Sync>;
 
 /// The open log. Dropping it ends the writer after what was submitted.
 pub(crate) struct Wal {
@@ -79,11 +89,20 @@ pub(crate) struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     failed: OnceLock<String>,
+    /// The first failure, for who waits for one.
+    failure: watch::Sender<Option<String>>,
+    /// The newest entry that is on disk.
+    synced: watch::Sender<u64>,
+    on_synced: OnSynced,
 }
 
 #[derive(Default)]
 struct Queue {
     ops: VecDeque<Op>,
+    /// Who waits for what was written to be synced.
+    syncs: Vec<OnDone>,
+    /// When what was written at last is to be synced.
+    sync_by: Option<Instant>,
     closed: bool,
 }
 
@@ -119,16 +138,24 @@ pub(crate) struct Extent {
 
 impl Wal {
     /// Opens or creates the log. `known_index`: an entry that must be there, see [`recover::recover`].
-    pub fn open(options: WalOptions, known_index: u64) -> Result<Self> {
-        crashsafe::create_dir_all(&options.dir)
+    pub fn open(options: WalOptions, known_index: u64, on_synced: OnSynced) -> Result<Self> {
+        options
+            .disk
+            .create_dir_all(&options.dir)
             .map_err(JournalError::io(format!("create {}", options.dir.display())))?;
-        let recovered = recover::recover(&options.dir, known_index)?;
+        let recovered = recover::recover(options.disk.as_ref(), &options.dir, known_index)?;
+        // Recovery has synced what it found.
+        let synced = recovered.last.index;
+        on_synced(synced);
         let shared = Arc::new(Shared {
             index: Mutex::new(Index::new(recovered)),
             options,
             queue: Mutex::default(),
             wake: Condvar::new(),
             failed: OnceLock::new(),
+            failure: watch::Sender::new(None),
+            synced: watch::Sender::new(synced),
+            on_synced,
         });
         let writer = Arc::new(Mutex::new(Writer::new(shared.clone())));
         let thread = std::thread::Builder::new()
@@ -151,8 +178,8 @@ impl Wal {
     }
 
     /// Appends entries, which must follow the last one without a gap. They can be read at once; `done` is called
-    /// when they are on disk.
-    pub fn append(&self, records: Vec<Record>, done: OnDone) -> io::Result<()> {
+    /// when they are on disk, or, with [`CommitAt::Written`], in the file; those are synced soon, or at once if it is `urgent`.
+    pub fn append(&self, records: Vec<Record>, urgent: bool, done: OnDone) -> io::Result<()> {
         self.shared.check()?;
         {
             let mut index = self.shared.index.lock();
@@ -165,7 +192,16 @@ impl Wal {
             true => self.writer.lock().execute([op]),
             false => self.shared.submit(op),
         }
+        if let CommitAt::Written { flush_interval } = self.shared.options.commit {
+            let now = self.shared.options.clock.now();
+            self.shared.sync_by(if urgent { now } else { now + flush_interval });
+        }
         Ok(())
+    }
+
+    /// Syncs everything that was appended before.
+    pub fn sync(&self, done: OnDone) {
+        self.shared.sync(done);
     }
 
     /// Removes every entry after `index`.
@@ -184,7 +220,7 @@ impl Wal {
         self.shared.submit(Op::Reserve { bytes, done });
     }
 
-    /// Ends the writer after what was submitted, and waits for that. Operations submitted later are dropped undone.
+    /// Ends the writer after what was submitted is synced, and waits for that. Operations submitted later are dropped undone.
     pub fn close(&self) {
         self.shared.queue.lock().closed = true;
         self.shared.wake.notify_all();
@@ -213,6 +249,51 @@ impl Shared {
         }
     }
 
+    /// What was appended is to be synced at that time, if not before.
+    fn sync_by(&self, at: Instant) {
+        let mut queue = self.queue.lock();
+        if queue.sync_by.is_none_or(|by| at < by) {
+            queue.sync_by = Some(at);
+            drop(queue);
+            self.wake.notify_one();
+        }
+    }
+
+    fn sync(&self, done: OnDone) {
+        let mut queue = self.queue.lock();
+        if !queue.closed {
+            queue.syncs.push(done);
+            drop(queue);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Everything up to `upto` is on disk.
+    fn note_synced(&self, upto: u64) {
+        {
+            let mut index = self.index.lock();
+            index.durable_index = index.durable_index.max(upto);
+            index.trim_cache();
+        }
+        let is_more = self.synced.send_if_modified(|synced| {
+            let is_more = upto > *synced;
+            *synced = upto.max(*synced);
+            is_more
+        });
+        if is_more {
+            (self.on_synced)(upto);
+        }
+    }
+
+    /// Nothing is written any more.
+    fn fail(&self, reason: String) {
+        tracing::error!("{reason}");
+        // Only the first failure counts.
+        if self.failed.set(reason.clone()).is_ok() {
+            self.failure.send_replace(Some(reason));
+        }
+    }
+
     fn check(&self) -> io::Result<()> {
         match self.failed.get() {
             Some(reason) => Err(io::Error::other(format!("the log failed before: {reason}"))),
@@ -226,6 +307,27 @@ impl Shared {
 pub(crate) struct WalReader(Arc<Shared>);
 
 impl WalReader {
+    /// The newest entry that is on disk.
+    pub fn synced_index(&self) -> watch::Receiver<u64> {
+        self.0.synced.subscribe()
+    }
+
+    /// Waits until everything that was appended before is on disk. Blocks.
+    pub fn sync(&self) -> io::Result<()> {
+        let (done, finished) = std::sync::mpsc::channel();
+        // Nobody waits any more when the receiver is gone.
+        self.0.sync(Box::new(move |result| drop(done.send(result))));
+        finished
+            .recv()
+            .map_err(|_| io::Error::other("the log's writer ended"))?
+    }
+
+    /// Waits until nothing can be written any more, and says why; `None` when the log is gone.
+    pub async fn failed(&self) -> Option<String> {
+        let mut failure = self.0.failure.subscribe();
+        failure.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
     /// What the log holds.
     pub fn extent(&self) -> Extent {
         let index = self.0.index.lock();
@@ -291,7 +393,7 @@ enum Step {
 
 /// Consecutive records in one file.
 struct Run {
-    file: Arc<File>,
+    file: Arc<dyn DiskFile>,
     path: PathBuf,
     salt: u64,
     indexes: Range<u64>,
@@ -301,7 +403,7 @@ struct Run {
 impl Run {
     fn read(&self, out: &mut Vec<Record>) -> io::Result<usize> {
         let mut buffer = vec![0; (self.bytes.end - self.bytes.start) as usize];
-        let read = recover::read_full(&self.file, &mut buffer, self.bytes.start)?;
+        let read = read_full(self.file.as_ref(), &mut buffer, self.bytes.start)?;
         buffer.truncate(read);
         let buffer = Bytes::from(buffer);
         let mut at = 0;
@@ -316,7 +418,6 @@ impl Run {
                 index,
                 term: found.term,
                 kind: found.kind,
-                tag: 0,
                 payload: buffer.slice(start..start + found.payload.len()),
             });
             at += found.disk_bytes;
@@ -378,7 +479,6 @@ impl Index {
     /// Forgets written entries beyond the bound.
     fn trim_cache(&mut self) {
         while self.cache_bytes > CACHE_BYTES_MAX
-            && self.cache.len() > CACHE_ENTRIES_MIN
             && self
                 .cache
                 .front()

@@ -36,8 +36,6 @@ pub(crate) struct Record {
     pub term: u64,
     /// What the payload is; opaque here.
     pub kind: u8,
-    /// Travels with the entry while it is in memory only; 0 once it was read from disk.
-    pub tag: u64,
     pub payload: Bytes,
 }
 
@@ -172,7 +170,6 @@ mod tests {
             index: 7,
             term: 3,
             kind: 1,
-            tag: 0,
             payload: Bytes::from_static(payload),
         }
     }

@@ -5,24 +5,28 @@
 //! [`JournalError::Corrupt`].
 
 use std::{
-    fs::{self, File},
     io,
-    os::{fd::AsRawFd, unix::fs::FileExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use alluxio_common::crashsafe;
+use alluxio_common::{
+    crashsafe::is_temporary,
+    disk::{Disk, DiskFile, Open, read_full},
+};
 
 use super::{
     Position,
     record::{self, ALIGN, Bad},
-    segment::{self, Header, SPARE_NAME, Segment, VERSION, parse_file_name, seek_data},
+    segment::{self, Header, SPARE_NAME, Segment, VERSION, parse_file_name},
 };
 use crate::{JournalError, error::Result};
 
 /// Present while a truncation is under way; holds the index that stays.
 pub(crate) const TRUNCATION_NAME: &str = "truncation";
+
+/// Bytes that are written again at once.
+const REWRITE_BYTES: usize = 1 << 20;
 
 const ADVICE: &str = "Restore this file from a copy, or the journal folder from a backup or another member; \
                       the files in snapshots/ hold the state up to the index in their names";
@@ -38,9 +42,9 @@ pub(crate) struct Recovered {
 
 /// Opens the log in `dir`. `known_index` is the newest entry that is known to have been on disk (because its effects
 /// are elsewhere): that entry may not be missing.
-pub(crate) fn recover(dir: &Path, known_index: u64) -> Result<Recovered> {
-    let truncate_after = read_truncation(dir)?;
-    let (mut files, leftovers) = list(dir)?;
+pub(crate) fn recover(disk: &dyn Disk, dir: &Path, known_index: u64) -> Result<Recovered> {
+    let truncate_after = read_truncation(disk, dir)?;
+    let (mut files, leftovers) = list(disk, dir)?;
     let mut obsolete: Vec<PathBuf> = leftovers;
     if let Some(at) = files.iter().rposition(|(header, ..)| header.reset) {
         obsolete.extend(files.drain(..at).map(|(_, path, _)| path));
@@ -55,6 +59,7 @@ pub(crate) fn recover(dir: &Path, known_index: u64) -> Result<Recovered> {
         last_term: files.first().map_or(0, |(header, ..)| header.prev_term),
         known_index: truncate_after.map_or(known_index, |after| after.min(known_index)),
         truncate_after,
+        proven_index: 0,
     };
     let mut segments = Vec::with_capacity(files.len());
     let mut repairs = Vec::new();
@@ -70,13 +75,14 @@ pub(crate) fn recover(dir: &Path, known_index: u64) -> Result<Recovered> {
     }
     check_known(dir, segments.last(), scan.known_index)?;
     if let Some(segment) = segments.last() {
-        repair(dir, segment, &repairs, truncate_after)?;
+        repair(dir, segment, scan.proven_index, &repairs, truncate_after)?;
     }
     for path in obsolete {
-        crashsafe::remove_file(&path).map_err(JournalError::io(format!("remove leftover {}", path.display())))?;
+        disk.remove_file(&path)
+            .map_err(JournalError::io(format!("remove leftover {}", path.display())))?;
     }
     if truncate_after.is_some() {
-        finish_truncation(dir).map_err(JournalError::io("finish the truncation of the log"))?;
+        finish_truncation(disk, dir).map_err(JournalError::io("finish the truncation of the log"))?;
     }
     let last = Position {
         term: scan.last_term,
@@ -86,43 +92,46 @@ pub(crate) fn recover(dir: &Path, known_index: u64) -> Result<Recovered> {
 }
 
 /// Notes durably that everything after `index` goes away, so that a crash in the middle is not taken for damage.
-pub(crate) fn begin_truncation(dir: &Path, index: u64) -> io::Result<()> {
-    crashsafe::write_atomic(&dir.join(TRUNCATION_NAME), format!("{index}\n").as_bytes())
+pub(crate) fn begin_truncation(disk: &dyn Disk, dir: &Path, index: u64) -> io::Result<()> {
+    disk.write_atomic(&dir.join(TRUNCATION_NAME), format!("{index}\n").as_bytes())
 }
 
 /// Removes the note.
-pub(crate) fn finish_truncation(dir: &Path) -> io::Result<()> {
-    crashsafe::remove_file(&dir.join(TRUNCATION_NAME))
+pub(crate) fn finish_truncation(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    disk.remove_file(&dir.join(TRUNCATION_NAME))
 }
 
-fn read_truncation(dir: &Path) -> Result<Option<u64>> {
+fn read_truncation(disk: &dyn Disk, dir: &Path) -> Result<Option<u64>> {
     let path = dir.join(TRUNCATION_NAME);
-    match fs::read_to_string(&path) {
+    match disk.read(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(JournalError::io(format!("read {}", path.display()))(e)),
-        Ok(text) => text.trim().parse().map(Some).map_err(|_| JournalError::Corrupt {
-            file: path,
-            offset: 0,
-            index: 0,
-            why: "it does not hold a number".into(),
-            advice: ADVICE,
-        }),
+        Ok(bytes) => String::from_utf8_lossy(&bytes)
+            .trim()
+            .parse()
+            .map(Some)
+            .map_err(|_| JournalError::Corrupt {
+                file: path,
+                offset: 0,
+                index: 0,
+                why: "it does not hold a number".into(),
+                advice: ADVICE,
+            }),
     }
 }
 
-type Files = Vec<(Header, PathBuf, File)>;
+type Files = Vec<(Header, PathBuf, Arc<dyn DiskFile>)>;
 
 /// The segment files in order with their headers, and what crashed writers left.
-fn list(dir: &Path) -> Result<(Files, Vec<PathBuf>)> {
+fn list(disk: &dyn Disk, dir: &Path) -> Result<(Files, Vec<PathBuf>)> {
     let listing = || JournalError::io(format!("list {}", dir.display()));
     let (mut files, mut leftovers) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(dir).map_err(listing())? {
-        let entry = entry.map_err(listing())?;
-        let (name, path) = (entry.file_name(), entry.path());
-        if name == SPARE_NAME || crashsafe::is_temporary(&name) {
+    for name in disk.list(dir).map_err(listing())? {
+        let path = dir.join(&name);
+        if name == SPARE_NAME || is_temporary(&name) {
             leftovers.push(path);
         } else if let Some(first_index) = name.to_str().and_then(parse_file_name) {
-            let (header, file) = open_segment(&path, first_index)?;
+            let (header, file) = open_segment(disk, &path, first_index)?;
             files.push((header, path, file));
         } else if name != TRUNCATION_NAME {
             tracing::warn!(path = %path.display(), "a file that does not belong to the journal is left alone");
@@ -132,7 +141,7 @@ fn list(dir: &Path) -> Result<(Files, Vec<PathBuf>)> {
     Ok((files, leftovers))
 }
 
-fn open_segment(path: &Path, first_index: u64) -> Result<(Header, File)> {
+fn open_segment(disk: &dyn Disk, path: &Path, first_index: u64) -> Result<(Header, Arc<dyn DiskFile>)> {
     let doing = || JournalError::io(format!("open log segment {}", path.display()));
     let corrupt = |why: String| JournalError::Corrupt {
         file: path.to_owned(),
@@ -141,9 +150,9 @@ fn open_segment(path: &Path, first_index: u64) -> Result<(Header, File)> {
         why,
         advice: ADVICE,
     };
-    let file = File::options().read(true).write(true).open(path).map_err(doing())?;
+    let file = disk.open(path, Open::Write).map_err(doing())?;
     let mut bytes = vec![0; segment::HEADER_BYTES as usize];
-    let read = read_full(&file, &mut bytes, 0).map_err(doing())?;
+    let read = read_full(file.as_ref(), &mut bytes, 0).map_err(doing())?;
     bytes.truncate(read);
     if bytes.len() >= 12 && record::u32_at(&bytes, 8) > VERSION {
         return Err(JournalError::NewerFormat {
@@ -167,20 +176,28 @@ struct Scan {
     last_term: u64,
     known_index: u64,
     truncate_after: Option<u64>,
+    /// A record says that everything up to here was on disk.
+    proven_index: u64,
 }
 
 impl Scan {
     /// Finds the records of a segment; also says whether something must be cut off behind them.
-    fn segment(&mut self, header: Header, path: PathBuf, file: File, next: Option<u64>) -> Result<(Segment, bool)> {
+    fn segment(
+        &mut self,
+        header: Header,
+        path: PathBuf,
+        file: Arc<dyn DiskFile>,
+        next: Option<u64>,
+    ) -> Result<(Segment, bool)> {
         let doing = || JournalError::io(format!("read log segment {}", path.display()));
-        let capacity = file.metadata().map_err(doing())?.len();
-        let data_end = data_end(&file, capacity).map_err(doing())?;
+        let capacity = file.len().map_err(doing())?;
+        let data_end = file.data_end().map_err(doing())?;
         let mut bytes = vec![0; data_end as usize];
-        read_full(&file, &mut bytes, 0).map_err(doing())?;
+        read_full(file.as_ref(), &mut bytes, 0).map_err(doing())?;
         let mut segment = Segment {
             header,
             path,
-            file: Arc::new(file),
+            file,
             offsets: Vec::new(),
             end: segment::HEADER_BYTES,
             capacity,
@@ -212,6 +229,7 @@ impl Scan {
             return Err(damage(segment, why));
         }
         self.last_term = found.term;
+        self.proven_index = self.proven_index.max(found.durable_index);
         Ok(())
     }
 
@@ -273,16 +291,37 @@ fn check_known(dir: &Path, last: Option<&Segment>, known_index: u64) -> Result<(
     }
 }
 
-fn repair(dir: &Path, last: &Segment, torn: &[u64], truncated: Option<u64>) -> Result<()> {
+fn repair(dir: &Path, last: &Segment, proven_index: u64, torn: &[u64], truncated: Option<u64>) -> Result<()> {
     let doing = || JournalError::io(format!("repair the end of {}", last.path.display()));
     for end in torn {
-        segment::zero_from(&last.file, *end, last.capacity).map_err(doing())?;
+        segment::zero_from(last.file.as_ref(), *end, last.capacity).map_err(doing())?;
     }
     if let Some(after) = truncated {
         tracing::info!(dir = %dir.display(), after, "an interrupted truncation of the log is completed");
     }
-    // What was read may still be in the page cache only; from here on it counts as durable.
+    // What was read may be in the page cache only; from here on it counts as durable.
+    rewrite(last, proven_index).map_err(doing())?;
     last.file.sync_all().map_err(doing())
+}
+
+/// Writes what no record proves to be on disk once more. A sync that failed before the start has left it in the page cache, marked as
+/// written: the next sync would succeed without it.
+fn rewrite(last: &Segment, proven_index: u64) -> io::Result<()> {
+    let first = (proven_index + 1).max(last.header.first_index);
+    let Some((mut at, _)) = last.place(first) else {
+        return Ok(());
+    };
+    let mut bytes = vec![0; REWRITE_BYTES];
+    while at < last.end {
+        let count = (last.end - at).min(REWRITE_BYTES as u64) as usize;
+        let read = read_full(last.file.as_ref(), &mut bytes[..count], at)?;
+        if read < count {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        last.file.write_all_at(&bytes[..count], at)?;
+        at += count as u64;
+    }
+    Ok(())
 }
 
 fn damage(segment: &Segment, why: String) -> JournalError {
@@ -293,32 +332,4 @@ fn damage(segment: &Segment, why: String) -> JournalError {
         why,
         advice: ADVICE,
     }
-}
-
-/// Where the last data of a file ends; behind that there are only allocated, unwritten blocks.
-fn data_end(file: &File, len: u64) -> io::Result<u64> {
-    let mut end = 0;
-    while let Some(data) = seek_data(file, end, len)? {
-        // SAFETY: as in `seek_data`.
-        let hole = unsafe { libc::lseek(file.as_raw_fd(), data as i64, libc::SEEK_HOLE) };
-        if hole < 0 {
-            return Ok(len);
-        }
-        end = hole as u64;
-    }
-    Ok(end.min(len))
-}
-
-/// Reads until `bytes` is full or the file ends.
-pub(crate) fn read_full(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut done = 0;
-    while done < bytes.len() {
-        match file.read_at(&mut bytes[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(count) => done += count,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(done)
 }

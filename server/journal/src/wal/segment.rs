@@ -16,15 +16,16 @@
 //! a record can harm it. A segment is begun only after the one before it is on disk completely.
 
 use std::{
-    fs::File,
     hash::{BuildHasher, Hasher},
     io,
-    os::{fd::AsRawFd, unix::fs::FileExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use alluxio_common::{checksum::crc32c, crashsafe};
+use alluxio_common::{
+    checksum::crc32c,
+    disk::{Disk, DiskFile, Open},
+};
 
 use super::record::{u32_at, u64_at};
 
@@ -104,7 +105,7 @@ impl Header {
 pub(crate) struct Segment {
     pub header: Header,
     pub path: PathBuf,
-    pub file: Arc<File>,
+    pub file: Arc<dyn DiskFile>,
     /// Where each record starts.
     pub offsets: Vec<u32>,
     /// Where the next record goes.
@@ -128,15 +129,15 @@ impl Segment {
     }
 
     /// Turns the spare file into a segment. Durable when it returns.
-    pub fn create(dir: &Path, header: Header, spare: Spare) -> io::Result<Self> {
+    pub fn create(disk: &dyn Disk, dir: &Path, header: Header, spare: Spare) -> io::Result<Self> {
         let path = dir.join(file_name(header.first_index));
         spare.file.write_all_at(&header.encode(), 0)?;
         spare.file.sync_all()?;
-        crashsafe::rename(&spare.path, &path)?;
+        disk.rename(&spare.path, &path)?;
         Ok(Self {
             header,
             path,
-            file: Arc::new(spare.file),
+            file: spare.file,
             offsets: Vec::new(),
             end: HEADER_BYTES,
             capacity: spare.capacity,
@@ -144,16 +145,16 @@ impl Segment {
     }
 
     /// What is needed to clear everything behind the last record.
-    pub fn tail(&self) -> (Arc<File>, u64, u64) {
+    pub fn tail(&self) -> (Arc<dyn DiskFile>, u64, u64) {
         (self.file.clone(), self.end, self.capacity)
     }
 }
 
 /// Overwrites a segment's data from `from` up to its end with zeros, durably.
-pub(crate) fn zero_from(file: &File, from: u64, end: u64) -> io::Result<()> {
+pub(crate) fn zero_from(file: &dyn DiskFile, from: u64, end: u64) -> io::Result<()> {
     let zeros = vec![0; 64 << 10];
     let mut at = from;
-    while let Some(data) = seek_data(file, at, end)? {
+    while let Some(data) = file.next_data(at, end)? {
         let count = (end - data).min(zeros.len() as u64);
         file.write_all_at(&zeros[..count as usize], data)?;
         at = data + count;
@@ -165,57 +166,22 @@ pub(crate) fn zero_from(file: &File, from: u64, end: u64) -> io::Result<()> {
 #[derive(Debug)]
 pub(crate) struct Spare {
     path: PathBuf,
-    file: File,
+    file: Arc<dyn DiskFile>,
     pub capacity: u64,
 }
 
 impl Spare {
     /// Allocates a file for at least `bytes`. Fails with `ENOSPC` here, so that writing records never does.
-    pub fn create(dir: &Path, bytes: u64) -> io::Result<Self> {
+    pub fn create(disk: &dyn Disk, dir: &Path, bytes: u64) -> io::Result<Self> {
         let path = dir.join(SPARE_NAME);
-        let file = crashsafe::private_file()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)?;
+        let file = disk.open(&path, Open::Create)?;
         let capacity = bytes.max(HEADER_BYTES);
-        allocate(&file, capacity).inspect_err(|_| {
+        file.allocate(capacity).inspect_err(|_| {
             // The first error is the one to report; a spare that stays is overwritten by the next attempt.
-            let _ = std::fs::remove_file(&path);
+            let _ = disk.discard(&path);
         })?;
         file.sync_all()?;
         Ok(Self { path, file, capacity })
-    }
-}
-
-/// Reserves disk blocks; a file system that cannot gets a file of that length without them.
-fn allocate(file: &File, bytes: u64) -> io::Result<()> {
-    use nix::fcntl::{FallocateFlags, fallocate};
-    match fallocate(file, FallocateFlags::empty(), 0, bytes as i64) {
-        Ok(()) => Ok(()),
-        Err(nix::errno::Errno::EOPNOTSUPP) => file.set_len(bytes),
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// The next offset at or after `from` that holds data; `None` if there are only holes up to `end`.
-pub(crate) fn seek_data(file: &File, from: u64, end: u64) -> io::Result<Option<u64>> {
-    if from >= end {
-        return Ok(None);
-    }
-    // SAFETY: lseek on a descriptor that `file` keeps open; it touches no memory. Nobody uses the file's position.
-    let at = unsafe { libc::lseek(file.as_raw_fd(), from as i64, libc::SEEK_DATA) };
-    if at >= 0 {
-        let at = at as u64;
-        return Ok((at < end).then_some(at));
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::ENXIO) => Ok(None),
-        // Not every file system can tell; then all of it counts as data.
-        Some(libc::EINVAL) | Some(libc::EOPNOTSUPP) => Ok(Some(from)),
-        _ => Err(error),
     }
 }
 

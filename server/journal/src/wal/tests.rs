@@ -7,6 +7,7 @@ use std::{
     sync::mpsc,
 };
 
+use alluxio_common::{clock::Clock, disk};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -19,8 +20,11 @@ fn open_known(dir: &Path, known_index: u64) -> Result<Wal> {
         dir: dir.to_owned(),
         segment_bytes_max: SEGMENT_BYTES,
         inline: false,
+        commit: CommitAt::Synced,
+        disk: disk::real(),
+        clock: Clock::real(),
     };
-    Wal::open(options, known_index)
+    Wal::open(options, known_index, Box::new(|_| ()))
 }
 
 fn open(dir: &Path) -> Result<Wal> {
@@ -34,7 +38,7 @@ fn wait(submit: impl FnOnce(OnDone)) -> io::Result<()> {
 }
 
 fn append(wal: &Wal, records: Vec<Record>) {
-    wait(|done| wal.append(records, done).unwrap()).unwrap();
+    wait(|done| wal.append(records, false, done).unwrap()).unwrap();
 }
 
 fn record(index: u64, bytes: usize) -> Record {
@@ -42,7 +46,6 @@ fn record(index: u64, bytes: usize) -> Record {
         index,
         term: 1 + index / 10,
         kind: (index % 3) as u8,
-        tag: 0,
         payload: (0..bytes)
             .map(|at| (at as u64 * 7 + index) as u8 | 1)
             .collect::<Vec<_>>()
@@ -244,7 +247,7 @@ fn an_interrupted_truncation_is_completed() {
             append(&wal, vec![record(index, 1000)]);
         }
         drop(wal);
-        recover::begin_truncation(dir.path(), after).unwrap();
+        recover::begin_truncation(disk::real().as_ref(), dir.path(), after).unwrap();
         // The crash came while the tail was being cleared: something behind the cut is zeroed, not all.
         let last = segments(dir.path()).pop().unwrap();
         let staying = (after + 1).saturating_sub(parse(&last));
@@ -266,9 +269,53 @@ fn after_a_failed_write_nothing_is_written() {
     append(&wal, vec![record(1, 10)]);
     // The next segment cannot be created any more.
     fs::remove_dir_all(&log).unwrap();
-    wait(|done| wal.append(vec![record(2, SEGMENT_BYTES as usize)], done).unwrap()).unwrap_err();
-    let error = wal.append(vec![record(3, 10)], Box::new(|_| ())).unwrap_err();
+    wait(|done| {
+        wal.append(vec![record(2, SEGMENT_BYTES as usize)], false, done)
+            .unwrap()
+    })
+    .unwrap_err();
+    let error = wal.append(vec![record(3, 10)], false, Box::new(|_| ())).unwrap_err();
     assert!(error.to_string().contains("failed before"), "{error}");
+}
+
+#[test]
+fn what_is_written_is_synced_later_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sender, told) = mpsc::channel();
+    let options = WalOptions {
+        dir: dir.path().to_owned(),
+        segment_bytes_max: SEGMENT_BYTES,
+        inline: true,
+        commit: CommitAt::Written {
+            flush_interval: std::time::Duration::from_secs(3600),
+        },
+        disk: disk::real(),
+        clock: Clock::real(),
+    };
+    let wal = Wal::open(options, 0, Box::new(move |index| sender.send(index).unwrap())).unwrap();
+    let synced = wal.reader().synced_index();
+    append(&wal, vec![record(1, 50)]);
+    append(&wal, vec![record(2, 50), record(3, 50)]);
+    assert_eq!((*synced.borrow(), wal.reader().extent().last.index), (0, 3));
+    wait(|done| wal.sync(done)).unwrap();
+    assert_eq!(*synced.borrow(), 3);
+    // Who is in a hurry takes all before along.
+    append(&wal, vec![record(4, 50)]);
+    wait(|done| wal.append(vec![record(5, 50)], true, done).unwrap()).unwrap();
+    assert_eq!(told.iter().find(|index| *index > 3), Some(5));
+    // What stays after a truncation was synced with it, and nothing else.
+    append(&wal, vec![record(6, 50), record(7, 50)]);
+    wait(|done| wal.truncate_after(6, done)).unwrap();
+    assert_eq!(*synced.borrow(), 6);
+    append(&wal, vec![record(7, 60)]);
+    append(&wal, vec![record(8, 60)]);
+    assert_eq!(*synced.borrow(), 6);
+    drop(wal);
+    assert_eq!(told.iter().last(), Some(8), "closing syncs");
+    // Records say what was on disk before them, so one that is bad among those that were not is torn, and no damage.
+    let seventh = segment::HEADER_BYTES + 6 * record(1, 50).disk_bytes() as u64;
+    overwrite(&segments(dir.path())[0], seventh + 20, &[0xee; 8]);
+    assert_eq!(indexes(&open(dir.path()).unwrap()), [1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
@@ -354,7 +401,7 @@ fn run(wal: Wal, dir: &Path, model: &mut Model, step: &Step) -> Wal {
             for bytes in sizes {
                 let sender = sender.clone();
                 let record = model.next(*bytes);
-                wal.append(vec![record.clone()], Box::new(move |r| sender.send(r).unwrap()))
+                wal.append(vec![record.clone()], false, Box::new(move |r| sender.send(r).unwrap()))
                     .unwrap();
                 let read = wal.reader().read(record.index..record.index + 1, 1).unwrap();
                 assert_eq!(read, [record], "readable at once");

@@ -1,12 +1,15 @@
 //! The one thread that writes the log.
 //!
 //! It takes everything that was submitted meanwhile, writes consecutive appends with one `pwrite` and one
-//! `fdatasync`, and only then reports them as done. After an error it does no more IO: every operation, also those
-//! that wait already, gets the first error.
+//! `fdatasync`, and only then reports them as done. With [`CommitAt::Written`] they are done before the sync, which the
+//! log's own thread does when it is due or wanted; whoever writes goes on meanwhile. After an error it does no more IO: every
+//! operation, also those that wait already, gets the first error.
 
-use std::{io, os::unix::fs::FileExt, sync::Arc};
+use std::{io, sync::Arc};
 
-use alluxio_common::{crashsafe, sync::Mutex};
+use alluxio_common::{disk::DiskFile, sync::Mutex};
+
+use crate::CommitAt;
 
 use super::{
     Position, Record, Shared, record, recover,
@@ -50,17 +53,68 @@ fn zeros_behind(at: u64, end: u64, capacity: u64) -> usize {
 /// Works until the log is closed.
 pub(super) fn run(shared: &Shared, writer: &Mutex<Writer>) {
     loop {
-        let ops = {
+        let (ops, syncs, is_due, closed) = {
             let mut queue = shared.queue.lock();
-            while queue.ops.is_empty() {
-                if queue.closed {
-                    return;
+            loop {
+                let now = shared.options.clock.now();
+                let is_due = queue.sync_by.is_some_and(|by| by <= now);
+                if !queue.ops.is_empty() || !queue.syncs.is_empty() || is_due || queue.closed {
+                    break;
                 }
-                shared.wake.wait(&mut queue);
+                match queue.sync_by {
+                    Some(by) => {
+                        shared.options.clock.wait_until(&shared.wake, &mut queue, by);
+                    }
+                    None => shared.wake.wait(&mut queue),
+                }
             }
-            std::mem::take(&mut queue.ops)
+            let is_due = queue.closed || queue.sync_by.is_some_and(|by| by <= shared.options.clock.now());
+            if is_due || !queue.syncs.is_empty() {
+                // What is appended from here on is not sure to be synced now.
+                queue.sync_by = None;
+            }
+            let syncs = std::mem::take(&mut queue.syncs);
+            (std::mem::take(&mut queue.ops), syncs, is_due, queue.closed)
         };
-        writer.lock().execute(ops);
+        let is_last = closed && ops.is_empty();
+        if !ops.is_empty() {
+            writer.lock().execute(ops);
+        }
+        if is_due || !syncs.is_empty() {
+            let synced = sync_written(shared);
+            for done in syncs {
+                done(copy(&synced));
+            }
+        }
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// Syncs what is in the last file; earlier ones were synced before it began. Holds no lock, so that writing goes on.
+fn sync_written(shared: &Shared) -> io::Result<()> {
+    shared.check()?;
+    let (file, upto) = {
+        let index = shared.index.lock();
+        let upto = index.last_written.index;
+        match index.segments.back() {
+            Some(last) if index.durable_index < upto => (last.file.clone(), upto),
+            _ => return Ok(()),
+        }
+    };
+    match file.sync_data() {
+        Ok(()) => shared.note_synced(upto),
+        Err(ref error) => shared.fail(format!("sync the log in {}: {error}", shared.options.dir.display())),
+    }
+    shared.check()
+}
+
+/// The same result for somebody else.
+fn copy(result: &io::Result<()>) -> io::Result<()> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(e) => Err(io::Error::new(e.kind(), e.to_string())),
     }
 }
 
@@ -73,7 +127,7 @@ pub(super) struct Writer {
 
 /// The end of the last segment, as the writer goes on from it.
 struct Tail {
-    file: Arc<std::fs::File>,
+    file: Arc<dyn DiskFile>,
     salt: u64,
     /// Where `Writer::buffer` goes.
     at: u64,
@@ -135,10 +189,8 @@ impl Writer {
     fn fatal(&mut self, doing: &str, action: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
         self.shared.check()?;
         action(self).inspect_err(|error| {
-            let reason = format!("{doing} in {}: {error}", self.shared.options.dir.display());
-            tracing::error!("{reason}");
-            // Only the first failure counts.
-            let _ = self.shared.failed.set(reason);
+            self.shared
+                .fail(format!("{doing} in {}: {error}", self.shared.options.dir.display()));
         })
     }
 
@@ -148,10 +200,7 @@ impl Writer {
         }
         let result = self.fatal("write the log", |w| w.write(&records));
         for done in waiting {
-            done(match &result {
-                Ok(()) => Ok(()),
-                Err(e) => Err(io::Error::new(e.kind(), e.to_string())),
-            });
+            done(copy(&result));
         }
     }
 
@@ -167,8 +216,9 @@ impl Writer {
             if tail.at + (self.buffer.len() + bytes) as u64 > tail.capacity {
                 // The next segment may exist only once this one is on disk.
                 self.write_buffer(&mut tail)?;
-                tail.file.sync_data()?;
                 self.publish(&tail);
+                tail.file.sync_data()?;
+                self.shared.note_synced(tail.last.index);
                 durable_index = tail.last.index;
                 tail = self.begin_segment(record, tail.last.term)?;
             }
@@ -183,8 +233,11 @@ impl Writer {
             }
         }
         self.write_buffer(&mut tail)?;
-        tail.file.sync_data()?;
         self.publish(&tail);
+        if self.shared.options.commit == CommitAt::Synced {
+            tail.file.sync_data()?;
+            self.shared.note_synced(tail.last.index);
+        }
         Ok(())
     }
 
@@ -213,7 +266,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Tells readers about what is on disk now.
+    /// Tells readers about what is in the file now.
     fn publish(&self, tail: &Tail) {
         let mut index = self.shared.index.lock();
         if let Some(segment) = index.segments.back_mut() {
@@ -221,9 +274,7 @@ impl Writer {
             segment.end = tail.at;
         }
         index.last_written = tail.last;
-        index.durable_index = tail.last.index;
         self.count_room(&mut index);
-        index.trim_cache();
     }
 
     fn begin_segment(&mut self, first: &Record, prev_term: u64) -> io::Result<Tail> {
@@ -243,9 +294,13 @@ impl Writer {
         let options = self.shared.options.clone();
         let spare = match self.spare.take() {
             Some(spare) if spare.capacity >= bytes_min => spare,
-            _ => Spare::create(&options.dir, bytes_min.max(options.segment_bytes_max))?,
+            _ => Spare::create(
+                options.disk.as_ref(),
+                &options.dir,
+                bytes_min.max(options.segment_bytes_max),
+            )?,
         };
-        let segment = Segment::create(&options.dir, header, spare)?;
+        let segment = Segment::create(options.disk.as_ref(), &options.dir, header, spare)?;
         let tail = Tail {
             file: segment.file.clone(),
             salt: header.salt,
@@ -285,7 +340,8 @@ impl Writer {
     fn allocate(&mut self, bytes: u64) -> io::Result<()> {
         // The old spare is the same file.
         self.spare = None;
-        let created = Spare::create(&self.shared.options.dir, bytes).map(|spare| self.spare = Some(spare));
+        let created = Spare::create(self.shared.options.disk.as_ref(), &self.shared.options.dir, bytes)
+            .map(|spare| self.spare = Some(spare));
         self.count_room(&mut self.shared.index.lock());
         created
     }
@@ -309,9 +365,9 @@ impl Writer {
         if after >= self.shared.index.lock().last.index {
             return Ok(());
         }
-        let dir = &self.shared.options.dir.clone();
+        let (disk, dir) = (self.shared.options.disk.clone(), &self.shared.options.dir.clone());
         let last = self.position_of(after)?;
-        recover::begin_truncation(dir, after)?;
+        recover::begin_truncation(disk.as_ref(), dir, after)?;
         loop {
             let path = {
                 let index = self.shared.index.lock();
@@ -320,7 +376,7 @@ impl Writer {
                     _ => break,
                 }
             };
-            crashsafe::remove_file(&path)?;
+            disk.remove_file(&path)?;
             self.shared.index.lock().segments.pop_back();
         }
         let tail = {
@@ -341,9 +397,12 @@ impl Writer {
             cut
         };
         if let Some((file, end, capacity)) = tail {
-            super::segment::zero_from(&file, end, capacity)?;
+            super::segment::zero_from(file.as_ref(), end, capacity)?;
         }
-        recover::finish_truncation(dir)
+        recover::finish_truncation(disk.as_ref(), dir)?;
+        // What stays was synced with the rest of the file.
+        self.shared.synced.send_replace(last.index);
+        Ok(())
     }
 
     /// Term and index of an entry that stays when what is behind it is cut off.
@@ -389,6 +448,7 @@ impl Writer {
             index.first = upto.index + 1;
         }
         self.add_segment(Header::new(upto.index + 1, upto.term, true), 0)?;
+        self.shared.synced.send_replace(upto.index);
         self.remove_segments(|index| index.segments.len() > 1)
     }
 
@@ -402,7 +462,7 @@ impl Writer {
                 }
                 index.segments[0].path.clone()
             };
-            crashsafe::remove_file(&path)?;
+            self.shared.options.disk.remove_file(&path)?;
             self.shared.index.lock().segments.pop_front();
         }
     }

@@ -88,6 +88,11 @@ pub(super) struct Machine {
 impl StateMachine for Machine {
     type Command = Command;
     type Outcome = Outcome;
+    const LEVEL: u32 = State::LEVEL;
+
+    fn level_of(command: &Command) -> Option<u32> {
+        State::level_of(command)
+    }
 
     fn apply(&self, position: &[u8], commands: Vec<Command>) -> io::Result<Vec<Outcome>> {
         let outcomes = self.state.apply(position, commands)?;
@@ -114,5 +119,9 @@ impl StateMachine for Machine {
 
     fn restore(&self, position: &[u8], snapshot: &mut dyn Read) -> io::Result<()> {
         self.state.restore(position, snapshot)
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        self.state.clear()
     }
 }

@@ -36,6 +36,12 @@ use crate::metastore::Batch;
 impl StateMachine for State {
     type Command = Command;
     type Outcome = Outcome;
+    const LEVEL: u32 = 0;
+
+    /// A kind of command, or a field of one that matters, that comes from here on needs a level of its own.
+    fn level_of(command: &Command) -> Option<u32> {
+        command.body.as_ref().map(|_| 0)
+    }
 
     fn apply(&self, position: &[u8], commands: Vec<Command>) -> io::Result<Vec<Outcome>> {
         let _one_batch_at_a_time = self.applying.lock();
@@ -101,6 +107,20 @@ impl StateMachine for State {
             changes: vec![(key, Some(value.into()))],
         })?;
         self.store.sync()?;
+        *globals = super::load_globals(self.store.as_ref())?;
+        Ok(())
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        let _one_batch_at_a_time = self.applying.lock();
+        let mut globals = self.globals.write();
+        // As in `restore`: without a position, `open` throws away what is there.
+        self.store.write(Batch {
+            changes: vec![(tables::single(tables::POSITION), None)],
+        })?;
+        self.store.sync()?;
+        self.store.clear()?;
+        self.cache.clear();
         *globals = super::load_globals(self.store.as_ref())?;
         Ok(())
     }
