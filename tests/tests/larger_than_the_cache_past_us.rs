@@ -319,10 +319,13 @@ fn a_worker_that_does_not_get_to_look_is_waited_for() {
     let mount = separate.mount("m");
     // What makes room, as soon as it can.
     let before = File::create(mount.file("before")).unwrap();
-    write_pattern(&before, 0..DISK_MIB / 2, 2).unwrap();
+    write_pattern(&before, 0..DISK_MIB / 4, 2).unwrap();
     nix::unistd::close(before).unwrap();
     let path = mount.file("next");
     let file = File::create(&path).unwrap();
+    write_pattern(&file, 0..1, 1).unwrap();
+    // Whatever it does because of an opening is done.
+    std::thread::sleep(Duration::from_secs(1));
     separate.worker().signal(Signal::SIGSTOP);
     let written = std::thread::scope(|scope| {
         let writer = scope.spawn(|| write_pattern(&file, 0..DISK_MIB * 2 / 3, 1));
@@ -336,7 +339,7 @@ fn a_worker_that_does_not_get_to_look_is_waited_for() {
     written.unwrap_or_else(|error| panic!("{error}"));
     nix::unistd::close(file).unwrap();
     assert_pattern(&path, DISK_MIB * 2 / 3, 1, &[]);
-    assert_pattern(&mount.file("before"), DISK_MIB / 2, 2, &[]);
+    assert_pattern(&mount.file("before"), DISK_MIB / 4, 2, &[]);
 }
 
 /// Who waits has the lock of the inode in the kernel: a rename stands behind it with the lock of the directory, and cannot be killed.

@@ -7,7 +7,7 @@
 //! unlinking.
 
 use super::order::{Held, Order};
-use super::{Entry, Store};
+use super::{Entry, Store, View};
 use alluxio_common::sync::Mutex;
 use alluxio_proto::InodeId;
 use std::sync::Arc;
@@ -254,10 +254,21 @@ impl RoomPastUs {
 pub(crate) enum Outlook {
     /// None that anybody knows of.
     Nothing,
-    /// There are closed files that can be evicted once they are persisted.
+    /// There are committed files that can be evicted once they are persisted.
     Closed,
     /// Such a file is on its way.
     Uploading,
+}
+
+/// Whether it has bytes that may be on their way to the under-storage: it is closed, or open and committed, as between a close and the
+/// moment in which the mount lets go.
+fn is_committed(view: &View) -> bool {
+    let header = &view.header;
+    match (header.open, &header.sealed) {
+        (false, _) => header.length > 0,
+        (true, Some(sealed)) => sealed.ufs.is_none() && sealed.length > 0,
+        (true, None) => false,
+    }
 }
 
 impl Store {
@@ -296,7 +307,7 @@ impl Store {
         let of = |inode| match self.load(inode) {
             Ok(Some(entry)) => {
                 let view = entry.view();
-                let is_only_copy = view.pinned() && !view.header.open && view.header.length > 0;
+                let is_only_copy = view.pinned() && is_committed(&view);
                 match view.uploading || entry.unconfirmed.load(Ordering::Relaxed) > 0 {
                     _ if view.dead => Outlook::Nothing,
                     true => Outlook::Uploading,
