@@ -8,7 +8,7 @@ use alluxio_tests::disk::Disk;
 use alluxio_tests::process::sh;
 use alluxio_tests::proxy::{Fault, Proxy};
 use alluxio_tests::s3::options_for;
-use alluxio_tests::{Local, LocalBuilder, S3Server, Separate, Versity, tools, tree, wait};
+use alluxio_tests::{Agent, Local, LocalBuilder, S3Server, Separate, Versity, tools, tree, wait};
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::Write;
@@ -130,7 +130,7 @@ fn a_writer_on_a_descriptor_goes_through_at_any_size() {
     let local = stage.builder().start();
     let path = local.mount().join("big");
     let file = File::create(&path).unwrap();
-    let total = 4 * DISK_MIB;
+    let total = 3 * DISK_MIB;
     write_pattern(&file, 0..total * 3 / 4, 1).unwrap_or_else(|error| panic!("{error}\n{}", local.log()));
     assert!(is_spilled(&local), "{}", local.log());
     // A header that is written last, and a few bytes where nothing is here any more.
@@ -159,9 +159,10 @@ fn a_writer_on_a_descriptor_goes_through_at_any_size() {
 #[test]
 fn two_writers_wait_for_a_slow_store() {
     let stage = Stage::new("slow");
+    let each = DISK_MIB * 3 / 4;
     let s3 = Versity::start();
     let proxy = Proxy::start(&s3.endpoint());
-    proxy.fault("PUT", "", Fault::Delay(Duration::from_millis(700)), usize::MAX);
+    proxy.fault("PUT", "", Fault::Delay(Duration::from_millis(500)), usize::MAX);
     let local = stage
         .builder()
         .ufs("s3://bucket")
@@ -172,7 +173,7 @@ fn two_writers_wait_for_a_slow_store() {
             let (local, path) = (&local, local.mount().join(format!("w{salt}")));
             scope.spawn(move || {
                 let file = File::create(path).unwrap();
-                let written = write_pattern(&file, 0..DISK_MIB, salt);
+                let written = write_pattern(&file, 0..each, salt);
                 written.unwrap_or_else(|error| panic!("{error}\n{}", local.log()));
                 nix::unistd::close(file).unwrap();
             });
@@ -182,8 +183,8 @@ fn two_writers_wait_for_a_slow_store() {
     for salt in 1..3 {
         let name = format!("w{salt}");
         persist(&local, &name);
-        assert_pattern(&s3.bucket("bucket").join(&name), DISK_MIB, salt, &[]);
-        assert_pattern(&local.mount().join(&name), DISK_MIB, salt, &[]);
+        assert_pattern(&s3.bucket("bucket").join(&name), each, salt, &[]);
+        assert_pattern(&local.mount().join(&name), each, salt, &[]);
     }
 }
 
@@ -383,25 +384,43 @@ fn nobody_stands_for_long_behind_a_write_that_waits() {
     assert_pattern(&moved, DISK_MIB, 1, &[]);
 }
 
+/// Writes what files have at the same place. In a process of its own: the start of a worker from this one would close its copies of the
+/// descriptor, and wait for the worker by that.
+fn copy(writer: &mut Agent, from: &str, mib: std::ops::Range<u64>) {
+    let one = format!("os.pwrite(fd, os.pread({from}, MIB, at * MIB), at * MIB) == MIB");
+    let done = writer.order(&format!("all({one} for at in range({}, {}))", mib.start, mib.end));
+    assert_eq!(done, "True", "{mib:?} from {from}");
+}
+
 #[test]
 fn a_writer_outlives_its_worker() {
     let disk = Disk::with_mib("outlives", DISK_MIB);
     let mut separate = Separate::start_with_cache(&disk.path().join("cache"), &[]);
     let mount = separate.mount("m");
     let path = mount.file("big");
-    let file = File::create(&path).unwrap();
+    let mut writer = Agent::new();
+    writer.order("(MIB := 1 << 20)");
+    for (name, salt) in [("one", 1), ("two", 2)] {
+        let source = separate.dir().join(name);
+        write_pattern(&File::create(&source).unwrap(), 0..2 * DISK_MIB, salt).unwrap();
+        writer.order(&format!("({name} := os.open('{}', RO))", source.display()));
+    }
+    writer.order(&format!(
+        "(fd := os.open('{}', os.O_WRONLY | os.O_CREAT))",
+        path.display()
+    ));
     let first = DISK_MIB + DISK_MIB / 5;
-    write_pattern(&file, 0..first, 1).unwrap_or_else(|error| panic!("{error}"));
+    copy(&mut writer, "one", 0..first);
     let log = separate.worker().log();
     assert!(log.contains("spilled a file"), "{log}");
     // Nobody is asked meanwhile: at the end, whole blocks of what is not here, and all of what is.
     separate.worker().kill();
-    write_pattern(&file, first..first + 4, 1).unwrap();
-    write_pattern(&file, 50..52, 2).unwrap();
-    write_pattern(&file, 0..1, 2).unwrap();
+    copy(&mut writer, "one", first..first + 4);
+    copy(&mut writer, "two", 50..52);
+    copy(&mut writer, "two", 0..1);
     separate.restart_worker();
-    write_pattern(&file, first + 4..2 * DISK_MIB, 1).unwrap_or_else(|error| panic!("{error}"));
-    nix::unistd::close(file).unwrap();
+    copy(&mut writer, "one", first + 4..2 * DISK_MIB);
+    assert_eq!(writer.order("os.close(fd)"), "None");
     let (start, middle) = (pattern(0, MIB, 2), pattern(50 << 20, MIB, 2));
     let after = pattern(51 << 20, MIB, 2);
     let over: [(u64, &[u8]); 3] = [(0, &start), (50 << 20, &middle), (51 << 20, &after)];
