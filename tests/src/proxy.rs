@@ -26,6 +26,8 @@ pub enum Fault {
     Refuse(u16, &'static str),
     /// Wait so long before the store is asked.
     Delay(Duration),
+    /// Wait until [`Proxy::heal`] before the store is asked.
+    Hold,
     /// Forward this many bytes of the answer's body, then cut the connection.
     CutBody(usize),
     /// Forward the request, then cut the connection before the answer: the store did it, the client does not know.
@@ -74,6 +76,7 @@ impl Counts {
 struct Shared {
     counts: Mutex<Counts>,
     rules: Mutex<Vec<Rule>>,
+    healed: tokio::sync::watch::Sender<()>,
 }
 
 /// A running proxy; ends with its guard.
@@ -123,9 +126,10 @@ impl Proxy {
         });
     }
 
-    /// Forgets all faults.
+    /// Forgets all faults; what they hold goes on.
     pub fn heal(&self) {
         self.shared.rules.lock().expect("rules").clear();
+        self.shared.healed.send_replace(());
     }
 
     /// What passed since the last reset.
@@ -211,6 +215,7 @@ async fn forward(
             .and_then(|text| text.parse::<u64>().ok());
         counts.bytes_up += length.unwrap_or(0);
     }
+    let mut healed = shared.healed.subscribe();
     let fault = take_fault(&shared, &method, &target);
     match fault {
         Some(Fault::Status(status)) => {
@@ -224,6 +229,7 @@ async fn forward(
         Some(Fault::Refuse(status, code)) => return refuse(request, status, code).await,
         Some(Fault::Stall) => std::future::pending::<()>().await,
         Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
+        Some(Fault::Hold) => healed.changed().await?,
         _ => {}
     }
     *request.uri_mut() = format!("{upstream}{target}").parse()?;

@@ -185,3 +185,27 @@ fn a_worker_starts_on_a_full_disk_and_makes_room() {
     assert_files_are_there(&local);
     assert_nothing_is_damaged(&disk);
 }
+
+/// A file that is open for reading and writing has the disk for its limit. Who comes after it waits for its upload, instead of being
+/// refused because there is no room for the moment.
+#[test]
+fn who_comes_after_a_file_that_filled_the_disk_waits_for_its_upload() {
+    let disk = Disk::with_mib("after", 200);
+    let local = on_disk(&disk).start();
+    let big = local.mount().join("big");
+    let big = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(big)
+        .unwrap();
+    let piece = tree::contents(3, 1 << 20);
+    let written = (0..200u64)
+        .take_while(|at| big.write_all_at(&piece, at << 20).is_ok())
+        .count();
+    assert!((100..200).contains(&written), "{written} MiB were written");
+    // What it could not write it was told.
+    let _ = nix::unistd::close(big);
+    assert_usable(&local, "next");
+    assert_nothing_is_damaged(&disk);
+}

@@ -8,7 +8,8 @@ use alluxio_tests::disk::Disk;
 use alluxio_tests::process::sh;
 use alluxio_tests::proxy::{Fault, Proxy};
 use alluxio_tests::s3::options_for;
-use alluxio_tests::{Local, LocalBuilder, S3Server, Separate, Versity, tools, tree, wait};
+use alluxio_tests::{Agent, Local, LocalBuilder, S3Server, Separate, Versity, tools, tree, wait};
+use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -18,7 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(120);
-const DISK_MIB: u64 = 300;
+/// Small, because each spill makes the store copy what was spilled before.
+const DISK_MIB: u64 = 120;
 const MIB: usize = 1 << 20;
 const PAGE: usize = 4096;
 
@@ -30,10 +32,19 @@ struct Stage {
 
 impl Stage {
     fn new(name: &str) -> Stage {
+        Stage::with_mib(name, DISK_MIB)
+    }
+
+    fn with_mib(name: &str, mib: u64) -> Stage {
         let dir = tools::scratch("past-us-");
         std::fs::create_dir(dir.path().join("store")).unwrap();
-        let disk = Disk::with_mib(name, DISK_MIB);
+        let disk = Disk::with_mib(name, mib);
         Stage { disk, dir }
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let free = nix::sys::statvfs::statvfs(self.disk.path()).unwrap();
+        free.blocks_available() * free.fragment_size()
     }
 
     fn builder(&self) -> LocalBuilder {
@@ -119,7 +130,7 @@ fn a_writer_on_a_descriptor_goes_through_at_any_size() {
     let local = stage.builder().start();
     let path = local.mount().join("big");
     let file = File::create(&path).unwrap();
-    let total = 4 * DISK_MIB;
+    let total = 3 * DISK_MIB;
     write_pattern(&file, 0..total * 3 / 4, 1).unwrap_or_else(|error| panic!("{error}\n{}", local.log()));
     assert!(is_spilled(&local), "{}", local.log());
     // A header that is written last, and a few bytes where nothing is here any more.
@@ -148,9 +159,10 @@ fn a_writer_on_a_descriptor_goes_through_at_any_size() {
 #[test]
 fn two_writers_wait_for_a_slow_store() {
     let stage = Stage::new("slow");
+    let each = DISK_MIB * 3 / 4;
     let s3 = Versity::start();
     let proxy = Proxy::start(&s3.endpoint());
-    proxy.fault("PUT", "", Fault::Delay(Duration::from_millis(700)), usize::MAX);
+    proxy.fault("PUT", "", Fault::Delay(Duration::from_millis(500)), usize::MAX);
     let local = stage
         .builder()
         .ufs("s3://bucket")
@@ -161,7 +173,7 @@ fn two_writers_wait_for_a_slow_store() {
             let (local, path) = (&local, local.mount().join(format!("w{salt}")));
             scope.spawn(move || {
                 let file = File::create(path).unwrap();
-                let written = write_pattern(&file, 0..DISK_MIB, salt);
+                let written = write_pattern(&file, 0..each, salt);
                 written.unwrap_or_else(|error| panic!("{error}\n{}", local.log()));
                 nix::unistd::close(file).unwrap();
             });
@@ -171,8 +183,8 @@ fn two_writers_wait_for_a_slow_store() {
     for salt in 1..3 {
         let name = format!("w{salt}");
         persist(&local, &name);
-        assert_pattern(&s3.bucket("bucket").join(&name), DISK_MIB, salt, &[]);
-        assert_pattern(&local.mount().join(&name), DISK_MIB, salt, &[]);
+        assert_pattern(&s3.bucket("bucket").join(&name), each, salt, &[]);
+        assert_pattern(&local.mount().join(&name), each, salt, &[]);
     }
 }
 
@@ -180,6 +192,7 @@ fn two_writers_wait_for_a_slow_store() {
 fn a_kill_of_everything_leaves_no_zeros_where_content_was() {
     let stage = Stage::new("kill");
     let mut local = stage.builder().start();
+    let room_mib = stage.free_bytes() >> 20;
     for round in 0..2u64 {
         let name = format!("f{round}");
         let path = local.mount().join(&name);
@@ -196,8 +209,12 @@ fn a_kill_of_everything_leaves_no_zeros_where_content_was() {
                 }
             });
             // While the first spill is under way, and after it.
-            let from = [DISK_MIB - 40, DISK_MIB + 20][round as usize];
+            let (from, pause) = [
+                (room_mib - 5, Duration::from_millis(2500)),
+                (room_mib + 12, Duration::ZERO),
+            ][round as usize];
             wait::until("so much is written", LIMIT, || written.load(Ordering::Relaxed) >= from);
+            std::thread::sleep(pause);
             stop.store(true, Ordering::Relaxed);
             local.process().kill();
             writer.join().unwrap();
@@ -233,23 +250,25 @@ fn what_is_spliced_to_the_end_goes_through() {
     let local = stage.builder().start();
     let path = local.mount().join("big");
     let file = File::create(&path).unwrap();
-    let written = DISK_MIB + 60;
+    let written = DISK_MIB + DISK_MIB / 5;
     write_pattern(&file, 0..written, 1).unwrap_or_else(|error| panic!("{error}\n{}", local.log()));
     assert!(is_spilled(&local), "{}", local.log());
     // Unannounced, from a file: sendfile is a splice.
     let source = stage.dir.path().join("source");
-    std::fs::write(&source, pattern(written << 20, 20 * MIB, 1)).unwrap();
+    let spliced = 8;
+    std::fs::write(&source, pattern(written << 20, spliced * MIB, 1)).unwrap();
     let source = File::open(&source).unwrap();
     let mut from = 0;
     let end = i64::try_from(written << 20).unwrap();
     // SAFETY: no memory is involved.
     assert_eq!(unsafe { libc::lseek(file.as_raw_fd(), end, libc::SEEK_SET) }, end);
-    while from < 20 * MIB as i64 {
+    while from < (spliced * MIB) as i64 {
         // SAFETY: `from` outlives the call.
-        let n = unsafe { libc::sendfile(file.as_raw_fd(), source.as_raw_fd(), &raw mut from, 20 * MIB) };
+        let n = unsafe { libc::sendfile(file.as_raw_fd(), source.as_raw_fd(), &raw mut from, spliced * MIB) };
         assert!(n > 0, "{}", std::io::Error::last_os_error());
     }
-    write_pattern(&file, written + 20..2 * DISK_MIB, 1).unwrap_or_else(|error| panic!("{error}\n{}", local.log()));
+    write_pattern(&file, written + spliced as u64..2 * DISK_MIB, 1)
+        .unwrap_or_else(|error| panic!("{error}\n{}", local.log()));
     assert_past_us(&local);
     nix::unistd::close(file).unwrap();
     assert_pattern(&path, 2 * DISK_MIB, 1, &[]);
@@ -260,17 +279,21 @@ fn what_is_spliced_to_the_end_goes_through() {
 /// A disk that is full of what is only cached is the usual one.
 #[test]
 fn what_is_cached_gives_way_before_writers_are_held_up() {
-    let stage = Stage::new("clean");
-    for number in 0..20 {
+    // Large enough to be left alone, with little of it for us.
+    let stage = Stage::with_mib("clean", 2816);
+    for number in 0..42 {
         std::fs::write(stage.store().join(format!("c{number}")), pattern(0, 10 * MIB, number)).unwrap();
     }
     let local = stage.builder().start();
-    for number in 0..20 {
+    let others = File::create(stage.disk.path().join("others")).unwrap();
+    let taken = i64::try_from(stage.free_bytes() - (1500 << 20)).unwrap();
+    // SAFETY: no memory is involved.
+    assert_eq!(unsafe { libc::fallocate(others.as_raw_fd(), 0, 0, taken) }, 0);
+    for number in 0..42 {
         std::fs::read(local.mount().join(format!("c{number}"))).unwrap();
     }
-    let free = nix::sys::statvfs::statvfs(stage.disk.path()).unwrap();
-    let free_mib = (free.blocks_available() * free.fragment_size()) >> 20;
-    assert!(free_mib < 90, "{free_mib} MiB are free: nobody would be held up");
+    let free_mib = stage.free_bytes() >> 20;
+    assert!(free_mib < 1100, "{free_mib} MiB are free: nobody would be held up");
     let file = File::create(local.mount().join("new")).unwrap();
     write_pattern(&file, 0..1, 1).unwrap();
     std::thread::sleep(Duration::from_secs(3));
@@ -289,13 +312,44 @@ fn what_is_cached_gives_way_before_writers_are_held_up() {
     assert_pattern(&local.mount().join("new"), 20, 1, &[]);
 }
 
+/// A disk of this size is full before a worker on a busy machine looks at it: nobody writes on meanwhile.
+#[test]
+fn a_worker_that_does_not_get_to_look_is_waited_for() {
+    let disk = Disk::with_mib("stopped", DISK_MIB);
+    let mut separate = Separate::start_with_cache(&disk.path().join("cache"), &[]);
+    let mount = separate.mount("m");
+    // What makes room, as soon as it can.
+    let before = File::create(mount.file("before")).unwrap();
+    write_pattern(&before, 0..DISK_MIB / 4, 2).unwrap();
+    nix::unistd::close(before).unwrap();
+    let path = mount.file("next");
+    let file = File::create(&path).unwrap();
+    write_pattern(&file, 0..1, 1).unwrap();
+    // Whatever it does because of an opening is done.
+    std::thread::sleep(Duration::from_secs(1));
+    separate.worker().signal(Signal::SIGSTOP);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write_pattern(&file, 0..DISK_MIB * 2 / 3, 1));
+        std::thread::sleep(Duration::from_secs(2));
+        let is_over = writer.is_finished();
+        separate.worker().signal(Signal::SIGCONT);
+        let written = writer.join().unwrap();
+        assert!(!is_over, "it did not wait: {written:?}");
+        written
+    });
+    written.unwrap_or_else(|error| panic!("{error}"));
+    nix::unistd::close(file).unwrap();
+    assert_pattern(&path, DISK_MIB * 2 / 3, 1, &[]);
+    assert_pattern(&mount.file("before"), DISK_MIB / 4, 2, &[]);
+}
+
 /// Who waits has the lock of the inode in the kernel: a rename stands behind it with the lock of the directory, and cannot be killed.
 #[test]
 fn nobody_stands_for_long_behind_a_write_that_waits() {
     let stage = Stage::new("behind");
     let s3 = Versity::start();
     let proxy = Proxy::start(&s3.endpoint());
-    proxy.fault("PUT", "", Fault::Delay(Duration::from_secs(50)), usize::MAX);
+    proxy.fault("PUT", "", Fault::Hold, usize::MAX);
     let local = stage
         .builder()
         .ufs("s3://bucket")
@@ -330,28 +384,46 @@ fn nobody_stands_for_long_behind_a_write_that_waits() {
     assert_pattern(&moved, DISK_MIB, 1, &[]);
 }
 
+/// Writes what files have at the same place. In a process of its own: the start of a worker from this one would close its copies of the
+/// descriptor, and wait for the worker by that.
+fn copy(writer: &mut Agent, from: &str, mib: std::ops::Range<u64>) {
+    let one = format!("os.pwrite(fd, os.pread({from}, MIB, at * MIB), at * MIB) == MIB");
+    let done = writer.order(&format!("all({one} for at in range({}, {}))", mib.start, mib.end));
+    assert_eq!(done, "True", "{mib:?} from {from}");
+}
+
 #[test]
 fn a_writer_outlives_its_worker() {
     let disk = Disk::with_mib("outlives", DISK_MIB);
     let mut separate = Separate::start_with_cache(&disk.path().join("cache"), &[]);
     let mount = separate.mount("m");
     let path = mount.file("big");
-    let file = File::create(&path).unwrap();
-    let first = DISK_MIB + 60;
-    write_pattern(&file, 0..first, 1).unwrap_or_else(|error| panic!("{error}"));
+    let mut writer = Agent::new();
+    writer.order("(MIB := 1 << 20)");
+    for (name, salt) in [("one", 1), ("two", 2)] {
+        let source = separate.dir().join(name);
+        write_pattern(&File::create(&source).unwrap(), 0..2 * DISK_MIB, salt).unwrap();
+        writer.order(&format!("({name} := os.open('{}', RO))", source.display()));
+    }
+    writer.order(&format!(
+        "(fd := os.open('{}', os.O_WRONLY | os.O_CREAT))",
+        path.display()
+    ));
+    let first = DISK_MIB + DISK_MIB / 5;
+    copy(&mut writer, "one", 0..first);
     let log = separate.worker().log();
     assert!(log.contains("spilled a file"), "{log}");
     // Nobody is asked meanwhile: at the end, whole blocks of what is not here, and all of what is.
     separate.worker().kill();
-    write_pattern(&file, first..first + 4, 1).unwrap();
-    write_pattern(&file, 100..102, 2).unwrap();
-    write_pattern(&file, 0..1, 2).unwrap();
+    copy(&mut writer, "one", first..first + 4);
+    copy(&mut writer, "two", 50..52);
+    copy(&mut writer, "two", 0..1);
     separate.restart_worker();
-    write_pattern(&file, first + 4..2 * DISK_MIB, 1).unwrap_or_else(|error| panic!("{error}"));
-    nix::unistd::close(file).unwrap();
-    let (start, middle) = (pattern(0, MIB, 2), pattern(100 << 20, MIB, 2));
-    let after = pattern(101 << 20, MIB, 2);
-    let over: [(u64, &[u8]); 3] = [(0, &start), (100 << 20, &middle), (101 << 20, &after)];
+    copy(&mut writer, "one", first + 4..2 * DISK_MIB);
+    assert_eq!(writer.order("os.close(fd)"), "None");
+    let (start, middle) = (pattern(0, MIB, 2), pattern(50 << 20, MIB, 2));
+    let after = pattern(51 << 20, MIB, 2);
+    let over: [(u64, &[u8]); 3] = [(0, &start), (50 << 20, &middle), (51 << 20, &after)];
     assert_pattern(&path, 2 * DISK_MIB, 1, &over);
     separate.alluxio(&["fs", "persist", "/big"]).ok();
     assert_pattern(&separate.ufs().join("big"), 2 * DISK_MIB, 1, &over);

@@ -65,6 +65,30 @@ fn writers_wait(options: &str) {
     mount.stop();
 }
 
+/// Through the daemon the worker that is started anew is all that knows who writes.
+#[test]
+fn two_writers_outlive_their_worker() {
+    let mut cluster = Separate::start(&[]);
+    let mounts = ["a", "b"].map(|name| cluster.mount_with(name, "passthrough=off"));
+    let mut writers = mounts.each_ref().map(|mount| {
+        let mut writer = Agent::new();
+        writer.order(&format!("(fd := os.open('{}', RW))", mount.file("both").display()));
+        writer
+    });
+    assert_eq!(writers[0].order("os.pwrite(fd, b'one', 0)"), "3");
+    assert_eq!(writers[1].order("os.pwrite(fd, b'two', 3)"), "3");
+    cluster.restart_worker();
+    assert_eq!(writers[0].order("os.close(fd)"), "None");
+    assert_eq!(writers[1].order("os.pwrite(fd, b'three', 6)"), "5");
+    assert_eq!(writers[1].order("os.fsync(fd) or os.close(fd)"), "None");
+    for mount in mounts {
+        assert_eq!(std::fs::read(mount.file("both")).unwrap(), b"onetwothree");
+        mount.stop();
+    }
+    cluster.alluxio(&["fs", "persist", "/both"]).ok();
+    assert_eq!(std::fs::read(cluster.ufs().join("both")).unwrap(), b"onetwothree");
+}
+
 #[test]
 fn what_one_mount_synced_is_as_long_on_another() {
     let cluster = Separate::start(&[]);

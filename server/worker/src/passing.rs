@@ -4,7 +4,7 @@ use crate::core::{Core, on_file};
 use crate::flights::Purpose;
 use crate::guard::{Announced, Answer, Guard};
 use crate::io;
-use crate::store::{Entry, Passing, Store, blocking, chunks_of};
+use crate::store::{Entry, Passing, RoomPastUs, Store, blocking, chunks_of};
 use alluxio_proto::worker::PassAgain;
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult};
 use std::ops::Range;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the disk is looked at while files are written past us.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
-/// And at least, on a disk that could be full before.
+/// And at least, near the line below which each write is announced.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(5);
 /// How often what is only cached is made to give way to writers past us.
 const EVICT_PAUSE: Duration = Duration::from_secs(1);
@@ -60,11 +60,12 @@ impl Drop for HeldOff {
     }
 }
 
-/// How a descriptor goes out to who opens a file, and is watched if it can be. `None`: it does not.
-pub(crate) fn pass(entry: &Arc<Entry>, guard: Option<&Guard>, write_only: bool) -> Option<Passing> {
+/// How a descriptor goes out to who opens a file, and is watched if it can be; armed from the first write on where the disk could be
+/// full before anybody looks. `None`: it does not.
+pub(crate) fn pass(entry: &Arc<Entry>, guard: Option<&Guard>, write_only: bool, room: RoomPastUs) -> Option<Passing> {
     let how = match guard.filter(|_| write_only && !entry.is_beyond_guarding()) {
         None => Passing::Anyhow,
-        Some(guard) => match guard.watch(entry) {
+        Some(guard) => match watch(entry, guard, room) {
             Ok(true) => Passing::Watched,
             Ok(false) => return None,
             Err(error) => {
@@ -76,12 +77,20 @@ pub(crate) fn pass(entry: &Arc<Entry>, guard: Option<&Guard>, write_only: bool) 
     entry.pass(how).then_some(how)
 }
 
+fn watch(entry: &Arc<Entry>, guard: &Guard, room: RoomPastUs) -> std::io::Result<bool> {
+    let is_watched = guard.watch(entry)?;
+    if is_watched && room.is_alert() {
+        guard.arm(entry)?;
+    }
+    Ok(is_watched)
+}
+
 impl Core {
     /// See [`PassAgain`].
     pub async fn pass_again(&self, request: PassAgain) -> FsResult<()> {
         let entry = self.open_entry(request.inode, request.version).await?;
         let guard = self.guard.as_deref();
-        match pass(&entry, guard, request.write_only) {
+        match pass(&entry, guard, request.write_only, self.store.room_past_us()) {
             Some(_) => Ok(()),
             // Too many are watched.
             None if request.write_only && entry.pass(Passing::Anyhow) => Ok(()),
@@ -100,13 +109,13 @@ impl Core {
             if guard.is_idle() && !is_to_adopt {
                 continue;
             }
-            let left = self.store.bytes_until_alert();
-            is_alert = left == 0 || is_alert && left < self.store.space.alert_margin_bytes;
-            if !is_alert {
-                let until_full = Duration::from_secs_f64(left as f64 / FILL_BYTES_PER_S as f64);
-                pause = until_full.clamp(LOOK_PAUSE_MIN, LOOK_PAUSE);
+            let room = self.store.room_past_us();
+            is_alert = room.is_alert() || is_alert && room.is_near_alert();
+            if let RoomPastUs::Ample(left) = room {
+                let until_alert = Duration::from_secs_f64(left as f64 / FILL_BYTES_PER_S as f64);
+                pause = until_alert.clamp(LOOK_PAUSE_MIN, LOOK_PAUSE);
             }
-            if left < self.store.space.alert_margin_bytes && !guard.is_idle() {
+            if !self.store.is_relieved() && !guard.is_idle() {
                 evicting.begin(&self.store);
             }
             let (guard, store) = (Arc::clone(&guard), Arc::clone(&self.store));

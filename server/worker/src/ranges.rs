@@ -87,7 +87,7 @@ impl Core {
             let why = format!("copy within inode {}: the ranges overlap", to.inode);
             return Err(FsError::new(ErrorKind::InvalidArgument, why));
         }
-        self.with_room(to, length, || {
+        self.with_room(to.inode, length, || {
             self.copy_now(request, from, to, (range.start, length, end))
         })
         .await?;

@@ -146,7 +146,7 @@ impl Core {
             return Ok(Recovery::Overtaken);
         }
         // Whoever had joined is gone with the others.
-        entry.joined.store(0, Ordering::Relaxed);
+        entry.note_no_writers();
         entry.unattended.store(true, Ordering::Relaxed);
         if self.is_mapped(&entry).await? {
             self.settle_doubt(&entry).await?;

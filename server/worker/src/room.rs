@@ -2,7 +2,7 @@
 
 use crate::core::Core;
 use crate::store::{Entry, Outlook, blocking};
-use alluxio_proto::{ErrorKind, FsError, FsResult};
+use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,11 +50,11 @@ impl Wait {
         waited >= SPILL_MAX || waited.saturating_sub(self.spilling) >= WAIT_MAX
     }
 
-    async fn pause(&mut self, entry: &Entry, is_spilling: bool) {
+    async fn pause(&mut self, inode: InodeId, is_spilling: bool) {
         if self.started.elapsed() >= SAY_AFTER && !std::mem::replace(&mut self.is_said, true) {
             let left_s = SPILL_MAX.saturating_sub(self.started.elapsed()).as_secs();
             tracing::warn!(
-                inode = entry.inode.get(),
+                inode = inode.get(),
                 is_spilling,
                 left_s,
                 "the disk of the cache is full: a write waits until what was written before is uploaded"
@@ -71,7 +71,7 @@ impl Wait {
 }
 
 impl Core {
-    /// Runs what writes `bytes` bytes into a file. Whatever the quota says, what a program writes has the disk's own limit, and
+    /// Runs what writes `bytes` bytes into a file; 0: what makes one, or changes no bytes of it. Whatever the quota says, what a program writes has the disk's own limit, and
     /// the cache gives way. On a full disk, closed files that are not in their under-storage yet are waited for: most are on
     /// their way there; and open ones are spilled. `work` is run again then, from its beginning: it takes the turn, which nobody
     /// has who waits here, and makes room ([`Self::in_room`]).
@@ -80,7 +80,7 @@ impl Core {
     /// `NoSpace` if there is nothing to wait for, or it takes too long; others of `work`.
     pub async fn with_room<T, F: Future<Output = FsResult<T>> + Send>(
         &self,
-        entry: &Arc<Entry>,
+        inode: InodeId,
         bytes: u64,
         work: impl Fn() -> F + Sync,
     ) -> FsResult<T> {
@@ -88,13 +88,13 @@ impl Core {
         let mut refused: Option<FsError> = None;
         loop {
             if self.is_to_wait(bytes, &wait).await? {
-                wait.pause(entry, self.is_spilling_now()).await;
+                wait.pause(inode, self.is_spilling_now()).await;
                 (is_last, wait.last_sign) = (false, Instant::now());
                 continue;
             }
             let error = match refused.take() {
                 // Tries would eat what others give up on a full disk, so that files can be removed: the master's ballast, say.
-                Some(error) if !self.has_room_again(entry, bytes).await? => error,
+                Some(error) if !self.has_room_again(inode, bytes).await? => error,
                 _ => match work().await {
                     Err(error) if error.kind == ErrorKind::NoSpace => error,
                     other => return other,
@@ -116,13 +116,13 @@ impl Core {
             }
             tracing::debug!(%error, "the disk is full: waiting for files to be persisted");
             refused = Some(error);
-            wait.pause(entry, self.is_spilling_now()).await;
+            wait.pause(inode, self.is_spilling_now()).await;
         }
     }
 
     /// Whether there is more than the last of the disk again, after a try that met its end.
-    async fn has_room_again(&self, entry: &Arc<Entry>, bytes: u64) -> FsResult<bool> {
-        let (store, inode) = (Arc::clone(&self.store), entry.inode);
+    async fn has_room_again(&self, inode: InodeId, bytes: u64) -> FsResult<bool> {
+        let store = Arc::clone(&self.store);
         blocking(move || Ok(store.make_room(bytes, inode) || !store.disk_is_short(bytes))).await
     }
 
@@ -155,7 +155,7 @@ impl Core {
             )
             .await
         };
-        let room = self.with_room(entry, bytes, look);
+        let room = self.with_room(entry.inode, bytes, look);
         tokio::pin!(room);
         loop {
             match tokio::time::timeout(LOCKED_MAX, &mut room).await {

@@ -131,7 +131,7 @@ impl Core {
 
     /// One of several writers lets go: what it wrote is sealed with what the others write. The caller has the turn.
     async fn let_go(&self, entry: &Arc<Entry>) -> FsResult<OpenStat> {
-        entry.joined.fetch_sub(1, Ordering::Relaxed);
+        entry.note_writer_gone();
         let mut stat = self.stat_reply(entry).await?;
         (stat.changed, stat.others_write) = (false, true);
         Ok(stat)
@@ -140,7 +140,7 @@ impl Core {
     /// A writer lets go. What the last one did not change is given back as it was, and what it did is sealed, unless a mapping
     /// can still change it: as what it is by now, which others and the spiller may have moved on. The caller has the turn.
     async fn release(&self, entry: &Arc<Entry>, next: u64) -> FsResult<OpenStat> {
-        if entry.joined.load(Ordering::Relaxed) > 0 {
+        if entry.has_other_writers() {
             return self.let_go(entry).await;
         }
         if self.is_mapped(entry).await? {
@@ -212,9 +212,9 @@ impl Core {
         if stat.changed {
             return Ok(stat);
         }
-        if release && entry.joined.load(Ordering::Relaxed) > 0 {
+        if release && entry.has_other_writers() {
             // Others write it still.
-            entry.joined.fetch_sub(1, Ordering::Relaxed);
+            entry.note_writer_gone();
         } else if release {
             let (store, entry) = (Arc::clone(&self.store), Arc::clone(entry));
             quick(move || store.remove(&entry)).await?;

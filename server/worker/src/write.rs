@@ -11,7 +11,9 @@ use crate::passing::pass;
 use crate::quick::quick;
 use crate::read::VERIFY_AT_OPEN_BYTES_MAX;
 use crate::scrub::damaged;
-use crate::store::{Entry, Header, Layout, Local, Passing, Sealed, Stamp, Store, View, blocking, chunks_of};
+use crate::store::{
+    Entry, Header, Layout, Local, Passing, RoomPastUs, Sealed, Stamp, Store, View, blocking, chunks_of,
+};
 use alluxio_proto::master::{ReadSource, WriteLease};
 use alluxio_proto::worker::*;
 use alluxio_proto::{CHUNK_BYTES, ErrorKind, FsError, FsResult, InodeId, WorkerResponse};
@@ -59,7 +61,7 @@ impl Core {
                 Err(FillError::Source(error)) => return Err(error),
             }
         }
-        let wants = self.wants_of(&request);
+        let opening = self.opening(&request);
         let _turn = entry.turn.lock().await;
         // While it was fetched its session may have ended, and the version with it.
         if !entry.view().open_as(lease.version) {
@@ -68,8 +70,8 @@ impl Core {
         if request.want_fd {
             self.verify_at_open(&entry, verify_bytes_max(&request)).await?;
         }
-        let (guard, target, write_only) = (self.guard.clone(), Arc::clone(&entry), request.write_only);
-        let open = move |_: &Entry| opened(&target, wants, guard.as_deref(), write_only);
+        let (guard, target) = (self.guard.clone(), Arc::clone(&entry));
+        let open = move |_: &Entry| opened(&target, opening, guard.as_deref());
         let response = quickly_on_file(&entry, "open", open).await?;
         self.note_opening(&entry, &response).await?;
         Ok(response)
@@ -83,14 +85,20 @@ impl Core {
         }
     }
 
-    fn wants_of(&self, request: &OpenWrite) -> Wants {
+    fn opening(&self, request: &OpenWrite) -> Opening {
+        let room = self.store.room_past_us();
         // What is written past us is sealed only once the kernel says that nobody can write it any more.
-        match (request.want_fd && self.store.layout.has_leases, request.needs_fd) {
+        let wants = match (request.want_fd && self.store.layout.has_leases, request.needs_fd) {
             (false, _) => Wants::Nothing,
-            // Who writes past us cannot be made to wait for the uploads that make room.
-            (true, false) if !self.store.is_roomy() => Wants::Nothing,
+            // Not everybody who writes past us can be made to wait for the uploads that make room.
+            (true, false) if room == RoomPastUs::Little => Wants::Nothing,
             (true, false) => Wants::DescriptorUnless(self.settings.track_bytes_min),
             (true, true) => Wants::Descriptor,
+        };
+        Opening {
+            wants,
+            write_only: request.write_only,
+            room,
         }
     }
 
@@ -104,28 +112,27 @@ impl Core {
             return Ok(None);
         }
         let header = Header::open_new(inode.get(), lease.version);
-        let (store, wants) = (Arc::clone(&self.store), self.wants_of(request));
-        let (guard, write_only) = (self.guard.clone(), request.write_only);
+        let (store, opening) = (Arc::clone(&self.store), self.opening(request));
+        let guard = self.guard.clone();
         let opened = quick(move || {
             if store.load(inode)?.is_some() {
                 return Ok(None);
             }
             let entry = match create_entry(&store, header, base) {
-                Err(error) if error.kind == ErrorKind::Stale => return Ok(None),
+                // What it needs is waited for elsewhere.
+                Err(error) if matches!(error.kind, ErrorKind::Stale | ErrorKind::NoSpace) => return Ok(None),
                 other => other?,
             };
             let Ok(_turn) = entry.turn.try_lock() else {
                 return Ok(None);
             };
             let io = |error| FsError::from_io(format!("open the local file of inode {inode}"), &error);
-            let response = opened(&entry, wants, guard.as_deref(), write_only)
-                .map_err(io)
-                .inspect_err(|_| {
-                    // Nobody has seen it: no half-made one stays behind.
-                    if let Err(error) = store.remove(&entry) {
-                        tracing::warn!(%error, "remove a file that could not be opened");
-                    }
-                })?;
+            let response = opened(&entry, opening, guard.as_deref()).map_err(io).inspect_err(|_| {
+                // Nobody has seen it: no half-made one stays behind.
+                if let Err(error) = store.remove(&entry) {
+                    tracing::warn!(%error, "remove a file that could not be opened");
+                }
+            })?;
             Ok(Some((Arc::clone(&entry), response)))
         })
         .await?;
@@ -147,7 +154,10 @@ impl Core {
                     // As for a reader, and then opened like any file of which a part is here: so an opening that nobody writes by is
                     // given back as one.
                     Some(base) => self.create_base(inode, base).await.map(|_| None),
-                    None => self.create_open(inode, lease, truncate).await.map(Some),
+                    None => {
+                        let create = || self.create_open(inode, lease, truncate);
+                        self.with_room(inode, 0, create).await.map(Some)
+                    }
                 };
                 match made {
                     Ok(Some(entry)) => return Ok(entry),
@@ -180,7 +190,7 @@ impl Core {
                     return Ok(entry);
                 }
                 Plan::Relabel => {
-                    entry.joined.store(0, Ordering::Relaxed);
+                    entry.note_no_writers();
                     entry.unattended.store(false, Ordering::Relaxed);
                     if let Some(base) = lease.base.as_ref().filter(|base| base.version == view.header.version) {
                         self.note_location(&entry, base)?;
@@ -264,7 +274,7 @@ impl Core {
             return Err(FsError::new(ErrorKind::InvalidArgument, why));
         }
         let entry = self.open_entry(request.inode, request.version).await?;
-        self.with_room(&entry, length, || self.write_now(&entry, &request, data.clone()))
+        self.with_room(entry.inode, length, || self.write_now(&entry, &request, data.clone()))
             .await
     }
 
@@ -389,8 +399,10 @@ impl Core {
             _ => 0,
         };
         let entry = self.open_entry(request.inode, request.version).await?;
-        self.with_room(&entry, needed, || self.allocate_now(&entry, &request, mode, needed))
-            .await
+        self.with_room(entry.inode, needed, || {
+            self.allocate_now(&entry, &request, mode, needed)
+        })
+        .await
     }
 
     /// `needed`: bytes of the disk.
@@ -646,13 +658,17 @@ enum Wants {
     DescriptorUnless(u64),
 }
 
-/// The answer to an open, with a descriptor if it is wanted and all is here. The caller has the turn.
-fn opened(
-    entry: &Arc<Entry>,
+/// What an opening asks for, and the disk it meets.
+#[derive(Clone, Copy)]
+struct Opening {
     wants: Wants,
-    guard: Option<&Guard>,
     write_only: bool,
-) -> std::io::Result<WorkerResponse> {
+    room: RoomPastUs,
+}
+
+/// The answer to an open, with a descriptor if it is wanted and all is here. The caller has the turn.
+fn opened(entry: &Arc<Entry>, opening: Opening, guard: Option<&Guard>) -> std::io::Result<WorkerResponse> {
+    let wants = opening.wants;
     let complete = entry.complete()?;
     let (mut fd, mut watched) = (None, false);
     let is_wanted = match wants {
@@ -671,7 +687,7 @@ fn opened(
             Wants::DescriptorUnless(_) | Wants::Nothing => io::reopen_to_spare(&entry.data)?,
         };
         if fd.is_some() {
-            let how = pass(entry, guard, write_only);
+            let how = pass(entry, guard, opening.write_only, opening.room);
             watched = how == Some(Passing::Watched);
             // Who has the file open on a descriptor cannot be joined without one.
             let is_needed = || matches!(wants, Wants::Descriptor) && entry.pass(Passing::Anyhow);

@@ -3,8 +3,9 @@
 
 mod harness;
 
+use alluxio_proto::master::{RecoverTask, WorkerTasks};
 use alluxio_proto::types::UfsSource;
-use alluxio_proto::worker::{Allocate, Drop, Seal, SetLength, StatOpen, SyncOpen};
+use alluxio_proto::worker::{Allocate, Drop, OpenStat, Seal, SetLength, StatOpen, SyncOpen};
 use alluxio_proto::{ErrorKind, FsResult};
 use bytes::Bytes;
 use harness::*;
@@ -250,7 +251,10 @@ impl Model {
             closed_empty: false,
             may_be_mapped: false,
         };
-        let sealed = self.node.stat_call(release).await.unwrap();
+        let mut sealed = self.node.stat_call(release).await.unwrap();
+        if sealed.others_write {
+            sealed = self.recover().await;
+        }
         assert_eq!(sealed.length, self.bytes.len() as u64);
         if sealed.changed {
             self.committed = (self.version, self.bytes.clone(), None);
@@ -259,6 +263,29 @@ impl Model {
             self.version = self.committed.0;
         }
         self.open = false;
+    }
+
+    /// The home was started again, and has forgotten who writes: the master has the version recovered after the last close.
+    async fn recover(&mut self) -> OpenStat {
+        self.node.master.give(WorkerTasks {
+            recover: vec![RecoverTask {
+                inode: INODE,
+                version: self.version,
+                ..RecoverTask::default()
+            }],
+            ..WorkerTasks::default()
+        });
+        let recovered = until("it is recovered", || self.node.master.recovered.lock().pop()).await;
+        let is_given_back = recovered.kept_version == self.committed.0;
+        assert!(recovered.found || is_given_back, "{recovered:?}");
+        OpenStat {
+            changed: recovered.found,
+            length: match recovered.found {
+                true => recovered.length,
+                false => self.committed.1.len() as u64,
+            },
+            ..OpenStat::default()
+        }
     }
 
     async fn changed(&self) -> bool {

@@ -68,3 +68,36 @@ async fn who_lets_go_again_hears_that_something_was_sealed() {
         assert_eq!((stat.changed, stat.version, stat.length), (true, 1, 5));
     }
 }
+
+/// The home was started again under the writers of two mounts, and has forgotten that there are two: who closes first ends nothing.
+#[tokio::test]
+async fn a_home_that_is_started_again_ends_nothing_that_others_write() {
+    let mut node = Node::new().await;
+    for _ in 0..2 {
+        node.open_write(5, 1, None, false, false).await.unwrap();
+        node.open_write(6, 1, None, false, false).await.unwrap();
+    }
+    node.write(5, 1, 0, &b"one"[..]).await.unwrap();
+    node.restart().await;
+    assert!(node.release(5, 1).await.unwrap().others_write);
+    node.write(5, 1, 3, &b", two"[..]).await.unwrap();
+    // Who is the last one the master knows, and has it recovered.
+    assert!(node.release(5, 1).await.unwrap().others_write);
+    node.master.give(WorkerTasks {
+        recover: vec![RecoverTask {
+            inode: 5,
+            version: 1,
+            ..RecoverTask::default()
+        }],
+        ..WorkerTasks::default()
+    });
+    let recovered = until("it is recovered", || node.master.recovered.lock().pop()).await;
+    assert_eq!((recovered.found, recovered.length), (true, 8));
+    assert_eq!(node.read(5, &local(1, 8), 0, 8).await.unwrap(), &b"one, two"[..]);
+    // From then on it knows.
+    node.open_write(5, 2, Some(local(1, 8)), false, false).await.unwrap();
+    assert!(!node.release(5, 2).await.unwrap().others_write);
+    // Of a new file that one of them closes while it is empty.
+    assert!(!node.close_empty(6, true).await.unwrap().changed);
+    node.write(6, 1, 0, &b"content"[..]).await.unwrap();
+}

@@ -115,7 +115,9 @@ impl Core {
         };
         loop {
             let ring = wake.notified();
-            let tasks = self.workers.take_tasks(id, asks_for);
+            let Some(tasks) = self.workers.take_tasks(id, &wake, asks_for) else {
+                return Ok(WorkerTasks::default());
+            };
             let last = tokio::time::Instant::now() >= deadline || self.stop.is_cancelled();
             if !tasks.is_empty() {
                 // The answer must be whole even if the worker goes away: what it misses is missed by all.

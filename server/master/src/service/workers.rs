@@ -112,8 +112,11 @@ impl Workers {
     pub fn insert(&self, record: &WorkerRecord, tiers: Vec<ReportTier>, boot: u64, live: bool) -> Vec<IntentId> {
         let mut table = self.table.lock();
         let old = table.remove(&WorkerId(record.id));
-        let (drops, recoveries, mut uploads, fetched, wake) = match old {
-            Some(old) => (old.drops, old.recoveries, old.uploads, old.fetched, old.wake),
+        let (drops, recoveries, mut uploads, fetched) = match old {
+            Some(old) => {
+                old.wake.notify_waiters();
+                (old.drops, old.recoveries, old.uploads, old.fetched)
+            }
             None => Default::default(),
         };
         uploads.extend(fetched.into_keys());
@@ -132,7 +135,8 @@ impl Workers {
             fetched: HashMap::new(),
             uploads_max: 0,
             reports: HashMap::new(),
-            wake,
+            // Who waits on the one of before gets no work any more.
+            wake: Arc::default(),
         };
         table.insert(WorkerId(record.id), known);
         uploads.into()
@@ -196,12 +200,11 @@ impl Workers {
         self.table.lock().get(&id).map(|known| known.wake.clone())
     }
 
-    /// Work that waits for a worker, `uploads_max` uploads at most.
-    pub fn take_tasks(&self, id: WorkerId, uploads_max: usize) -> Tasks {
+    /// Work that waits for a worker, `uploads_max` uploads at most. `None`: `wake` is of before its last registration. Whoever waits on
+    /// that may be a process that is gone, and what it was given would be lost.
+    pub fn take_tasks(&self, id: WorkerId, wake: &Arc<Notify>, uploads_max: usize) -> Option<Tasks> {
         let mut table = self.table.lock();
-        let Some(known) = table.get_mut(&id) else {
-            return Tasks::default();
-        };
+        let known = table.get_mut(&id).filter(|known| Arc::ptr_eq(&known.wake, wake))?;
         let uploads = known.uploads.len().min(uploads_max);
         known.uploads_max = known.uploads_max.max(uploads_max);
         let now = Instant::now();
@@ -210,11 +213,11 @@ impl Workers {
             .extend(known.uploads.iter().take(uploads).map(|id| (*id, now)));
         let drops = known.drops.len().min(TASKS_PER_ANSWER_MAX);
         let recoveries = known.recoveries.len().min(TASKS_PER_ANSWER_MAX);
-        Tasks {
+        Some(Tasks {
             drops: known.drops.drain(..drops).collect(),
             recoveries: known.recoveries.drain(..recoveries).collect(),
             uploads: known.uploads.drain(..uploads).collect(),
-        }
+        })
     }
 
     /// An upload ended, one way or the other.
@@ -488,12 +491,21 @@ mod tests {
         let workers = workers(&[("a", 1)]);
         assert!(workers.offer(WorkerId(1), IntentId(4)) && workers.offer(WorkerId(1), IntentId(5)));
         assert!(!workers.offer(WorkerId(2), IntentId(6)));
-        assert_eq!(workers.take_tasks(WorkerId(1), 1).uploads, [IntentId(4)]);
+        let wake = workers.wake(WorkerId(1)).unwrap();
+        assert_eq!(
+            workers.take_tasks(WorkerId(1), &wake, 1).unwrap().uploads,
+            [IntentId(4)]
+        );
+        workers.recover(WorkerId(1), RecoverTask::default());
         let record = WorkerRecord {
             id: 1,
             ..Default::default()
         };
         assert_eq!(workers.insert(&record, Vec::new(), 0, true), [IntentId(5), IntentId(4)]);
-        assert!(workers.take_tasks(WorkerId(1), 9).is_empty());
+        // What a process waits on that is gone takes nothing from the one that came after it.
+        assert!(workers.take_tasks(WorkerId(1), &wake, 9).is_none());
+        let wake = workers.wake(WorkerId(1)).unwrap();
+        let tasks = workers.take_tasks(WorkerId(1), &wake, 9).unwrap();
+        assert_eq!((tasks.uploads.len(), tasks.recoveries.len()), (0, 1));
     }
 }

@@ -370,7 +370,8 @@ pub struct Counters {
 /// - 2: a change of extended attributes of users is a change of attributes that an under-storage is told of;
 ///   a rename binds, replaces and deletes nothing that somebody else has put in its way; a recovered file is lost if nobody has its
 ///   committed version.
-pub const RULES: u32 = 2;
+/// - 3: a rename over a spilled file leaves its object to those who have it open, by a delete of its own before what comes there.
+pub const RULES: u32 = 3;
 
 /// An open version that lost its writers and must be recovered at its home.
 #[derive(Clone, Copy, PartialEq, prost::Message)]

@@ -1,7 +1,8 @@
 //! Real files, and programs of their own: what this process does itself is not held up.
 
 use super::*;
-use crate::store::{Header, Layout};
+use crate::passing::pass;
+use crate::store::{Header, Layout, Passing, RoomPastUs};
 use alluxio_proto::InodeId;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
@@ -178,6 +179,32 @@ fn an_access_of_an_armed_file_waits_for_its_answer() {
     assert_eq!(std::fs::read(&rig.path).unwrap(), b"abc");
 }
 
+/// Where the disk can be full before anybody looks at it, nobody has to look.
+#[test]
+fn who_opens_a_file_on_a_short_disk_is_announced_from_the_first_write_on() {
+    for (room, is_announced) in [
+        (RoomPastUs::Ample(1), false),
+        (RoomPastUs::Alert, true),
+        (RoomPastUs::Little, true),
+    ] {
+        let rig = Rig::new();
+        rig.told.is_at_once.store(true, Ordering::Relaxed);
+        rig.entry.begin_passing(true);
+        assert_eq!(pass(&rig.entry, Some(&rig.guard), true, room), Some(Passing::Watched));
+        rig.entry.set_writable_fd_out().unwrap();
+        let mut writer = Writer::of(&rig.path);
+        writer.begin("a");
+        assert!(writer.is_done(LIMIT));
+        assert_eq!(rig.is_marked_within(MOMENT * 5), is_announced, "{room:?}");
+        assert_eq!(rig.announced.recv_timeout(MOMENT).is_ok(), is_announced, "{room:?}");
+        // As with any that is armed, until it is closed.
+        rig.guard.forget(&rig.entry);
+        writer.begin("b");
+        assert!(writer.is_done(LIMIT));
+        rig.assert_nothing_announced();
+    }
+}
+
 #[test]
 fn what_would_damage_a_file_fails() {
     let rig = Rig::new();
@@ -297,7 +324,7 @@ fn an_opening_after_the_last_close_is_the_only_one() {
 fn a_mark_that_goes_by_time_after_several_openings_ends_the_guard() {
     let rig = Rig::new();
     rig.entry.begin_passing(true);
-    rig.entry.pass(crate::store::Passing::Watched);
+    rig.entry.pass(Passing::Watched);
     rig.entry.note_announcing();
     for is_guarded in [true, false] {
         rig.watch();

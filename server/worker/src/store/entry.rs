@@ -52,8 +52,11 @@ pub(crate) struct Entry {
     /// One writer, sealer or relabeller at a time.
     pub turn: tokio::sync::Mutex<()>,
     /// Mounts that write the open version beside the first: each lets go of it once, and the last one seals. Changed by who
-    /// has the turn. Forgotten at a restart, after which the master recovers what was open.
+    /// has the turn.
     pub joined: AtomicU32,
+    /// It was open in an earlier life of this process, which knew how many mounts write it. The master still does: whoever lets go is
+    /// told that others may write, and the master has the version recovered after the last one.
+    pub has_unknown_writers: AtomicBool,
     /// No mount writes the open version: what recovers it looks after it. Who joins next is the first.
     pub unattended: AtomicBool,
     /// Uploads that the master has not confirmed yet. Until then it names this worker as the only one to have the version.
@@ -205,6 +208,7 @@ impl Entry {
         let is_forsaken = crossed_boot && is_open;
         entry.is_forsaken.store(is_forsaken, Ordering::Relaxed);
         if is_open {
+            entry.has_unknown_writers.store(true, Ordering::Relaxed);
             entry.take_up_passed();
         }
         entry.load_marks(&layout.boot_id)?;
@@ -240,6 +244,7 @@ impl Entry {
             passed: Mutex::new(Passed::default()),
             turn: tokio::sync::Mutex::new(()),
             joined: AtomicU32::new(0),
+            has_unknown_writers: AtomicBool::new(false),
             unattended: AtomicBool::new(false),
             unconfirmed: AtomicU32::new(0),
             fills: Fills::default(),

@@ -7,7 +7,7 @@
 //! unlinking.
 
 use super::order::{Held, Order};
-use super::{Entry, Store};
+use super::{Entry, Store, View};
 use alluxio_common::sync::Mutex;
 use alluxio_proto::InodeId;
 use std::sync::Arc;
@@ -30,10 +30,14 @@ const SPILL_BYTES: u64 = 64 * 1024 * 1024;
 /// Of a small file system, this share instead.
 const SPILL_SHARE: u64 = 4;
 
-/// Above that, the room in which writers are announced who write past the worker: what they fill between two looks at the disk.
-const ALERT_BYTES_MAX: u64 = 256 << 20;
-/// But no more than this share of the file system.
-const ALERT_SHARE: u64 = 4;
+/// Above that, the room in which each write past the worker is announced: what writers may fill, at 4 GiB/s, between two looks at
+/// the disk (100 ms) and as long as a busy machine may let the next look wait (150 ms). A smaller disk can be filled before
+/// anybody looks, so there it is always so.
+const ALERT_BYTES: u64 = 1 << 30;
+/// And so much more above which it is not any more.
+const ALERT_MARGIN_BYTES: u64 = 256 << 20;
+/// For that what is only cached gives way, as long as this share of the file system is left to it.
+const RELIEF_SHARE: u64 = 2;
 
 /// How long a write that waited in vain stands for those after it: a program that writes on would wait anew each time.
 const VAIN_FOR: Duration = Duration::from_secs(30);
@@ -53,10 +57,10 @@ pub(crate) struct Space {
     ample_bytes: u64,
     /// What an open file takes at least before it is spilled.
     pub spill_bytes: u64,
-    /// Free bytes of the file system below which what is written past us is held up, if it must be.
-    pub alert_bytes: u64,
-    /// And so much more above which it is not any more.
-    pub alert_margin_bytes: u64,
+    /// Free bytes of the file system below which what is written past us is announced, and held up if it must be.
+    alert_bytes: u64,
+    /// Free bytes of the file system that what is only cached makes for those who write past us.
+    relief_bytes: u64,
     used_bytes: AtomicU64,
     /// What `lost+found` takes.
     aside_bytes: AtomicU64,
@@ -105,8 +109,8 @@ impl Space {
             reserve_bytes: FREE_BYTES_MIN.min(file_system_bytes / FREE_SHARE),
             spill_bytes: SPILL_BYTES.min(file_system_bytes / SPILL_SHARE),
             ample_bytes: ample_bytes(file_system_bytes),
-            alert_bytes: ample_bytes(file_system_bytes) + alert_margin_bytes(file_system_bytes),
-            alert_margin_bytes: alert_margin_bytes(file_system_bytes),
+            alert_bytes: ample_bytes(file_system_bytes) + ALERT_BYTES,
+            relief_bytes: relief_bytes(file_system_bytes),
             used_bytes: AtomicU64::new(0),
             aside_bytes: AtomicU64::new(0),
             promised_bytes: AtomicU64::new(0),
@@ -189,6 +193,15 @@ impl Space {
     pub fn promote(&self, inode: InodeId) {
         self.order.lock().promote(inode);
     }
+    fn room_past_us(&self, free: u64) -> RoomPastUs {
+        if free < self.ample_bytes.max(self.reserve_bytes) {
+            return RoomPastUs::Little;
+        }
+        match free.checked_sub(self.alert_bytes) {
+            None | Some(0) => RoomPastUs::Alert,
+            Some(left) => RoomPastUs::Ample(left),
+        }
+    }
     /// Whether its bytes are counted.
     pub fn has_counted(&self, inode: InodeId) -> bool {
         self.order.lock().held_mut(inode).is_some_and(|held| held.is_counted)
@@ -199,8 +212,9 @@ fn ample_bytes(file_system_bytes: u64) -> u64 {
     (file_system_bytes / AMPLE_SHARE).min(AMPLE_BYTES_MAX)
 }
 
-fn alert_margin_bytes(file_system_bytes: u64) -> u64 {
-    (file_system_bytes / ALERT_SHARE).min(ALERT_BYTES_MAX)
+fn relief_bytes(file_system_bytes: u64) -> u64 {
+    let wanted = (ALERT_BYTES + ALERT_MARGIN_BYTES).min(file_system_bytes / RELIEF_SHARE);
+    ample_bytes(file_system_bytes) + wanted
 }
 
 fn now_s() -> u64 {
@@ -209,15 +223,52 @@ fn now_s() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// What the disk has for those who write past this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RoomPastUs {
+    /// So little that who opens a file gets no descriptor.
+    Little,
+    /// It can be full before anybody looks: each write is announced.
+    Alert,
+    /// So many bytes may be written until then.
+    Ample(u64),
+}
+
+impl RoomPastUs {
+    /// Whether files are armed that are opened now.
+    pub fn is_alert(self) -> bool {
+        !matches!(self, Self::Ample(_))
+    }
+
+    /// Whether those that are armed stay so.
+    pub fn is_near_alert(self) -> bool {
+        match self {
+            Self::Little | Self::Alert => true,
+            Self::Ample(left) => left < ALERT_MARGIN_BYTES,
+        }
+    }
+}
+
 /// Whether there will be room that is not here yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outlook {
     /// None that anybody knows of.
     Nothing,
-    /// There are closed files that can be evicted once they are persisted.
+    /// There are committed files that can be evicted once they are persisted.
     Closed,
     /// Such a file is on its way.
     Uploading,
+}
+
+/// Whether it has bytes that may be on their way to the under-storage: it is closed, or open and committed, as between a close and the
+/// moment in which the mount lets go.
+fn is_committed(view: &View) -> bool {
+    let header = &view.header;
+    match (header.open, &header.sealed) {
+        (false, _) => header.length > 0,
+        (true, Some(sealed)) => sealed.ufs.is_none() && sealed.length > 0,
+        (true, None) => false,
+    }
 }
 
 impl Store {
@@ -256,7 +307,7 @@ impl Store {
         let of = |inode| match self.load(inode) {
             Ok(Some(entry)) => {
                 let view = entry.view();
-                let is_only_copy = view.pinned() && !view.header.open && view.header.length > 0;
+                let is_only_copy = view.pinned() && is_committed(&view);
                 match view.uploading || entry.unconfirmed.load(Ordering::Relaxed) > 0 {
                     _ if view.dead => Outlook::Nothing,
                     true => Outlook::Uploading,
@@ -303,15 +354,20 @@ impl Store {
         !self.has_less_than(self.space.ample_bytes.max(self.space.reserve_bytes))
     }
 
-    /// What may be written until writers past us must be held up.
-    pub fn bytes_until_alert(&self) -> u64 {
+    /// What the disk has for those who write past us.
+    pub fn room_past_us(&self) -> RoomPastUs {
         match self.layout.free_bytes() {
-            Ok(free) => free.saturating_sub(self.space.alert_bytes),
+            Ok(free) => self.space.room_past_us(free),
             Err(error) => {
                 tracing::warn!(%error, "ask the file system for its free space");
-                u64::MAX
+                RoomPastUs::Ample(u64::MAX)
             }
         }
+    }
+
+    /// Whether what is only cached need not give way to those who write past us.
+    pub fn is_relieved(&self) -> bool {
+        !self.has_less_than(self.space.relief_bytes)
     }
 
     fn has_less_than(&self, bytes: u64) -> bool {
@@ -324,12 +380,9 @@ impl Store {
         }
     }
 
-    /// Makes so much room that writers past us need not be held up, nor go on being.
+    /// Makes so much room that what is written past us need not be announced, nor go on being.
     pub fn evict_before_alert(&self) {
-        self.evict_until(
-            |store| store.bytes_until_alert() >= store.space.alert_margin_bytes,
-            None,
-        );
+        self.evict_until(Store::is_relieved, None);
     }
 
     /// Makes room for the names and the sidecar of a new file, and for the first of its bytes.
@@ -391,5 +444,38 @@ impl Store {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn space(file_system_bytes: u64) -> Space {
+        Space::new(u64::MAX, file_system_bytes, 0.95, 0.7)
+    }
+
+    /// A disk that can be filled within two looks and the delay of a busy machine is never left alone, however empty it is.
+    #[test]
+    fn what_can_be_full_before_anybody_looks_is_always_announced() {
+        for mib in [64, 300, 365, 1000] {
+            let bytes = mib << 20;
+            assert_eq!(space(bytes).room_past_us(bytes), RoomPastUs::Alert, "{mib} MiB");
+        }
+        // As much as that must be left, whatever the size.
+        for gib in [4, 100, 10_000] {
+            let space = space(gib * GIB);
+            let line = ample_bytes(gib * GIB) + GIB;
+            assert_eq!(space.room_past_us(line), RoomPastUs::Alert);
+            assert_eq!(space.room_past_us(line + 1), RoomPastUs::Ample(1));
+            assert_eq!(space.room_past_us(line - GIB - 1), RoomPastUs::Little);
+            // What is only cached makes so much room that files are disarmed.
+            assert!(!space.room_past_us(space.relief_bytes).is_near_alert());
+        }
+        // But never all of a small cache goes for that.
+        let small = space(GIB);
+        assert_eq!(small.relief_bytes, GIB / AMPLE_SHARE + GIB / 2);
     }
 }

@@ -28,7 +28,7 @@ mod writers;
 
 pub(crate) use content::{Check, Local};
 pub(crate) use entry::{Entry, chunks_of};
-pub(crate) use evict::{Outlook, Promise, Space};
+pub(crate) use evict::{Outlook, Promise, RoomPastUs, Space};
 pub(crate) use layout::{Identity, Layout};
 pub(crate) use order::Order;
 pub(crate) use passed::Passing;

@@ -47,6 +47,24 @@ impl Entry {
         io::is_open_elsewhere(&self.data)
     }
 
+    /// Whether other mounts than the one that asks write the open version, or may. Asked by who has the turn.
+    pub fn has_other_writers(&self) -> bool {
+        self.joined.load(Ordering::Relaxed) > 0 || self.has_unknown_writers.load(Ordering::Relaxed)
+    }
+
+    /// One of several mounts lets go. The caller has the turn.
+    pub fn note_writer_gone(&self) {
+        // After a restart there may be more than are counted.
+        let less = self.joined.load(Ordering::Relaxed).saturating_sub(1);
+        self.joined.store(less, Ordering::Relaxed);
+    }
+
+    /// No mount writes the open version any more. The caller has the turn.
+    pub fn note_no_writers(&self) {
+        self.joined.store(0, Ordering::Relaxed);
+        self.has_unknown_writers.store(false, Ordering::Relaxed);
+    }
+
     /// Whether a descriptor was handed out on which the open version may be changed past us.
     pub fn writable_fd_out(&self) -> bool {
         self.inner.lock().label.writable_fd_out()

@@ -689,3 +689,47 @@ async fn who_reads_a_removed_file_holds_up_its_path_for_a_while() {
     let is_stored = || async { harness.objects().await.get("young").is_some_and(|found| found == "new") };
     eventually("the new one is stored", is_stored).await;
 }
+
+/// As of a removed one: what takes its name by a rename, stored already or not, waits for those who have it open.
+#[tokio::test]
+async fn who_takes_the_name_of_a_spilled_file_leaves_its_object_to_those_who_have_it_open() {
+    let harness = Harness::start().await;
+    let (writer, worker) = (harness.client().await, harness.worker().await);
+    let other = harness.client().await;
+    let names = ["stored", "new"];
+    for name in names {
+        let opened = writer.create(ROOT, name, WriteType::AsyncThrough).await.unwrap();
+        let (inode, version) = (opened.attr.unwrap().inode, opened.write.unwrap().version);
+        worker.keep(inode, version, "part");
+        let spill = Spill {
+            worker_id: worker.id,
+            inode,
+            version,
+            length: 4,
+            proof: Some(prove(&harness.master, worker.id).await),
+            ..Default::default()
+        };
+        let _: Empty = writer.ask(Op::Spill(spill)).await.unwrap();
+        writer.wait_persisted(&format!("/{name}"), LONG).await.unwrap();
+        let temporary = format!("{name}.tmp");
+        other.write(&worker, ROOT, &temporary, "other").await;
+        if name == "stored" {
+            other.wait_persisted(&format!("/{temporary}"), LONG).await.unwrap();
+        }
+        other.rename(ROOT, &temporary, ROOT, name).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for name in names {
+        assert_eq!(
+            harness.objects().await[name],
+            "part",
+            "{name}: who has it open reads it"
+        );
+    }
+    let _: Empty = writer.ask(Op::CloseSession(CloseSession {})).await.unwrap();
+    for name in names {
+        other.wait_persisted(&format!("/{name}"), LONG).await.unwrap();
+        assert_eq!(harness.objects().await[name], "other");
+    }
+    assert_eq!(harness.objects().await.len(), 2, "{:?}", harness.objects().await);
+}

@@ -202,7 +202,12 @@ impl Work<'_, '_> {
             if !presence.own {
                 self.vacate(source, &presence, from.path.clone(), from.dir)?;
             }
-            self.hand_over(&mut target, source)?;
+            match target.spilled && self.follows(3) {
+                // Who has it open reads what its home gave up from its object: that goes when they are done, and what is to come there
+                // waits for that.
+                true => self.leave_for_good(&mut target, Some(to.path.clone()), to.dir)?,
+                false => self.hand_over(&mut target, source)?,
+            }
         } else {
             self.vacate(source, &presence, from.path.clone(), from.dir)?;
             self.leave_for_good(&mut target, Some(to.path.clone()), to.dir)?;
