@@ -148,6 +148,7 @@ impl Refusal {
         };
         let mut error = UfsError::new(kind, format!("{what}: {said}{advice}"));
         error.retry_after = self.retry_after;
+        error.of_object = self.code == "InvalidObjectState";
         error.not_understood = match kind {
             UfsErrorKind::Unsupported => true,
             UfsErrorKind::Invalid => self.status == StatusCode::BAD_REQUEST,
