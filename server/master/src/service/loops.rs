@@ -189,5 +189,8 @@ impl Core {
                 self.queue.withdraw(worker);
             }
         }
+        for copy in self.workers.take_copies_of_silent() {
+            self.queue.again_at(copy, std::time::Instant::now());
+        }
     }
 }

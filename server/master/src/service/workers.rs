@@ -315,21 +315,24 @@ impl Workers {
         true
     }
 
-    /// Whether a live worker takes copies: one of older software never asks for any.
-    pub fn take_copies(&self) -> bool {
-        let table = self.table.lock();
-        table.values().any(|known| known.copies.asked_max > 0 && self.heard_lately(known))
+    /// Whether a worker takes copies: none that is silent just now, for any other does as well; one of older software never asks for any.
+    fn copies(&self, known: &Known) -> bool {
+        known.copies.asked_max > 0 && self.heard_lately(known) && known.is_answering()
     }
 
-    /// Who is to make a copy: the one that holds most of the file, of those that hold none the one with the least to do. One that is
-    /// silent just now only if all are.
+    /// Whether there is a worker that takes copies.
+    pub fn take_copies(&self) -> bool {
+        self.table.lock().values().any(|known| self.copies(known))
+    }
+
+    /// Who is to make a copy: the one that holds most of the file, of those that hold none the one with the least to do.
     pub fn for_copy(&self, held: &[(WorkerId, u64)]) -> Option<WorkerId> {
         let table = self.table.lock();
-        let able = table.iter().filter(|(_, known)| known.copies.asked_max > 0 && self.heard_lately(known));
+        let able = table.iter().filter(|(_, known)| self.copies(known));
         let held_by = |id: &WorkerId| held.iter().find(|(holder, _)| holder == id).map_or(0, |(_, bytes)| *bytes);
         let best = able.max_by_key(|(id, known)| {
             let load = known.copies.len() + known.uploads.len();
-            (known.is_answering(), held_by(id), std::cmp::Reverse(load))
+            (held_by(id), std::cmp::Reverse(load))
         });
         best.map(|(id, _)| *id)
     }
@@ -361,6 +364,13 @@ impl Workers {
         let lost = table.iter_mut().filter(|(_, known)| !self.heard_lately(known));
         lost.map(|(id, known)| (*id, known.uploads.take_all().chain(known.copies.take_all()).collect()))
             .collect()
+    }
+
+    /// Copies that wait for workers which have fallen silent: others can make them. What such a worker has fetched it may be making.
+    pub fn take_copies_of_silent(&self) -> Vec<IntentId> {
+        let mut table = self.table.lock();
+        let silent = table.values_mut().filter(|known| !known.is_answering());
+        silent.flat_map(|known| std::mem::take(&mut known.copies.waiting)).collect()
     }
 
     /// Where a worker serves, live or not.
@@ -583,6 +593,9 @@ mod tests {
             id: chosen.get(),
             ..Default::default()
         };
+        workers.fall_silent(other);
+        assert_eq!(workers.for_copy(&[(other, 5)]), Some(chosen), "who is silent is not waited for");
+        assert_eq!(workers.take_copies_of_silent(), []);
         let mut forgotten = workers.insert(&record, Vec::new(), 0, true);
         forgotten.sort();
         assert_eq!(forgotten, [IntentId(2), IntentId(3)]);

@@ -44,6 +44,8 @@ use super::{ACCESS_KEY, S3Server, SECRET_KEY};
 pub struct Seen {
     /// Name in S3's API; empty if there is none.
     pub operation: &'static str,
+    /// Empty if none is named.
+    pub bucket: String,
     /// Exactly as it was asked for.
     pub key: String,
     /// Decoded.
@@ -208,6 +210,16 @@ impl MemoryS3 {
     /// An object as it is stored.
     pub fn object(&self, key: &str) -> Option<Object> {
         self.shared.state().buckets["bucket"].objects.get(key).cloned()
+    }
+
+    /// Makes another bucket.
+    pub fn add_bucket(&self, name: &str) {
+        self.shared.state().buckets.insert(name.to_owned(), Bucket::default());
+    }
+
+    /// As [`Self::object`], of another bucket.
+    pub fn object_of(&self, bucket: &str, key: &str) -> Option<Object> {
+        self.shared.state().buckets[bucket].objects.get(key).cloned()
     }
 
     /// Puts an object behind everybody's back.
