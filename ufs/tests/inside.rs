@@ -218,3 +218,32 @@ async fn files_of_this_host_are_copied_by_the_kernel_or_share_their_blocks() {
         assert_eq!(temps.flatten().count(), 0, "no temporary file is left");
     }
 }
+
+/// The actions of a policy of the document, by the heading that it stands under.
+fn documented(heading: &str) -> Vec<&'static str> {
+    let document = include_str!("../../docs/s3-storage.md");
+    let section = document.split_once(&format!("\n### {heading}\n")).unwrap().1;
+    let section = section.split("\n### ").next().unwrap();
+    let words = section.split('"').filter_map(|word| word.strip_prefix("s3:"));
+    words.filter(|word| *word != "prefix").collect()
+}
+
+#[tokio::test]
+async fn the_policy_of_the_document_is_enough_and_no_more() {
+    let server = MemoryS3::start();
+    let (from, to) = (bucket(&server, "s3://bucket/s", &[]), bucket(&server, "s3://bucket/t", &[]));
+    let fingerprint = put(&*from, "d/f", b"body").await;
+    server.change("s/d/f", |object| object.tags.push(("team".into(), "blue".into())));
+    // As the mount that has it, with its own credentials.
+    let export = from.export(b"d/f", &fingerprint).await.unwrap();
+    let all = documented("Moving to another mount");
+    assert_eq!(all.len(), 2);
+    for missing in [None, Some(all[0]), Some(all[1])] {
+        let mut actions = all.clone();
+        actions.retain(|action| Some(*action) != missing);
+        server.allow_only(&documented("Reading and writing, with tags"), "t/");
+        server.allow_also(&actions, "s/");
+        let made = to.import(&export, b"e/g", &Expect::Any, &named("copied"), Inside::ByReference).await;
+        assert_eq!(made.err().map(|error| error.kind), missing.map(|_| UfsErrorKind::Denied), "without {missing:?}");
+    }
+}

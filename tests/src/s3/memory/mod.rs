@@ -192,6 +192,13 @@ impl MemoryS3 {
         self.shared.state().allowed = Some(Allowed(allowed.collect()));
     }
 
+    /// Allows these actions beside those of [`Self::allow_only`], on keys that begin so.
+    pub fn allow_also(&self, actions: &[&str], key_prefix: &str) {
+        let also = actions.iter().map(|action| ((*action).to_owned(), key_prefix.to_owned()));
+        let mut state = self.shared.state();
+        state.allowed.get_or_insert_with(|| Allowed(Vec::new())).0.extend(also);
+    }
+
     /// Changes what gives keys: STS, roles of containers and instances, SSO.
     pub fn identity(&self, change: impl FnOnce(&mut Identity)) {
         change(&mut self.shared.state().identity);
