@@ -22,12 +22,12 @@ const NAMES_PER_PAGE: usize = 1000;
 pub(super) enum Step {
     /// Nothing is to be copied (any more).
     Done(Change),
-    Copy(Box<Copy>),
+    Copy(Box<Planned>),
 }
 
 /// A copy that is to be made.
 #[derive(Debug)]
-pub(super) struct Copy {
+pub(super) struct Planned {
     pub source: UfsStatus,
     /// What is at the target.
     pub expect: Expect,
@@ -87,7 +87,7 @@ pub(super) async fn look(
         Some(there) => Expect::Fingerprint(there.fingerprint),
         None => Expect::Absent,
     };
-    Ok(Step::Copy(Box::new(Copy { source, expect, wanted })))
+    Ok(Step::Copy(Box::new(Planned { source, expect, wanted })))
 }
 
 /// Has the store that both mounts are of make the copy. The copy is looked at before it is called one.
@@ -95,7 +95,7 @@ pub(super) async fn copy_inside(
     from: &dyn UnderFileSystem,
     to: &dyn UnderFileSystem,
     intent: &Intent,
-    copy: &Copy,
+    copy: &Planned,
 ) -> UfsResult<Change> {
     let export = from.export(&intent.path, &copy.source.fingerprint).await?;
     let (target, how) = (&intent.to_path, Inside::ByReference);

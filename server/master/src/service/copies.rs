@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::across::{self, Copy, Step};
+use super::across::{self, Planned, Step};
 use super::ufs_ops::{Change, status_if_any};
 use super::{Core, attributes, show};
 use crate::state::{Intent, IntentKind};
@@ -130,7 +130,7 @@ impl Core {
         );
     }
 
-    fn offer_copy(&self, intent: &Intent, copy: &Copy) -> FsResult<()> {
+    fn offer_copy(&self, intent: &Intent, copy: &Planned) -> FsResult<()> {
         let id = IntentId(intent.id);
         let held = match self.state.inode(InodeId(intent.inode)) {
             Ok(inode) => inode.locations.clone(),
@@ -235,7 +235,7 @@ fn is_for_a_worker(error: &UfsError) -> bool {
     )
 }
 
-fn task_of(intent: &Intent, copy: &Copy) -> CopyTask {
+fn task_of(intent: &Intent, copy: &Planned) -> CopyTask {
     let wanted = copy.wanted.clone();
     CopyTask {
         intent: intent.id,
