@@ -50,6 +50,7 @@ pub struct TestMaster {
     tasks: Mutex<WorkerTasks>,
     work: Notify,
     pub done: Mutex<Vec<PersistDone>>,
+    pub copied: Mutex<Vec<CopyDone>>,
     pub recovered: Mutex<Vec<Recovered>>,
     /// What was spilled; `None`: nothing may be.
     pub spills: Mutex<Option<Vec<Spill>>>,
@@ -143,6 +144,10 @@ impl MasterApi for TestMaster {
             }),
             Op::PersistDone(done) => {
                 self.done.lock().push(done);
+                Reply::Empty(Empty {})
+            }
+            Op::CopyDone(done) => {
+                self.copied.lock().push(done);
                 Reply::Empty(Empty {})
             }
             Op::UfsChanged(_) => Reply::Opened(Opened {
