@@ -1,9 +1,11 @@
 //! The name of an upload ([`crate::UfsAttributes::write_id`]) in an extended attribute of its file. File systems without extended
 //! attributes have none: there, what an upload left that never reported back is not known to be ours, and stays.
 //!
-//! A file that is written in place keeps its attributes. So the name goes with inode number, length and time of the file that was
-//! named, and counts as long as the file has them: it names those bytes.
+//! A file that is written in place keeps its attributes. So the name goes with a digest of inode number, length and time of the
+//! file that was named, and counts as long as the file has them: it names those bytes. Of them the digest alone, because ext4 has
+//! room for 56 bytes in the inode, and what needs a block of its own makes an upload twice as dear.
 
+use md5::{Digest, Md5};
 use nix::sys::stat::FileStat;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
@@ -14,10 +16,30 @@ use std::os::unix::ffi::OsStrExt;
 const ATTRIBUTE: &CStr = c"user.alluxio.write-id";
 /// Longest value that is read; ours are below 160 bytes.
 const VALUE_BYTES_MAX: usize = 256;
+/// Bytes of the digest that go with a name.
+const DIGEST_BYTES: usize = 6;
 
 /// Names a file as it is now, as far as its file system has room for a name.
 pub(super) fn set(file: &File, name: &str) {
-    set_at(&by_descriptor(file), name);
+    let Ok(stat) = nix::sys::stat::fstat(file) else { return };
+    let value = format!("{name}{}", of_file(&stat));
+    // SAFETY: the attribute is a C string, and the value is as long as is said.
+    let done = unsafe {
+        libc::fsetxattr(
+            file.as_raw_fd(),
+            ATTRIBUTE.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
+    };
+    log_failure(done);
+}
+
+fn log_failure(done: libc::c_int) {
+    if done != 0 {
+        tracing::debug!(error = %std::io::Error::last_os_error(), "name an upload");
+    }
 }
 
 fn by_descriptor(file: &impl AsRawFd) -> String {
@@ -32,17 +54,21 @@ fn set_at(path: &str, name: &str) {
     };
     // SAFETY: path and attribute are C strings, and the value is as long as is said.
     let done = unsafe { libc::setxattr(path.as_ptr(), ATTRIBUTE.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
-    if done != 0 {
-        tracing::debug!(error = %std::io::Error::last_os_error(), "name an upload");
-    }
+    log_failure(done);
 }
 
 /// What the value says of the file.
 fn of_file(stat: &FileStat) -> String {
-    format!(
-        "@{:x}.{:x}.{:x}.{:x}",
-        stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec
-    )
+    let mut digest = Md5::new();
+    digest.update(stat.st_ino.to_le_bytes());
+    for number in [stat.st_size, stat.st_mtime, stat.st_mtime_nsec] {
+        digest.update(number.to_le_bytes());
+    }
+    let hex: String = digest.finalize()[..DIGEST_BYTES]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("@{hex}")
 }
 
 /// The name of the file `name` in `directory`, whose status is `stat`; links are not followed. None if it is not what was named.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use alluxio_proto::types::FileKind;
 use nix::errno::Errno;
-use nix::fcntl::{self, AtFlags, OFlag};
+use nix::fcntl::{self, AtFlags, OFlag, RenameFlags};
 use nix::sys::stat::{self, FchmodatFlags, Mode, UtimensatFlags};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{self, UnlinkatFlags};
@@ -126,23 +126,15 @@ impl TempFile {
         let temp = self.name.as_os_str();
         match expect {
             Expect::Any => {}
-            Expect::Absent => match unistd::linkat(&self.directory, temp, directory, name, AtFlags::empty()) {
-                Ok(()) => {
-                    // The name stands; a temporary one left over is cleaned as a stale one.
-                    if let Err(errno) = unistd::unlinkat(&self.directory, temp, UnlinkatFlags::NoRemoveDir) {
-                        tracing::warn!(%errno, "remove a temporary file");
-                    }
-                    return Ok(());
-                }
+            Expect::Absent => match self.place_where_nothing_is(directory, name) {
+                Ok(true) => return Ok(()),
                 Err(Errno::EEXIST) => return Err(unmet("something is there")),
-                // No hard links here.
-                Err(Errno::EPERM | Errno::EOPNOTSUPP | Errno::EMLINK | Errno::ENOSYS) => {
-                    match self.root.status_at(directory, name) {
-                        Err(Errno::ENOENT) => {}
-                        Ok(_) => return Err(unmet("something is there")),
-                        Err(errno) => return Err(fail(errno)),
-                    }
-                }
+                // This file system can do neither: a look has to do.
+                Ok(false) => match self.root.status_at(directory, name) {
+                    Err(Errno::ENOENT) => {}
+                    Ok(_) => return Err(unmet("something is there")),
+                    Err(errno) => return Err(fail(errno)),
+                },
                 Err(errno) => return Err(fail(errno)),
             },
             Expect::Fingerprint(wanted) => match self.root.status_at(directory, name) {
@@ -153,6 +145,27 @@ impl TempFile {
             },
         }
         fcntl::renameat(&self.directory, temp, directory, name).map_err(fail)
+    }
+
+    /// In one step, EEXIST if something is there: by a rename, or by a further link where the file system has no such rename.
+    /// False: it has neither.
+    fn place_where_nothing_is(&self, directory: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
+        let temp = self.name.as_os_str();
+        match fcntl::renameat2(&self.directory, temp, directory, name, RenameFlags::RENAME_NOREPLACE) {
+            Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => {}
+            done => return done.map(|()| true),
+        }
+        match unistd::linkat(&self.directory, temp, directory, name, AtFlags::empty()) {
+            Ok(()) => {
+                // The name stands; a temporary one left over is cleaned as a stale one.
+                if let Err(errno) = unistd::unlinkat(&self.directory, temp, UnlinkatFlags::NoRemoveDir) {
+                    tracing::warn!(%errno, "remove a temporary file");
+                }
+                Ok(true)
+            }
+            Err(Errno::EPERM | Errno::EOPNOTSUPP | Errno::EMLINK | Errno::ENOSYS) => Ok(false),
+            Err(errno) => Err(errno),
+        }
     }
 }
 
