@@ -39,7 +39,10 @@ impl World {
         ] {
             options.push((key.to_owned(), value.to_owned()));
         }
-        let options: Vec<(&str, &str)> = options.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let options: Vec<(&str, &str)> = options
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
         let cluster = Separate::start(&options);
         let mount = cluster.mount_with("mnt", &format!("{PROPERTY}=true"));
         for (path, uri) in [("/one", "s3://bucket/"), ("/two", "s3://other/")] {
@@ -131,7 +134,9 @@ fn within_one_store_the_store_copies_and_nobody_else() {
     seldom.storage_class = "STANDARD_IA".into();
     world.server.put("f", seldom);
     world.server.put("large", carrying(&large));
-    wait::until("the objects", LONG, || world.at("one/f").exists() && world.at("one/large").exists());
+    wait::until("the objects", LONG, || {
+        world.at("one/f").exists() && world.at("one/large").exists()
+    });
     let mtime = fs::metadata(world.at("one/f")).unwrap().modified().unwrap();
     // Whatever is asked of the stores from now on the master asks.
     world.cluster.worker().kill();
@@ -153,7 +158,12 @@ fn within_one_store_the_store_copies_and_nobody_else() {
         assert!(copy.headers.contains_key(condition), "{:?}", copy.headers);
     }
     let parts = world.server.seen("UploadPartCopy");
-    assert!(parts.len() >= 3 && parts.iter().all(|part| part.headers["x-amz-copy-source"] == "/bucket/large"));
+    assert!(
+        parts.len() >= 3
+            && parts
+                .iter()
+                .all(|part| part.headers["x-amz-copy-source"] == "/bucket/large")
+    );
     let there = world.server.object_of("other", "g").unwrap();
     carries(&there);
     assert_eq!(there.storage_class, "STANDARD_IA");
@@ -169,11 +179,17 @@ fn within_one_store_the_store_copies_and_nobody_else() {
 fn what_the_store_does_not_copy_a_worker_does() {
     let world = World::start();
     for number in 0..20u64 {
-        world.server.put(&format!("d/{number}"), carrying(&tree::contents(number, 20_000)));
+        world
+            .server
+            .put(&format!("d/{number}"), carrying(&tree::contents(number, 20_000)));
     }
     world.server.put("first", carrying(b"first"));
-    wait::until("the objects", LONG, || world.at("one/first").exists() && world.at("one/d/19").exists());
-    world.server.fail(Fault::new(Act::Status(403, "AccessDenied")).on("CopyObject").always());
+    wait::until("the objects", LONG, || {
+        world.at("one/first").exists() && world.at("one/d/19").exists()
+    });
+    world
+        .server
+        .fail(Fault::new(Act::Status(403, "AccessDenied")).on("CopyObject").always());
     world.rename("one/first", "two/first");
     world.wait_other("first", b"first");
     carries(&world.server.object_of("other", "first").unwrap());
@@ -205,7 +221,9 @@ fn between_two_stores_a_worker_copies_and_without_one_it_waits() {
     world.server.put("cached", object(&content));
     fs::write(world.at("back"), &content).unwrap();
     world.wait_file("back", &content);
-    wait::until("the objects", LONG, || world.at("one/f").exists() && world.at("one/cached").exists());
+    wait::until("the objects", LONG, || {
+        world.at("one/f").exists() && world.at("one/cached").exists()
+    });
     assert!(fs::read(world.at("one/cached")).unwrap() == content);
     world.cluster.alluxio(&["fs", "free", "/back"]).ok();
     world.cluster.worker().kill();
@@ -216,7 +234,11 @@ fn between_two_stores_a_worker_copies_and_without_one_it_waits() {
         world.report().contains("Copies Between Mounts Without a Worker: 2")
     });
     for key in ["f", "back"] {
-        assert!(world.moved(key).is_empty(), "nobody but a worker moves bytes: {:?}", world.moved(key));
+        assert!(
+            world.moved(key).is_empty(),
+            "nobody but a worker moves bytes: {:?}",
+            world.moved(key)
+        );
     }
     assert!(!world.stored("f").exists() && world.server.object_of("other", "back").is_none());
     world.cluster.restart_worker();
@@ -288,7 +310,9 @@ fn one_object_that_is_refused_or_vanishes_stops_no_other() {
         let world = World::start();
         let all = tree_of(&world, 12);
         let (cold, gone) = (&all[3].0, &all[7].0);
-        world.server.change(cold, |object| object.storage_class = "GLACIER".into());
+        world
+            .server
+            .change(cold, |object| object.storage_class = "GLACIER".into());
         world.server.remove(gone);
         world.rename("one/d", to);
         for (key, bytes) in all.iter().filter(|(key, _)| key != cold && key != gone) {
@@ -298,13 +322,22 @@ fn one_object_that_is_refused_or_vanishes_stops_no_other() {
             }
             world.wait_gone(key);
         }
-        wait::until("the report of it", LONG, || world.report().contains("InvalidObjectState"));
-        assert!(world.server.object(cold).is_some(), "nothing is deleted that was not copied");
+        wait::until("the report of it", LONG, || {
+            world.report().contains("InvalidObjectState")
+        });
+        assert!(
+            world.server.object(cold).is_some(),
+            "nothing is deleted that was not copied"
+        );
         // Not for what one object is like are all others copied by workers.
         let by_store = world.server.seen("CopyObject");
-        let by_store = by_store.iter().filter(|seen| seen.bucket == "other" && seen.status == 200);
+        let by_store = by_store
+            .iter()
+            .filter(|seen| seen.bucket == "other" && seen.status == 200);
         assert_eq!(by_store.count(), if to == "d" { 0 } else { all.len() - 2 });
-        world.server.change(cold, |object| object.storage_class = "STANDARD".into());
+        world
+            .server
+            .change(cold, |object| object.storage_class = "STANDARD".into());
         world.cluster.alluxio(&["fsadmin", "intents", "retry", "--all"]).ok();
         world.wait_gone(cold);
         let (key, bytes) = &all[3];

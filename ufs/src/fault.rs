@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::{
-    BaseObject, Capabilities, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage,
-    UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
+    BaseObject, Capabilities, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind,
+    UfsMetrics, UfsPage, UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
 };
 
 /// A method of [`UnderFileSystem`].

@@ -38,13 +38,17 @@ fn named(name: &str) -> UfsAttributes {
 
 async fn put(ufs: &dyn UnderFileSystem, path: &str, body: &[u8]) -> String {
     let source = BytesSource(Bytes::copy_from_slice(body));
-    let written = ufs.write(path.as_bytes(), &source, &Expect::Any, &UfsAttributes::default());
-    written.await.unwrap().fingerprint
+    let none = UfsAttributes::default();
+    let written = ufs.write(path.as_bytes(), &source, &Expect::Any, &none).await;
+    written.unwrap().fingerprint
 }
 
 async fn read(ufs: &dyn UnderFileSystem, path: &str) -> Vec<u8> {
     let status = ufs.status(path.as_bytes()).await.unwrap();
-    let stream = ufs.read(path.as_bytes(), 0..status.length, &status.fingerprint).await.unwrap();
+    let stream = ufs
+        .read(path.as_bytes(), 0..status.length, &status.fingerprint)
+        .await
+        .unwrap();
     let parts: Vec<Bytes> = stream.try_collect().await.unwrap();
     parts.concat()
 }
@@ -64,7 +68,10 @@ async fn copy(
 async fn a_bucket_takes_an_object_of_another_one_with_all_that_it_carries() {
     let server = MemoryS3::start();
     server.add_bucket("other");
-    let (from, to) = (bucket(&server, "s3://bucket/p", &[]), bucket(&server, "s3://other/", &[]));
+    let (from, to) = (
+        bucket(&server, "s3://bucket/p", &[]),
+        bucket(&server, "s3://other/", &[]),
+    );
     assert!(from.store().is_some() && from.store() == to.store());
     for size in [0, 1000, 11 * MIB] {
         let body = vec![b'b'; size];
@@ -81,7 +88,9 @@ async fn a_bucket_takes_an_object_of_another_one_with_all_that_it_carries() {
             Ok(there) => Expect::Fingerprint(there.fingerprint),
             Err(_) => Expect::Absent,
         };
-        let made = copy(&*from, &fingerprint, &*to, expect, Inside::ByReference).await.unwrap();
+        let made = copy(&*from, &fingerprint, &*to, expect, Inside::ByReference)
+            .await
+            .unwrap();
         let there = to.status(b"e/g").await.unwrap();
         assert_eq!((&made.fingerprint, made.length), (&there.fingerprint, size as u64));
         assert_eq!((there.mode, there.write_id.as_deref()), (Some(0o640), Some("copied")));
@@ -103,7 +112,10 @@ async fn a_bucket_takes_an_object_of_another_one_with_all_that_it_carries() {
 async fn nothing_is_copied_but_what_was_seen_over_what_was_seen() {
     let server = MemoryS3::start();
     server.add_bucket("other");
-    let (from, to) = (bucket(&server, "s3://bucket/p", &[]), bucket(&server, "s3://other/", &[]));
+    let (from, to) = (
+        bucket(&server, "s3://bucket/p", &[]),
+        bucket(&server, "s3://other/", &[]),
+    );
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("from")).unwrap();
     std::fs::create_dir(dir.path().join("to")).unwrap();
@@ -129,7 +141,9 @@ async fn nothing_is_copied_but_what_was_seen_over_what_was_seen() {
             assert_eq!(refused.kind, UfsErrorKind::PreconditionFailed);
         }
         assert_eq!(read(&*to, "e/g").await, b"theirs");
-        copy(&*from, &new, &*to, Expect::Fingerprint(theirs), how).await.unwrap();
+        copy(&*from, &new, &*to, Expect::Fingerprint(theirs), how)
+            .await
+            .unwrap();
         assert_eq!(read(&*to, "e/g").await, b"newer");
         assert_eq!(read(&*from, "d/f").await, b"newer", "the source stays");
     }
@@ -139,7 +153,10 @@ async fn nothing_is_copied_but_what_was_seen_over_what_was_seen() {
 async fn a_lost_answer_is_no_failure_and_a_refusal_is_one() {
     let server = MemoryS3::start();
     server.add_bucket("other");
-    let (from, to) = (bucket(&server, "s3://bucket/p", &[]), bucket(&server, "s3://other/", &[]));
+    let (from, to) = (
+        bucket(&server, "s3://bucket/p", &[]),
+        bucket(&server, "s3://other/", &[]),
+    );
     let fingerprint = put(&*from, "d/f", b"body").await;
     let made = |expect| copy(&*from, &fingerprint, &*to, expect, Inside::ByReference);
     server.fail(Fault::new(Act::LoseAnswer).on("CopyObject"));
@@ -157,12 +174,18 @@ async fn a_lost_answer_is_no_failure_and_a_refusal_is_one() {
 async fn a_store_without_conditions_on_targets_is_looked_at_and_without_those_on_sources_is_not_asked() {
     let server = MemoryS3::start();
     server.add_bucket("other");
-    let (from, to) = (bucket(&server, "s3://bucket/p", &[]), bucket(&server, "s3://other/", &[]));
+    let (from, to) = (
+        bucket(&server, "s3://bucket/p", &[]),
+        bucket(&server, "s3://other/", &[]),
+    );
     let fingerprint = put(&*from, "d/f", b"body").await;
     let made = |expect| copy(&*from, &fingerprint, &*to, expect, Inside::ByReference);
     server.habits(|habits| habits.write_conditions = Conditions::Refused(501, "NotImplemented"));
     made(Expect::Absent).await.unwrap();
-    assert_eq!(made(Expect::Absent).await.unwrap_err().kind, UfsErrorKind::PreconditionFailed);
+    assert_eq!(
+        made(Expect::Absent).await.unwrap_err().kind,
+        UfsErrorKind::PreconditionFailed
+    );
     server.habits(|habits| habits.copy_conditions = Conditions::Refused(501, "NotImplemented"));
     let there = to.status(b"e/g").await.unwrap().fingerprint;
     let refused = made(Expect::Fingerprint(there)).await.unwrap_err();
@@ -207,14 +230,18 @@ async fn files_of_this_host_are_copied_by_the_kernel_or_share_their_blocks() {
             // Most file systems share nothing; then nothing is done.
             Err(error) => {
                 assert_eq!((error.kind, size > 0), (UfsErrorKind::Unsupported, true), "{error}");
-                copy(&*from, &fingerprint, &*to, Expect::Any, Inside::ByKernel).await.unwrap();
+                copy(&*from, &fingerprint, &*to, Expect::Any, Inside::ByKernel)
+                    .await
+                    .unwrap();
             }
         }
         assert_eq!(read(&*to, "e/g").await, body);
         let there = to.status(b"e/g").await.unwrap();
         assert_eq!(there.mode, Some(0o640));
         let left = std::fs::read_dir(dir.path().join("to")).unwrap().flatten();
-        let temps = left.filter(|entry| entry.file_name() != "e").flat_map(|temps| std::fs::read_dir(temps.path()));
+        let temps = left
+            .filter(|entry| entry.file_name() != "e")
+            .flat_map(|temps| std::fs::read_dir(temps.path()));
         assert_eq!(temps.flatten().count(), 0, "no temporary file is left");
     }
 }
@@ -231,7 +258,10 @@ fn documented(heading: &str) -> Vec<&'static str> {
 #[tokio::test]
 async fn the_policy_of_the_document_is_enough_and_no_more() {
     let server = MemoryS3::start();
-    let (from, to) = (bucket(&server, "s3://bucket/s", &[]), bucket(&server, "s3://bucket/t", &[]));
+    let (from, to) = (
+        bucket(&server, "s3://bucket/s", &[]),
+        bucket(&server, "s3://bucket/t", &[]),
+    );
     let fingerprint = put(&*from, "d/f", b"body").await;
     server.change("s/d/f", |object| object.tags.push(("team".into(), "blue".into())));
     // As the mount that has it, with its own credentials.
@@ -243,7 +273,13 @@ async fn the_policy_of_the_document_is_enough_and_no_more() {
         actions.retain(|action| Some(*action) != missing);
         server.allow_only(&documented("Reading and writing, with tags"), "t/");
         server.allow_also(&actions, "s/");
-        let made = to.import(&export, b"e/g", &Expect::Any, &named("copied"), Inside::ByReference).await;
-        assert_eq!(made.err().map(|error| error.kind), missing.map(|_| UfsErrorKind::Denied), "without {missing:?}");
+        let made = to
+            .import(&export, b"e/g", &Expect::Any, &named("copied"), Inside::ByReference)
+            .await;
+        assert_eq!(
+            made.err().map(|error| error.kind),
+            missing.map(|_| UfsErrorKind::Denied),
+            "without {missing:?}"
+        );
     }
 }

@@ -64,7 +64,10 @@ impl Core {
     /// `VersionMismatch` if the source or what was at the target is another one now; the under-storages' otherwise.
     pub async fn copy_between(&self, task: &CopyTask) -> FsResult<UfsStatus> {
         let Some(source) = &task.source else {
-            return Err(FsError::new(ErrorKind::InvalidArgument, "copy to another mount: of what?"));
+            return Err(FsError::new(
+                ErrorKind::InvalidArgument,
+                "copy to another mount: of what?",
+            ));
         };
         let from = self.clients.get(source.mount_id).await?;
         let to = self.clients.get(task.mount_id).await?;
@@ -101,7 +104,10 @@ impl Core {
             ..attributes_of(task.attributes.clone().unwrap_or_default())
         };
         if let Some(export) = export.filter(Export::is_of_host) {
-            match to.import(&export, &task.path, &expect, &attributes, Inside::ByKernel).await {
+            match to
+                .import(&export, &task.path, &expect, &attributes, Inside::ByKernel)
+                .await
+            {
                 Err(error) if error.kind == UfsErrorKind::Unsupported => {}
                 copied => return copied,
             }
@@ -125,7 +131,10 @@ impl Core {
             && !header.open
             && header.version == task.version
             && header.length == source.length
-            && header.ufs.as_ref().is_some_and(|ufs| ufs.fingerprint == source.fingerprint);
+            && header
+                .ufs
+                .as_ref()
+                .is_some_and(|ufs| ufs.fingerprint == source.fingerprint);
         is_source.then(|| Upload {
             store: Arc::clone(&self.store),
             entry: Arc::clone(&entry),

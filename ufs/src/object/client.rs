@@ -200,7 +200,10 @@ pub(crate) trait ObjectClient: Send + Sync + std::fmt::Debug + 'static {
         properties: &Properties,
     ) -> UfsResult<Option<String>> {
         let (_, _, _) = (to, expect, properties);
-        let why = format!("{:?} of {bucket}: the store copies nothing from other buckets", from.key);
+        let why = format!(
+            "{:?} of {bucket}: the store copies nothing from other buckets",
+            from.key
+        );
         Err(UfsError::new(UfsErrorKind::Unsupported, why))
     }
     /// As `copy_part`, from another bucket of the same store.
@@ -214,7 +217,10 @@ pub(crate) trait ObjectClient: Send + Sync + std::fmt::Debug + 'static {
         range: Range<u64>,
     ) -> UfsResult<String> {
         let (_, _, _, _) = (key, upload, index, range);
-        let why = format!("{:?} of {bucket}: the store copies nothing from other buckets", from.key);
+        let why = format!(
+            "{:?} of {bucket}: the store copies nothing from other buckets",
+            from.key
+        );
         Err(UfsError::new(UfsErrorKind::Unsupported, why))
     }
     /// Copies an object onto itself, if it is still there with its ETag: its bytes and tags stay, its headers, metadata and storage

@@ -30,7 +30,13 @@ impl ObjectUfs {
         expect: &Expect,
         wanted: &UfsAttributes,
     ) -> UfsResult<UfsStatus> {
-        let elsewhere = || self.error(UfsErrorKind::Unsupported, to, "what is to be copied is not in the same store");
+        let elsewhere = || {
+            self.error(
+                UfsErrorKind::Unsupported,
+                to,
+                "what is to be copied is not in the same store",
+            )
+        };
         let Exported::Object {
             place: Some(source),
             meta,

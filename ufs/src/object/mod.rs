@@ -32,8 +32,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use crate::{
-    BaseObject, Capabilities, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage,
-    UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
+    BaseObject, Capabilities, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind,
+    UfsMetrics, UfsPage, UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
 };
 use attributes::Policy;
 use client::{Limits, ListRequest, Listed, ObjectClient, ObjectMeta};

@@ -12,7 +12,9 @@ use super::ObjectUfs;
 use super::client::{ObjectClient, ObjectMeta, Properties, now_ns};
 use super::ledger::Record;
 use super::plan::{self, Part, Sizes};
-use crate::{BaseObject, Carried, Expect, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsResult, UfsStatus, UploadSource};
+use crate::{
+    BaseObject, Carried, Expect, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsResult, UfsStatus, UploadSource,
+};
 
 /// A base that parts are copied from, and its object.
 type Beneath<'a> = (&'a BaseObject, ObjectMeta);
@@ -153,7 +155,8 @@ impl ObjectUfs {
         wanted: &UfsAttributes,
         error: UfsError,
     ) -> UfsResult<String> {
-        if !matches!(error.kind, UfsErrorKind::PreconditionFailed | UfsErrorKind::NotFound) || wanted.write_id.is_none() {
+        if !matches!(error.kind, UfsErrorKind::PreconditionFailed | UfsErrorKind::NotFound) || wanted.write_id.is_none()
+        {
             return Err(error);
         }
         match self.client.head(key).await {

@@ -32,8 +32,8 @@ use nix::unistd::{self, UnlinkatFlags};
 
 use crate::inside::Exported;
 use crate::{
-    BaseObject, Capabilities, Expect, Export, Inside, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult,
-    UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
+    BaseObject, Capabilities, Expect, Export, Inside, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics,
+    UfsPage, UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
 };
 use errno::error;
 pub(crate) use over::BaseFile;
@@ -221,7 +221,9 @@ impl UnderFileSystem for PosixUfs {
 
     async fn export(&self, path: &[u8], fingerprint: &str) -> UfsResult<Export> {
         let (path, fingerprint) = (path.to_vec(), fingerprint.to_owned());
-        let file = self.blocking(move |root| BaseFile::whole(root, &path, fingerprint)).await?;
+        let file = self
+            .blocking(move |root| BaseFile::whole(root, &path, fingerprint))
+            .await?;
         Ok(Export(Exported::File(Arc::new(file))))
     }
 

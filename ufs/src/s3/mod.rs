@@ -39,8 +39,8 @@ use futures::{StreamExt, stream};
 use http::{HeaderMap, Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::object::client::{Body, Limits, ListRequest, ListedPage, ObjectClient, ObjectMeta, Properties};
 use crate::inside::BucketPlace;
+use crate::object::client::{Body, Limits, ListRequest, ListedPage, ObjectClient, ObjectMeta, Properties};
 use crate::{Expect, UfsError, UfsErrorKind, UfsMetrics, UfsResult};
 use headers::{
     check_range, completion, conditional, etag_of, header, identity, is_etag, length_told, part_etag, part_of,
@@ -258,7 +258,10 @@ impl S3Client {
             return request.header("x-amz-copy-source-if-match", &quoted(&from.etag));
         }
         if bucket != self.bucket() {
-            let why = format!("copy {:?} of {bucket}: the store compares no source of a copy", from.key);
+            let why = format!(
+                "copy {:?} of {bucket}: the store compares no source of a copy",
+                from.key
+            );
             return Err(UfsError::new(UfsErrorKind::Unsupported, why));
         }
         self.compare(&from.key, &Expect::Fingerprint(from.etag.clone())).await?;

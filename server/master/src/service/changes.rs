@@ -116,7 +116,8 @@ impl Core {
             Err(error) if error.kind == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        if self.waits_for_worker(&intent) {
+        if self.lacks_worker(&intent) {
+            self.wait_for_worker(id);
             return Ok(());
         }
         if is_read_still {

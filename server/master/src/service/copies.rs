@@ -46,7 +46,9 @@ impl Copies {
 
     /// Both are other mounts now, or none.
     pub fn forget(&self, mount: MountId) {
-        self.refused.lock().retain(|(from, to), _| *from != mount && *to != mount);
+        self.refused
+            .lock()
+            .retain(|(from, to), _| *from != mount && *to != mount);
     }
 
     pub fn forget_intent(&self, id: IntentId) {
@@ -60,14 +62,14 @@ pub(super) fn is_copy(intent: &Intent) -> bool {
 }
 
 impl Core {
-    /// Whether a copy can only be made by a worker, and there is none. Then it waits, for which this sees.
-    pub(super) fn waits_for_worker(&self, intent: &Intent) -> bool {
-        let waits = is_copy(intent) && !self.may_copy_inside(intent) && !self.workers.take_copies();
-        if waits {
-            let due = Instant::now() + NO_WORKER_PAUSE;
-            self.queue.wait_for_worker(IntentId(intent.id), due);
-        }
-        waits
+    /// Whether it is a copy that can only be made by a worker, and there is none.
+    pub(super) fn lacks_worker(&self, intent: &Intent) -> bool {
+        is_copy(intent) && !self.may_copy_inside(intent) && !self.workers.take_copies()
+    }
+
+    /// Of one that [lacks a worker](Self::lacks_worker): it is looked at again.
+    pub(super) fn wait_for_worker(&self, id: IntentId) {
+        self.queue.wait_for_worker(id, Instant::now() + NO_WORKER_PAUSE);
     }
 
     fn may_copy_inside(&self, intent: &Intent) -> bool {
@@ -141,13 +143,13 @@ impl Core {
         let held: Vec<_> = held.map(|at| (WorkerId(at.worker), at.bytes)).collect();
         self.copies.ready.lock().insert(id, task_of(intent, copy));
         let Some(worker) = self.workers.for_copy(&held) else {
-            self.queue.wait_for_worker(id, Instant::now() + NO_WORKER_PAUSE);
+            self.wait_for_worker(id);
             return Ok(());
         };
         // Noted first: the worker may fetch it at once.
         self.queue.offered(id, worker);
         if !self.workers.offer_copy(worker, id) {
-            self.queue.wait_for_worker(id, Instant::now() + NO_WORKER_PAUSE);
+            self.wait_for_worker(id);
         }
         Ok(())
     }

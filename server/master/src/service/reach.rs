@@ -3,8 +3,8 @@
 use alluxio_common::sync::Mutex;
 use alluxio_proto::types::FileKind;
 use alluxio_ufs::{
-    BaseObject, Capabilities, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage,
-    UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
+    BaseObject, Capabilities, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind,
+    UfsMetrics, UfsPage, UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -222,7 +222,10 @@ impl UnderFileSystem for NotedUfs {
 
 /// A defect of ours: whatever needs data of files is a task of workers.
 fn for_workers(doing: &str, path: &[u8]) -> UfsError {
-    let why = format!("{doing} {} at the master: data of files is for workers", super::show(path));
+    let why = format!(
+        "{doing} {} at the master: data of files is for workers",
+        super::show(path)
+    );
     UfsError::new(UfsErrorKind::Unsupported, why)
 }
 
@@ -238,7 +241,10 @@ mod tests {
         let (any, none) = (Expect::Any, UfsAttributes::default());
         let data = BytesSource(Bytes::from_static(b"data"));
         inner.write(b"f", &data, &any, &none).await.unwrap();
-        assert_eq!(ufs.read(b"f", 0..4, "").await.err().unwrap().kind, UfsErrorKind::Unsupported);
+        assert_eq!(
+            ufs.read(b"f", 0..4, "").await.err().unwrap().kind,
+            UfsErrorKind::Unsupported
+        );
         assert_eq!(
             ufs.write(b"g", &data, &any, &none).await.unwrap_err().kind,
             UfsErrorKind::Unsupported

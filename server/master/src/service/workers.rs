@@ -329,7 +329,11 @@ impl Workers {
     pub fn for_copy(&self, held: &[(WorkerId, u64)]) -> Option<WorkerId> {
         let table = self.table.lock();
         let able = table.iter().filter(|(_, known)| self.copies(known));
-        let held_by = |id: &WorkerId| held.iter().find(|(holder, _)| holder == id).map_or(0, |(_, bytes)| *bytes);
+        let held_by = |id: &WorkerId| {
+            held.iter()
+                .find(|(holder, _)| holder == id)
+                .map_or(0, |(_, bytes)| *bytes)
+        };
         let best = able.max_by_key(|(id, known)| {
             let load = known.copies.len() + known.uploads.len();
             (held_by(id), std::cmp::Reverse(load))
@@ -370,7 +374,9 @@ impl Workers {
     pub fn take_copies_of_silent(&self) -> Vec<IntentId> {
         let mut table = self.table.lock();
         let silent = table.values_mut().filter(|known| !known.is_answering());
-        silent.flat_map(|known| std::mem::take(&mut known.copies.waiting)).collect()
+        silent
+            .flat_map(|known| std::mem::take(&mut known.copies.waiting))
+            .collect()
     }
 
     /// Where a worker serves, live or not.
@@ -564,7 +570,11 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(workers.insert(&record, Vec::new(), 0, true), [IntentId(5), IntentId(4)]);
-        assert!(workers.take_tasks(WorkerId(1), Room { uploads: 9, copies: 9 }).is_empty());
+        assert!(
+            workers
+                .take_tasks(WorkerId(1), Room { uploads: 9, copies: 9 })
+                .is_empty()
+        );
     }
 
     #[test]
@@ -581,8 +591,16 @@ mod tests {
         let other = WorkerId(3 - chosen.get());
         assert!(workers.offer_copy(chosen, IntentId(1)) && workers.offer(chosen, IntentId(2)));
         assert_eq!(workers.for_copy(&[]), Some(other), "it has nothing to do");
-        assert_eq!(workers.for_copy(&[(chosen, 5)]), Some(chosen), "it need not fetch the file");
-        assert_eq!(workers.for_copy(&[(WorkerId(3), 5)]), Some(other), "the holder takes none");
+        assert_eq!(
+            workers.for_copy(&[(chosen, 5)]),
+            Some(chosen),
+            "it need not fetch the file"
+        );
+        assert_eq!(
+            workers.for_copy(&[(WorkerId(3), 5)]),
+            Some(other),
+            "the holder takes none"
+        );
         // A copy does not wait behind uploads that are not asked for.
         let only_copies = Room { uploads: 0, copies: 1 };
         assert_eq!(workers.take_tasks(chosen, only_copies).copies, [IntentId(1)]);
@@ -594,7 +612,11 @@ mod tests {
             ..Default::default()
         };
         workers.fall_silent(other);
-        assert_eq!(workers.for_copy(&[(other, 5)]), Some(chosen), "who is silent is not waited for");
+        assert_eq!(
+            workers.for_copy(&[(other, 5)]),
+            Some(chosen),
+            "who is silent is not waited for"
+        );
         assert_eq!(workers.take_copies_of_silent(), []);
         let mut forgotten = workers.insert(&record, Vec::new(), 0, true);
         forgotten.sort();

@@ -194,7 +194,9 @@ impl MemoryS3 {
 
     /// Allows these actions beside those of [`Self::allow_only`], on keys that begin so.
     pub fn allow_also(&self, actions: &[&str], key_prefix: &str) {
-        let also = actions.iter().map(|action| ((*action).to_owned(), key_prefix.to_owned()));
+        let also = actions
+            .iter()
+            .map(|action| ((*action).to_owned(), key_prefix.to_owned()));
         let mut state = self.shared.state();
         state.allowed.get_or_insert_with(|| Allowed(Vec::new())).0.extend(also);
     }

@@ -258,7 +258,11 @@ async fn what_a_worker_says_of_a_copy_is_looked_at() {
         error: None,
     };
     let _: Empty = world.client.ask(Op::CopyDone(lie)).await.unwrap();
-    assert_eq!(pending()[0].kind(), crate::state::IntentKind::Rename, "nothing is deleted for it");
+    assert_eq!(
+        pending()[0].kind(),
+        crate::state::IntentKind::Rename,
+        "nothing is deleted for it"
+    );
     assert_eq!(world.harness.objects().await.len(), 1);
     drop(held);
     world.wait_all().await;

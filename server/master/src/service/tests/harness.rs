@@ -624,7 +624,9 @@ impl Working {
             mount_id: task.mount_id,
             path: task.path,
             source_fingerprint: source.fingerprint,
-            fingerprint: copied.as_ref().map_or_else(|_| String::new(), |there| there.fingerprint.clone()),
+            fingerprint: copied
+                .as_ref()
+                .map_or_else(|_| String::new(), |there| there.fingerprint.clone()),
             length: copied.as_ref().map_or(0, |there| there.length),
             error: copied.err().map(|error| error.to_wire()),
         };
