@@ -182,6 +182,7 @@ async fn a_store_without_conditions_on_targets_is_looked_at_and_without_those_on
     let made = |expect| copy(&*from, &fingerprint, &*to, expect, Inside::ByReference);
     server.habits(|habits| habits.write_conditions = Conditions::Refused(501, "NotImplemented"));
     made(Expect::Absent).await.unwrap();
+    put(&*to, "e/g", b"theirs").await;
     assert_eq!(
         made(Expect::Absent).await.unwrap_err().kind,
         UfsErrorKind::PreconditionFailed

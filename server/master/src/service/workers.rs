@@ -379,6 +379,13 @@ impl Workers {
             .collect()
     }
 
+    /// Copies that nobody is known to work on, for the worker that has them says nothing any more.
+    pub fn copies_at_silent(&self) -> usize {
+        let table = self.table.lock();
+        let silent = table.values().filter(|known| !known.is_answering());
+        silent.map(|known| known.copies.len()).sum()
+    }
+
     /// Where a worker serves, live or not.
     pub fn address(&self, id: WorkerId) -> Option<WorkerAddress> {
         self.table.lock().get(&id).map(|known| known.address.clone())
@@ -617,7 +624,16 @@ mod tests {
             Some(chosen),
             "who is silent is not waited for"
         );
-        assert_eq!(workers.take_copies_of_silent(), []);
+        assert_eq!(
+            (workers.take_copies_of_silent(), workers.copies_at_silent()),
+            (Vec::new(), 0)
+        );
+        workers.fall_silent(chosen);
+        assert_eq!(
+            workers.copies_at_silent(),
+            1,
+            "it may be at work on it, and another is not sent after it"
+        );
         let mut forgotten = workers.insert(&record, Vec::new(), 0, true);
         forgotten.sort();
         assert_eq!(forgotten, [IntentId(2), IntentId(3)]);
