@@ -21,7 +21,7 @@ const NAMES_PER_PAGE: usize = 1000;
 #[derive(Debug)]
 pub(super) enum Step {
     /// Nothing is to be copied (any more).
-    Done(Change),
+    Done(Box<Change>),
     Copy(Box<Planned>),
 }
 
@@ -55,16 +55,16 @@ pub(super) async fn look(
     cluster: &str,
 ) -> UfsResult<Step> {
     let Some(source) = status_if_any(from, &intent.path).await? else {
-        return Ok(Step::Done(Change::skipped()));
+        return Ok(Step::Done(Box::new(Change::skipped())));
     };
     if source.kind != FileKind::File || !is_ours(intent, &source, cluster) {
         tracing::info!(path = %show(&intent.path), "not moved to another mount: the object is another one now");
-        return Ok(Step::Done(Change::skipped()));
+        return Ok(Step::Done(Box::new(Change::skipped())));
     }
     let target = status_if_any(to, &intent.to_path).await?;
     if target.is_none() && inode.is_none_or(|inode| inode.nlink == 0) {
         // Removed meanwhile, and no earlier attempt has left a copy: nobody wants one.
-        return Ok(Step::Done(deletable(String::new(), source.fingerprint)));
+        return Ok(Step::Done(Box::new(deletable(String::new(), source.fingerprint))));
     }
     let mut wanted = attributes;
     let written_since = |inode: &Inode| inode.ufs.as_ref().is_some_and(|ufs| ufs.version != inode.version);
@@ -81,7 +81,7 @@ pub(super) async fn look(
             return Err(UfsError::new(UfsErrorKind::IsADirectory, why));
         }
         Some(there) if there.write_id.as_ref() == Some(&write_id) && there.length == source.length => {
-            return Ok(Step::Done(deletable(there.fingerprint, source.fingerprint)));
+            return Ok(Step::Done(Box::new(deletable(there.fingerprint, source.fingerprint))));
         }
         _ if !to.capabilities().conditional_write => Expect::Any,
         Some(there) => Expect::Fingerprint(there.fingerprint),

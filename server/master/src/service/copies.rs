@@ -97,7 +97,7 @@ impl Core {
         let attributes = self.attributes_of(inode.as_deref())?;
         let cluster = self.state.cluster_id();
         let copy = match across::look(&*from, &*to, intent, inode.as_deref(), attributes, &cluster).await? {
-            Step::Done(change) => return Ok(Some(change)),
+            Step::Done(change) => return Ok(Some(*change)),
             Step::Copy(copy) => copy,
         };
         if self.may_copy_inside(intent) {
