@@ -527,3 +527,28 @@ fn a_refused_change_is_shown_and_holds_nothing_up() {
     let (code, log) = local.stop(LONG);
     assert_eq!(code, 0, "{log}");
 }
+
+/// Others remove what says that objects of a folder carry attributes, as programs do that keep no markers.
+#[test]
+fn links_stay_links_without_their_folders_marker() {
+    let world = World::new();
+    let local = world.cluster("one");
+    let dir = local.mount().join("d");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("f"), b"content").unwrap();
+    symlink("f", dir.join("link")).unwrap();
+    persist(&local);
+    assert!(world.server.object("p/d/").is_some());
+    world.server.remove("p/d/");
+    for _ in 0..2 {
+        local.alluxio(&["fs", "ls", "-f", "/d"]).ok();
+        assert_eq!(std::fs::read_link(dir.join("link")).unwrap(), Path::new("f"));
+    }
+    // One that somebody makes anew is what it says.
+    world.put("p/d/link", b"a file now", &[]);
+    wait::until("it is a file", LONG, || {
+        local.alluxio(&["fs", "ls", "-f", "/d"]).ok();
+        std::fs::read(dir.join("link")).is_ok_and(|bytes| bytes == b"a file now")
+    });
+    ends_well(local);
+}

@@ -661,6 +661,7 @@ fn opened(
         Wants::DescriptorUnless(bytes_min) => !entry.knows_changes(bytes_min),
     };
     if is_wanted && complete && entry.first_unverified(0).is_none() {
+        entry.wait_for_fills();
         if !entry.writable_fd_out() {
             entry.begin_passing(guard.is_some());
         }

@@ -342,7 +342,9 @@ impl ObjectUfs {
                 Some(there) => Expect::Fingerprint(there.etag.clone()),
                 None => Expect::Absent,
             };
-            let before = there.map(|there| there.properties).unwrap_or_default();
+            let (bytes, modified_ns, etag, before) = there.map_or_else(Default::default, |there| {
+                (there.length, there.modified_ns, there.etag, there.properties)
+            });
             let known = self.found(&before.metadata, FileKind::Directory).attributes;
             let to_be = attributes::merged(wanted.unwrap_or(&UfsAttributes::default()), &known);
             let mut ours = attributes::to_metadata(&to_be, FileKind::Directory);
@@ -353,8 +355,26 @@ impl ObjectUfs {
                 return Ok(());
             }
             let properties = Properties { metadata, ..before };
-            match self.client.put(&marker, Bytes::new(), &expect, &properties).await {
-                Ok(_) => {
+            let done = match bytes {
+                0 => self
+                    .client
+                    .put(&marker, Bytes::new(), &expect, &properties)
+                    .await
+                    .map(drop),
+                // Somebody keeps something there: it gets the mark, and stays.
+                length => {
+                    let meta = ObjectMeta {
+                        key: marker.clone(),
+                        length,
+                        modified_ns,
+                        etag,
+                        properties,
+                    };
+                    self.client.replace_properties(&meta).await.map(drop)
+                }
+            };
+            match done {
+                Ok(()) => {
                     self.marks.settled(&marker);
                     return Ok(());
                 }

@@ -371,6 +371,24 @@ impl ObjectUfs {
             Ok(_) => guard.completed(),
             Err(_) => guard.abort().await,
         }
-        result
+        match result {
+            // Of another bucket's source nothing is asked here.
+            Err(error) if error.kind == UfsErrorKind::NotFound && bucket.is_none() => {
+                Err(self.gone_or_again(from, error).await)
+            }
+            result => result,
+        }
+    }
+
+    /// What a copy in parts ends with that found something gone: only what is said of the source tells that the source is. An upload is
+    /// gone as well once it is complete, if the answer to that was lost, or if somebody aborted it.
+    async fn gone_or_again(&self, from: &ObjectMeta, error: UfsError) -> UfsError {
+        match self.client.head(&from.key).await {
+            Err(look) if look.kind == UfsErrorKind::NotFound => error,
+            _ => UfsError::new(
+                UfsErrorKind::Unreachable,
+                format!("the upload that was to become the copy is gone: {}", error.message),
+            ),
+        }
     }
 }

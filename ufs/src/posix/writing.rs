@@ -24,6 +24,8 @@ use crate::{Expect, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsResult
 
 const DEFAULT_MODE: u32 = 0o644;
 const NS_PER_SECOND: i64 = 1_000_000_000;
+/// As coarse as file systems keep times.
+const TIME_GRAIN_NS: u64 = 2_000_000_000;
 
 /// A file being written. Dropped before it is published, it is gone.
 #[derive(Debug)]
@@ -277,12 +279,23 @@ impl Root {
             let follow = UtimensatFlags::FollowSymlink;
             stat::utimensat(fcntl::AT_FDCWD, by_descriptor.as_str(), &omit, &mtime, follow).map_err(fail)?;
         }
+        let after = stat::fstat(&target).map_err(fail)?;
+        let mtime_ns = |of: &stat::FileStat| of.st_mtime * NS_PER_SECOND + of.st_mtime_nsec;
+        let moved_ns = match attributes.mtime_ns {
+            None => mtime_ns(&after).abs_diff(mtime_ns(&before)),
+            Some(wanted) => mtime_ns(&after).abs_diff(wanted).saturating_sub(TIME_GRAIN_NS),
+        };
+        let is_written = before.st_size != after.st_size || moved_ns > 0;
+        if kind == FileKind::File && is_written {
+            let why = format!("set the attributes of {}: somebody writes it", path::show(path));
+            return Err(UfsError::new(UfsErrorKind::PreconditionFailed, why));
+        }
         if let Some(named) = named {
             named.after();
         }
         match kind {
             FileKind::Directory => Ok(String::new()),
-            _ => Ok(fingerprint_of(&stat::fstat(&target).map_err(fail)?)),
+            _ => Ok(fingerprint_of(&after)),
         }
     }
 }

@@ -104,6 +104,8 @@ impl Refusal {
             408 => UfsErrorKind::Unreachable,
             409 => UfsErrorKind::Throttled,
             412 | 304 => UfsErrorKind::PreconditionFailed,
+            // Something in between speaks, and says nothing of the store.
+            400 | 405 | 501 if self.foreign => UfsErrorKind::Unreachable,
             416 | 400 | 414 => UfsErrorKind::Invalid,
             429 | 503 => UfsErrorKind::Throttled,
             501 | 405 => UfsErrorKind::Unsupported,
@@ -149,11 +151,13 @@ impl Refusal {
         let mut error = UfsError::new(kind, format!("{what}: {said}{advice}"));
         error.retry_after = self.retry_after;
         error.of_object = self.code == "InvalidObjectState";
-        error.not_understood = match kind {
-            UfsErrorKind::Unsupported => true,
-            UfsErrorKind::Invalid => self.status == StatusCode::BAD_REQUEST,
-            _ => false,
-        };
+        // Conditions and checksums are given up by this: so only by what is the store's own word for sure.
+        error.not_understood = !self.foreign
+            && match kind {
+                UfsErrorKind::Unsupported => true,
+                UfsErrorKind::Invalid => self.status == StatusCode::BAD_REQUEST,
+                _ => false,
+            };
         error
     }
 }
@@ -247,6 +251,11 @@ mod tests {
         assert!(!error(400, "ExpiredToken").not_understood && !error(416, "InvalidRange").not_understood);
         assert!(!error(400, "BadDigest").not_understood && error(400, "BadDigest").is_retryable());
         assert!(!error(503, "SlowDown").not_understood);
+        for status in [400, 405, 501] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let error = Refusal::new(status, b"<html>a balancer</html>", false).to_error("DELETE", "b");
+            assert!(!error.not_understood && error.is_retryable(), "{error}");
+        }
     }
 
     #[test]

@@ -74,8 +74,8 @@ pub(super) struct Manners {
     sums: Policy,
     /// What is sent if `sums` is fixed.
     sum: Sum,
-    /// The store refuses CRC32C.
-    no_crc32c: AtomicBool,
+    /// The store refuses CRC32C of what is written, and to tell that of what is read.
+    no_crc32c: [AtomicBool; 2],
 }
 
 impl Manners {
@@ -97,14 +97,14 @@ impl Manners {
             unconditional: std::array::from_fn(|_| AtomicBool::new(never)),
             sums,
             sum,
-            no_crc32c: AtomicBool::new(false),
+            no_crc32c: Default::default(),
         }
     }
 
-    /// The checksum that the store is thought to know.
-    pub fn sum(&self) -> Sum {
+    /// The checksum that the store is thought to know there.
+    fn sum_of(&self, on: On) -> Sum {
         match self.sum {
-            Sum::Crc32c if self.no_crc32c.load(Ordering::Relaxed) => Sum::Md5,
+            Sum::Crc32c if self.no_crc32c[usize::from(on == On::Read)].load(Ordering::Relaxed) => Sum::Md5,
             sum => sum,
         }
     }
@@ -118,7 +118,7 @@ impl Manners {
             (true, Policy::Fixed) => &[true],
         };
         let has_sum = matches!(on, On::Write | On::Read);
-        let sums: &[Sum] = match (self.sum(), self.sums) {
+        let sums: &[Sum] = match (self.sum_of(on), self.sums) {
             _ if !has_sum => &[Sum::None],
             (Sum::Crc32c, Policy::Auto) => &[Sum::Crc32c, Sum::Md5],
             (Sum::Crc32c, Policy::Fixed) => &[Sum::Crc32c],
@@ -135,11 +135,15 @@ impl Manners {
     /// Takes note of what a request succeeded with after `refused`, the answer to a better one.
     pub fn learn(&self, on: On, has_condition: bool, manner: Manner, refused: Option<&UfsError>, bucket: &str) {
         let Some(error) = refused else { return };
-        if manner.sum == Sum::Md5 && self.sum == Sum::Crc32c && !self.no_crc32c.swap(true, Ordering::Relaxed) {
+        let refused = &self.no_crc32c[usize::from(on == On::Read)];
+        if manner.sum == Sum::Md5 && self.sum == Sum::Crc32c && !refused.swap(true, Ordering::Relaxed) {
+            let what = match on {
+                On::Read => "what is read is not held against them from now on",
+                _ => "Content-MD5 goes with what is written from now on",
+            };
             tracing::warn!(
                 bucket, %error,
-                "the store refuses CRC32C checksums: Content-MD5 goes with what is written from now on \
-                 (alluxio.underfs.s3.checksum.algorithm)"
+                "the store refuses CRC32C checksums: {what} (alluxio.underfs.s3.checksum.algorithm)"
             );
         }
         let lost = has_condition && !manner.conditional;

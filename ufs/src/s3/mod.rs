@@ -32,6 +32,7 @@ mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use alluxio_common::config::Configuration;
 use bytes::Bytes;
@@ -591,10 +592,15 @@ impl ObjectClient for S3Client {
             let why = format!("delete {key:?}: the object has changed, its ETag is {found:?} instead of {etag:?}");
             return Err(UfsError::new(UfsErrorKind::PreconditionFailed, why));
         }
+        let is_refused = &AtomicBool::new(false);
         let send = |manner: Manner| async move {
             let mut request = Request::new(Method::DELETE, Some(key));
             if manner.conditional && is_etag(etag) {
                 request = request.header("if-match", &quoted(etag))?;
+                is_refused.store(true, Ordering::Relaxed);
+            } else if is_refused.load(Ordering::Relaxed) {
+                // The look is as old as what was refused.
+                self.compare(key, &Expect::Fingerprint(etag.to_owned())).await?;
             }
             self.transport.send(&request).await
         };

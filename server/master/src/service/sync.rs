@@ -6,6 +6,7 @@
 
 use alluxio_proto::master::Opened;
 use alluxio_proto::master::UfsChanged as UfsChangedRequest;
+use alluxio_proto::types::FileKind;
 use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId};
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -220,6 +221,9 @@ impl Core {
                 continue;
             }
             let expected_fingerprint = known.fingerprint().to_owned();
+            if is_known_file(&known, &entry) {
+                continue;
+            }
             if known.kind() != entry.kind() {
                 difference.replaced.push(SyncRemoval {
                     name: entry.name.clone(),
@@ -317,10 +321,7 @@ impl Core {
                 Err(error) => return Err(self.ufs_error(&at, "look at", error)),
             };
             self.looked(id, at.mount, Duration::ZERO);
-            let same = status
-                .as_ref()
-                .is_some_and(|now| now.kind() == inode.kind() && now.fingerprint == inode.fingerprint());
-            if same {
+            if status.as_ref().is_some_and(|now| is_known_file(&inode, now)) {
                 return Ok(());
             }
             let removing = self.sessions.begin_removal([id]);
@@ -364,4 +365,11 @@ impl Core {
         let inode = self.state.inode(id)?;
         self.opened(ctx, &inode)
     }
+}
+
+/// Whether an entry is the file or link that is known. An object does not say by itself that it is a link: where what says so is not to
+/// be had (the folder's mark went, or nobody may read it), the same object is still the same link.
+fn is_known_file(known: &Inode, now: &UfsEntry) -> bool {
+    let is_dir = known.is_dir() || now.kind() == FileKind::Directory;
+    !is_dir && !now.fingerprint.is_empty() && now.fingerprint == known.fingerprint()
 }

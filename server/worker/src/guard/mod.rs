@@ -3,8 +3,9 @@
 //! Where the kernel can (Linux 6.14, `CAP_SYS_ADMIN`), it *announces* what is about to be read or written on a descriptor that was
 //! opened while the local file bore a mark, and the program waits until we answer. An announcement costs 50 times what a write
 //! costs without. So a mark is put on before a descriptor goes out ([`Guard::watch`]), which makes announcements possible, and taken
-//! off again as soon as the kernel has opened the file, which it tells. When the disk runs short it is put on again
-//! ([`Guard::arm`]): from then on each access waits for [`Announced`].
+//! off again as soon as the kernel is known to have opened the file: of the only descriptor by the first access, so that a file
+//! that is made and closed wakes nobody; of further ones by what the kernel tells of openings. When the disk runs short it is put on
+//! again ([`Guard::arm`]): from then on each access waits for [`Announced`].
 //!
 //! **Promises:** nobody waits for longer than [`Announced::before`] takes, also not if this process is killed or the guard dropped;
 //! the thread of the guard never touches a file that is watched, and what this process does itself is never held up.
@@ -118,6 +119,11 @@ impl Watched {
         self.seen >= self.out
     }
 
+    /// Whether the kernel is to tell when it opens the file.
+    fn tells_openings(&self) -> bool {
+        self.out > 1 && !self.is_opened()
+    }
+
     fn is_opening_over(&self) -> bool {
         self.opened.elapsed() >= OPENING_MAX
     }
@@ -142,7 +148,7 @@ impl Guard {
 
     fn try_open(probe: &File) -> io::Result<Guard> {
         let group = Arc::new(Group::new()?);
-        group.mark(probe)?;
+        group.mark(probe, true)?;
         group.unmark(probe)?;
         let shared = Arc::new(Shared {
             group,
@@ -195,8 +201,9 @@ impl Guard {
         let Some(one) = watched.get_mut(&id) else {
             return Ok(false);
         };
-        if !one.is_marked {
-            self.shared.group.mark(&entry.data)?;
+        // Of one that is marked for its first descriptor openings are told from the second one on.
+        if !one.is_marked || one.out > 1 {
+            self.shared.group.mark(&entry.data, one.tells_openings())?;
             one.is_marked = true;
         }
         Ok(true)
@@ -213,7 +220,7 @@ impl Guard {
             return Ok(None);
         };
         if !one.is_marked {
-            self.shared.group.mark(&entry.data)?;
+            self.shared.group.mark(&entry.data, one.tells_openings())?;
             one.is_marked = true;
         }
         Ok(Some(*one.armed.get_or_insert_with(Instant::now)))
@@ -351,17 +358,15 @@ impl Shared {
         });
     }
 
-    /// The file that is accessed, and whether it is armed. Of the only descriptor that is out this is the proof that the kernel has
-    /// opened the file; of several, who accesses it says nothing about the last of them.
+    /// The file that is accessed, and whether it is armed. This proves that the kernel has opened the file for one descriptor: if no
+    /// opening was told before, for the first, whose opening may have come before we asked to be told.
     fn accessed(&self, access: &Access) -> Option<(Arc<Entry>, bool)> {
         let id = FileId::of(access.file()).ok()?;
         let mut watched = self.watched.lock();
         let one = watched.get_mut(&id)?;
         let entry = one.entry.upgrade()?;
         let is_armed = one.armed.is_some();
-        if one.out == 1 {
-            one.seen = 1;
-        }
+        one.seen = one.seen.max(1);
         if !is_armed && (one.is_opened() || one.is_opening_over()) {
             self.unmark_or_warn(one, &entry);
         }

@@ -1,6 +1,6 @@
 //! fanotify(7) as far as the guard needs it: pre-content events, which the kernel raises before bytes of a marked file are
 //! read or written, by whomever and on whatever way but mappings and splices, and which hold the program until they are
-//! answered; and those of openings, which nobody waits for. By hand, because no crate that we know of hands out the range of an
+//! answered; and where we ask for them those of openings, which nobody waits for. By hand, because no crate that we know of hands out the range of an
 //! event.
 
 use std::fs::File;
@@ -15,7 +15,7 @@ const FAN_PRE_ACCESS: u64 = 0x0010_0000;
 const FAN_EVENT_INFO_TYPE_RANGE: u8 = 6;
 /// Where a refusal has its errno, in groups of pre-content events.
 const FAN_ERRNO_SHIFT: u32 = 24;
-/// What a marked file tells of.
+/// What a marked file tells of at most.
 const MASK: u64 = FAN_PRE_ACCESS | libc::FAN_OPEN;
 const METADATA_BYTES: usize = size_of::<libc::fanotify_event_metadata>();
 /// Events taken from the kernel at once, and descriptors that are kept for them.
@@ -126,22 +126,24 @@ impl Group {
         }
     }
 
-    /// From now on openings of the file are told, and accesses announced on descriptors that were opened while it bore a mark.
-    pub fn mark(&self, file: &File) -> io::Result<()> {
-        self.change_mark(file, libc::FAN_MARK_ADD)
+    /// From now on accesses are announced on descriptors that were opened while the file bore a mark, and if asked for, openings of
+    /// it are told.
+    pub fn mark(&self, file: &File, openings: bool) -> io::Result<()> {
+        let mask = if openings { MASK } else { FAN_PRE_ACCESS };
+        self.change_mark(file, libc::FAN_MARK_ADD, mask)
     }
 
     /// Ends that; a file without a mark is left as it is.
     pub fn unmark(&self, file: &File) -> io::Result<()> {
-        match self.change_mark(file, libc::FAN_MARK_REMOVE) {
+        match self.change_mark(file, libc::FAN_MARK_REMOVE, MASK) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
             other => other,
         }
     }
 
-    fn change_mark(&self, file: &File, how: libc::c_uint) -> io::Result<()> {
+    fn change_mark(&self, file: &File, how: libc::c_uint, mask: u64) -> io::Result<()> {
         // SAFETY: a null path means the file of the descriptor, which is open as long as the call takes.
-        let done = unsafe { libc::fanotify_mark(self.0.as_raw_fd(), how, MASK, file.as_raw_fd(), std::ptr::null()) };
+        let done = unsafe { libc::fanotify_mark(self.0.as_raw_fd(), how, mask, file.as_raw_fd(), std::ptr::null()) };
         match done {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),

@@ -224,13 +224,20 @@ fn no_program_is_refused_because_we_have_no_descriptors() {
 }
 
 #[test]
-fn a_mark_goes_with_the_opening_and_comes_back_for_files_that_are_open() {
+fn a_mark_goes_with_the_first_write_and_comes_back_for_files_that_are_open() {
     let rig = Rig::new();
     rig.watch();
     assert!(rig.is_marked());
     let mut writer = Writer::of(&rig.path);
+    writer.begin("");
+    assert!(
+        writer.is_done(LIMIT) && rig.is_marked(),
+        "nobody is woken for an opening"
+    );
+    writer.begin("a");
+    assert!(writer.is_done(LIMIT));
     assert!(!rig.is_marked_within(LIMIT), "it would cost each write");
-    for text in ["a", "b"] {
+    for text in ["b"] {
         writer.begin(text);
         assert!(writer.is_done(LIMIT));
     }

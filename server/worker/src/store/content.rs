@@ -180,11 +180,16 @@ impl Entry {
             false => None,
         };
         let kept = self.fill_runs(epoch, offset, data, length)?;
-        if let Some(before) = before {
-            io::set_mtime(&self.data, before.mtime_ns)?;
-            self.keep_stamp(&before)?;
+        if let Some(before) = before.filter(|_| kept.is_some_and(|bytes| bytes > 0)) {
+            self.keep_times(&before)?;
         }
         Ok(kept)
+    }
+
+    /// Waits until what is being filled in is, with the times that belong to it: they are set after the bytes are there, and a
+    /// descriptor that went out in between would have the times of its writes undone.
+    pub fn wait_for_fills(&self) {
+        drop(self.content.lock());
     }
 
     /// See [`Self::fill`]. The caller has the content.

@@ -46,6 +46,24 @@ fn a_power_cut_makes_fetched_chunks_of_an_open_version_absent() {
     assert_eq!(first_missing(&after), Some(0));
 }
 
+/// What a descriptor's writes have done to its times must not be undone by who brings what is here already.
+#[test]
+fn a_fill_that_keeps_nothing_changes_no_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::open(dir.path()).unwrap();
+    let data = [7; CHUNK_BYTES as usize];
+    let entry = partly_fetched(&layout, &data);
+    let (_, _, epoch) = entry.source().unwrap();
+    let before = crate::io::stat(&entry.data).unwrap();
+    assert_eq!(entry.fill(epoch, 0, &data).unwrap(), Some(0));
+    assert_eq!(crate::io::stat(&entry.data).unwrap().ctime_ns, before.ctime_ns);
+    // Nor by who is at it while a descriptor goes out.
+    entry.set_writable_fd_out().unwrap();
+    let out = crate::io::stat(&entry.data).unwrap();
+    entry.keep_times(&before).unwrap();
+    assert_eq!(crate::io::stat(&entry.data).unwrap().ctime_ns, out.ctime_ns);
+}
+
 /// Only who empties a file whose sync failed gets rid of that.
 #[test]
 fn a_failed_sync_holds_until_the_file_is_emptied() {

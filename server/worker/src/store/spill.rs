@@ -361,6 +361,22 @@ impl Entry {
         self.keep_stamp(stat)
     }
 
+    /// What was done to the data file since it looked like `stat` was no change of it, and does not show, unless somebody got a
+    /// descriptor meanwhile: then its times may be those of a write.
+    pub(super) fn keep_times(&self, stat: &io::FileStat) -> IoResult<()> {
+        let writes = self.inner.lock().writes;
+        // Descriptors go out by a change of the label, too.
+        self.change(|label| {
+            if label.writable_fd_out() {
+                return Ok(());
+            }
+            io::set_mtime(&self.data, stat.mtime_ns)?;
+            let after = io::stat(&self.data)?;
+            label.move_stamp(Stamp::of(stat, writes), Stamp::of(&after, writes));
+            Ok(())
+        })?
+    }
+
     /// The data file looked like `stat`, and what was done to it since has changed its times and not its content.
     pub(super) fn keep_stamp(&self, stat: &io::FileStat) -> IoResult<()> {
         let after = io::stat(&self.data)?;
