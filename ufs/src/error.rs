@@ -58,6 +58,8 @@ pub struct UfsError {
     pub(crate) not_understood: bool,
     /// The store, or who keeps requests from it, says when to try again.
     pub(crate) retry_after: Option<std::time::Duration>,
+    /// It is about the state of this object (archived, say), and says nothing of others.
+    pub(crate) of_object: bool,
 }
 
 impl UfsError {
@@ -68,6 +70,7 @@ impl UfsError {
             message: message.into(),
             not_understood: false,
             retry_after: None,
+            of_object: false,
         }
     }
     /// Whether the store says by it that it will not do this to this object, and not that it cannot now.
@@ -82,6 +85,10 @@ impl UfsError {
                 | UfsErrorKind::IsADirectory
                 | UfsErrorKind::NotADirectory
         )
+    }
+    /// Whether it is about the state of the object, so that others need not be refused for the same reason.
+    pub fn is_of_object(&self) -> bool {
+        self.of_object
     }
     /// Whether the same call may succeed later with nothing else changed.
     pub fn is_retryable(&self) -> bool {

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::{
-    BaseObject, Capabilities, Expect, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage,
-    UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
+    BaseObject, Capabilities, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind,
+    UfsMetrics, UfsPage, UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
 };
 
 /// A method of [`UnderFileSystem`].
@@ -211,6 +211,26 @@ impl UnderFileSystem for FaultyUfs {
     async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
         self.faults.before(Call::Rename).await?;
         self.inner.copy_file(from, fingerprint, to).await
+    }
+    fn store(&self) -> Option<String> {
+        self.inner.store()
+    }
+    /// A [`Call::Status`] like any other.
+    async fn export(&self, path: &[u8], fingerprint: &str) -> UfsResult<Export> {
+        self.faults.before(Call::Status).await?;
+        self.inner.export(path, fingerprint).await
+    }
+    /// A [`Call::Rename`] like any other.
+    async fn import(
+        &self,
+        export: &Export,
+        path: &[u8],
+        expect: &Expect,
+        attributes: &UfsAttributes,
+        how: Inside,
+    ) -> UfsResult<UfsStatus> {
+        self.faults.before(Call::Rename).await?;
+        self.inner.import(export, path, expect, attributes, how).await
     }
     async fn set_attributes(
         &self,

@@ -7,6 +7,7 @@ mod base;
 pub mod conformance;
 mod error;
 pub mod fault;
+mod inside;
 mod memory;
 mod metrics;
 mod object;
@@ -20,6 +21,7 @@ mod uri;
 
 pub use base::BaseObject;
 pub use error::{UfsError, UfsErrorKind, UfsResult};
+pub use inside::{Carried, Export, Inside};
 pub use memory::memory;
 pub use metrics::UfsMetrics;
 pub use open::open;
@@ -127,6 +129,8 @@ pub struct UfsAttributes {
     /// Names the bytes that are written, so that whoever does not know what became of a write finds out: the same name, the
     /// same bytes. Absent: a random one.
     pub write_id: Option<String>,
+    /// Of a file that is copied from another store: what it carried there. Absent: a new object carries on what the one before it did.
+    pub carried: Option<Carried>,
 }
 
 /// Where an upload's bytes come from; parts may be read in parallel and again on a retry.
@@ -349,6 +353,45 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
     async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
         let (_, _, _) = (from, fingerprint, to);
         let why = "the store renames, and copies nothing";
+        Err(UfsError::new(UfsErrorKind::Unsupported, why))
+    }
+
+    /// Which store this is, for [`UnderFileSystem::import`]: between mounts that name the same one, a copy inside it may work. `None`: it
+    /// copies nothing from other mounts. The store is not asked.
+    fn store(&self) -> Option<String> {
+        None
+    }
+
+    /// What another mount needs to copy a file from here, and what goes along with it, if the file still has `fingerprint`. None of its
+    /// bytes is read.
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::PreconditionFailed`] or [`UfsErrorKind::BaseChanged`] if it is another one now; [`UfsErrorKind::Unsupported`]
+    /// where there is nothing to tell.
+    async fn export(&self, path: &[u8], fingerprint: &str) -> UfsResult<Export> {
+        let (_, _) = (path, fingerprint);
+        let why = "the store tells other mounts nothing of its files";
+        Err(UfsError::new(UfsErrorKind::Unsupported, why))
+    }
+
+    /// Copies a file of another mount of the same store to `path`, inside the store: with the same bytes, all that it carries there, and
+    /// these attributes; encrypted as this mount says. It happens whole or not at all, and only if the source is still what was
+    /// exported. No byte comes through this process.
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::PreconditionFailed`] if `expect` does not hold, or the source is another one; [`UfsErrorKind::Unsupported`]
+    /// if it is not the same store, or one that copies nothing between such mounts; [`UfsErrorKind::Denied`] also if these
+    /// credentials may not read the source.
+    async fn import(
+        &self,
+        export: &Export,
+        path: &[u8],
+        expect: &Expect,
+        attributes: &UfsAttributes,
+        how: Inside,
+    ) -> UfsResult<UfsStatus> {
+        let (_, _, _, _, _) = (export, path, expect, attributes, how);
+        let why = "the store copies nothing from other mounts";
         Err(UfsError::new(UfsErrorKind::Unsupported, why))
     }
 

@@ -190,6 +190,12 @@ fn summary_lines(report: &Report, now_ms: u64, pattern: &str) -> Vec<String> {
         let away = output::away_lines(&report.away, pattern);
         lines.extend(away.into_iter().map(|line| format!("        {line}")));
     }
+    if report.copies_waiting > 0 {
+        lines.push(format!(
+            "    Copies Between Mounts Without a Worker: {}",
+            report.copies_waiting
+        ));
+    }
     lines.extend(stuck_lines(report));
     lines.extend(damage_lines(&report.workers));
     lines
@@ -275,6 +281,7 @@ fn summary_json(report: &Report) -> Value {
         "journalIndex": report.journal_index,
         "journalSnapshotIndex": report.journal_snapshot_index,
         "storesAway": report.away.iter().map(away_json).collect::<Value>(),
+        "copiesWithoutWorker": report.copies_waiting,
         "stuckChanges": report.stuck_count,
         "stuck": report.stuck.iter().map(stuck_json).collect::<Value>(),
         "workers": report.workers.iter().map(worker_json).collect::<Value>(),
@@ -606,12 +613,17 @@ b                1s ago           capacity      16.00GB          0B            1
         );
         let report = Report {
             away: vec![away],
+            copies_waiting: 3,
             ..Default::default()
         };
         let lines = summary_lines(&report, 0, "'then'");
         assert_eq!(
-            lines[lines.len() - 2..],
-            ["    Stores Away: 1".to_owned(), format!("        {line}")]
+            lines[lines.len() - 3..],
+            [
+                "    Stores Away: 1".to_owned(),
+                format!("        {line}"),
+                "    Copies Between Mounts Without a Worker: 3".to_owned()
+            ]
         );
     }
 

@@ -107,6 +107,7 @@ protocol! {
         78 TouchAtimes -> Empty [];
         90 Challenge -> Challenged [];
         92 Spill -> Empty [] about(inode);
+        98 CopyDone -> Empty [];
     }
 
     /// An answer of the master.

@@ -124,6 +124,9 @@ pub struct Report {
     /// Stores that do not answer.
     #[prost(message, repeated, tag = "22")]
     pub away: Vec<StoreAway>,
+    /// Copies between mounts that wait for a worker, as none is there, or the one that has them says nothing any more.
+    #[prost(uint64, tag = "28")]
+    pub copies_waiting: u64,
 }
 
 /// A store that does not answer, as the calls say that were made on it.

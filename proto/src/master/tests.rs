@@ -55,6 +55,7 @@ const OPERATIONS: &str = "
     90 Challenge
     91 SettleIntents
     92 Spill
+    98 CopyDone
 ";
 
 /// Tags of replies; as [`OPERATIONS`].

@@ -87,6 +87,9 @@ pub struct WorkerHeartbeat {
     /// All that it knows of damaged bytes that have no other copy.
     #[prost(message, repeated, tag = "6")]
     pub damaged: Vec<DamagedRange>,
+    /// How many more copies between mounts the worker takes now; always 0 from a worker that knows none.
+    #[prost(uint32, tag = "12")]
+    pub capacity_copies: u32,
 }
 
 /// What a worker holds of a file.
@@ -118,6 +121,99 @@ pub struct WorkerTasks {
     /// Open versions whose writers are gone.
     #[prost(message, repeated, tag = "4")]
     pub recover: Vec<RecoverTask>,
+    /// Files to copy from one mount to another.
+    #[prost(message, repeated, tag = "10")]
+    pub copy: Vec<CopyTask>,
+}
+
+/// Copy one file from one mount to another. Nothing is deleted.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CopyTask {
+    /// [`crate::IntentId`].
+    #[prost(uint64, tag = "1")]
+    pub intent: u64,
+    /// Which.
+    #[prost(uint64, tag = "2")]
+    pub inode: u64,
+    /// [`crate::DataVersion`] that the source is, if a worker has that; 0: unknown.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    /// What to copy: no byte of another object.
+    #[prost(message, optional, tag = "4")]
+    pub source: Option<UfsSource>,
+    /// Where to.
+    #[prost(uint64, tag = "5")]
+    pub mount_id: u64,
+    /// Path beneath the root of that mount.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub path: bytes::Bytes,
+    /// Fingerprint of what is there now; empty: nothing should be.
+    #[prost(string, tag = "7")]
+    pub expect: String,
+    /// The store compares nothing: whatever is there is replaced.
+    #[prost(bool, tag = "8")]
+    pub expect_any: bool,
+    /// What the copy is to have beside its bytes and what the source carries, where the store can.
+    #[prost(message, optional, tag = "9")]
+    pub attributes: Option<StoredAttributes>,
+    /// Names the bytes, so that a copy is known for one whose answer was lost.
+    #[prost(string, tag = "10")]
+    pub write_id: String,
+}
+
+/// What a store keeps of a file's attributes. What is absent is as the store makes it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StoredAttributes {
+    /// Permission bits.
+    #[prost(uint32, optional, tag = "1")]
+    pub mode: Option<u32>,
+    /// Owner by name.
+    #[prost(string, optional, tag = "2")]
+    pub owner: Option<String>,
+    /// Group by name.
+    #[prost(string, optional, tag = "3")]
+    pub group: Option<String>,
+    /// Last change of data, nanoseconds since 1970.
+    #[prost(int64, optional, tag = "4")]
+    pub mtime_ns: Option<i64>,
+    /// Last access, nanoseconds since 1970.
+    #[prost(int64, optional, tag = "5")]
+    pub atime_ns: Option<i64>,
+    /// Extended attributes of users are known; if none are listed it has none.
+    #[prost(bool, tag = "6")]
+    pub knows_xattrs: bool,
+    /// Those.
+    #[prost(message, repeated, tag = "7")]
+    pub xattrs: Vec<Xattr>,
+}
+
+/// How a copy ended.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CopyDone {
+    /// Who.
+    #[prost(uint64, tag = "1")]
+    pub worker_id: u64,
+    /// Which intent.
+    #[prost(uint64, tag = "2")]
+    pub intent: u64,
+    /// Where to.
+    #[prost(uint64, tag = "3")]
+    pub mount_id: u64,
+    /// Path beneath the root of that mount.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub path: bytes::Bytes,
+    /// Of what was copied.
+    #[prost(string, tag = "5")]
+    pub source_fingerprint: String,
+    /// Of the copy, on success. The master looks at it before it believes so.
+    #[prost(string, tag = "6")]
+    pub fingerprint: String,
+    /// In bytes.
+    #[prost(uint64, tag = "7")]
+    pub length: u64,
+    /// Why not, on failure.
+    #[prost(message, optional, tag = "8")]
+    pub error: Option<crate::error::WireError>,
 }
 
 /// Upload one version.

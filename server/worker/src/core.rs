@@ -37,6 +37,7 @@ pub(crate) struct Counters {
     pub bytes_read: Counter,
     pub bytes_written: Counter,
     pub bytes_uploaded: Counter,
+    pub bytes_copied: Counter,
     pub announced: Counter,
 }
 
@@ -46,6 +47,7 @@ impl Counters {
             bytes_read: metrics.counter("Worker.BytesReadRemote"),
             bytes_written: metrics.counter("Worker.BytesWrittenAlluxio"),
             bytes_uploaded: metrics.counter("Worker.BytesWrittenUfs"),
+            bytes_copied: metrics.counter("Worker.BytesCopiedBetweenMounts"),
             announced: metrics.counter("Worker.AccessesAnnounced"),
         }
     }

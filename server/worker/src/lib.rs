@@ -9,6 +9,7 @@
 //!
 //! **Left out:** inodes' names, permission, who may read what: the master decides before anybody comes here.
 
+mod copy;
 mod core;
 mod fill;
 mod flights;

@@ -328,6 +328,7 @@ fn attributes_of(task: &PersistTask) -> UfsAttributes {
             atime_ns: Some(attr.atime_ns),
             xattrs: Some(xattrs.collect()),
             write_id: None,
+            carried: None,
         },
         None => UfsAttributes::default(),
     }

@@ -1,7 +1,8 @@
 //! The loop with the master: registration, heartbeats that bring work, and what became of it.
 //!
-//! Two heartbeats run beside each other: a long poll that brings work, and one per interval that tells what is held. A
-//! poll is never cut short, because the work in its answer would be lost until the master gives it again.
+//! Heartbeats run beside each other: a long poll that brings uploads, one that brings copies between mounts, and one per interval
+//! that tells what is held. A poll is never cut short, because the work in its answer would be lost until the master gives it
+//! again.
 
 use crate::core::Core;
 use crate::options::WorkerOptions;
@@ -31,6 +32,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const MAPPED_PAUSE: Duration = Duration::from_millis(100);
 const MAPPED_PAUSE_MAX: Duration = Duration::from_secs(1);
 const MAPPED_SHARE: u32 = 8;
+/// Copies between mounts at once: each holds what the target's adapter has in flight of one upload, 32 MiB by default.
+const COPIES_MAX: usize = 8;
 /// Drops and recoveries at once; they are local and short.
 const LOCAL_TASKS_MAX: usize = 8;
 /// An answer to the master is tried for ever (until shutdown): the pauses end here and begin again.
@@ -45,8 +48,17 @@ const ANSWER_RETRY: RetryPolicy = RetryPolicy {
 enum TaskKey {
     /// By intent.
     Upload(u64),
+    /// By intent.
+    Copy(u64),
     /// By inode.
     Recovery(u64),
+}
+
+/// How many tasks of each kind a poll asks for.
+#[derive(Clone, Copy, Default)]
+struct Room {
+    uploads: usize,
+    copies: usize,
 }
 
 /// What the loop needs.
@@ -59,9 +71,10 @@ pub(crate) struct MasterLoop {
     worker_id: AtomicU64,
     /// What was accepted and is not done: the master may give it again.
     accepted: Mutex<HashSet<TaskKey>>,
-    /// An upload ended: there is room for more.
-    upload_ended: Notify,
+    /// A task ended: there may be room for more.
+    task_ended: Notify,
     uploads: Arc<Semaphore>,
+    copies: Arc<Semaphore>,
     local: Arc<Semaphore>,
     register_again: Notify,
     is_registered: AtomicBool,
@@ -80,6 +93,7 @@ impl MasterLoop {
             uploads: Arc::new(Semaphore::new(
                 core.settings.persist_parallelism.min(Semaphore::MAX_PERMITS),
             )),
+            copies: Arc::new(Semaphore::new(COPIES_MAX)),
             local: Arc::new(Semaphore::new(LOCAL_TASKS_MAX)),
             reports: Arc::clone(&core.store.reports),
             core,
@@ -88,7 +102,7 @@ impl MasterLoop {
             tasks,
             worker_id: AtomicU64::new(identity.worker_id),
             accepted: Mutex::new(HashSet::new()),
-            upload_ended: Notify::new(),
+            task_ended: Notify::new(),
             register_again: Notify::new(),
             is_registered: AtomicBool::new(false),
         }))
@@ -160,7 +174,12 @@ impl MasterLoop {
                 } else {
                     this.register_until_done().await;
                 }
-                tokio::join!(this.poll(), this.report(), this.keep_registered());
+                tokio::join!(
+                    this.poll(|| this.room_for_uploads()),
+                    this.poll(|| this.room_for_copies()),
+                    this.report(),
+                    this.keep_registered()
+                );
             };
             tokio::select! {
                 () = this.shutdown.cancelled() => {}
@@ -223,10 +242,11 @@ impl MasterLoop {
         }
     }
 
-    async fn poll(self: &Arc<Self>) {
+    /// A poll of its own for each kind of work that is asked for by number, so that none is held up by the other.
+    async fn poll<F: Future<Output = Room>>(self: &Arc<Self>, room: impl Fn() -> F) {
         let mut backoff = ANSWER_RETRY.start();
         loop {
-            let room = self.room_for_uploads().await;
+            let room = room().await;
             match self.heartbeat(Vec::new(), POLL_WAIT, room).await {
                 Ok(()) => backoff = ANSWER_RETRY.start(),
                 Err(error) => {
@@ -237,19 +257,32 @@ impl MasterLoop {
         }
     }
 
-    /// How many uploads to ask for: as many wait here as run, so that none is waited for, and half of them are asked for at
+    /// How many tasks of a kind to ask for: as many wait here as run, so that none is waited for, and half of them are asked for at
     /// once, because each answer costs the master a sync of its journal. Never 0: the master would hold such a poll for its
     /// whole length, whatever ends meanwhile. What cannot wait (drops, recoveries) comes with the reports.
-    async fn room_for_uploads(&self) -> usize {
-        let parallel = self.core.settings.persist_parallelism.max(1);
+    async fn room(&self, parallel: usize, is_one: fn(&TaskKey) -> bool) -> usize {
         loop {
-            let ended = self.upload_ended.notified();
-            let uploads = |key: &&TaskKey| matches!(key, TaskKey::Upload(_));
-            let accepted = self.accepted.lock().iter().filter(uploads).count();
+            let ended = self.task_ended.notified();
+            let accepted = self.accepted.lock().iter().filter(|key| is_one(key)).count();
             if accepted <= parallel {
                 return parallel.saturating_mul(2) - accepted;
             }
             ended.await;
+        }
+    }
+
+    async fn room_for_uploads(&self) -> Room {
+        let parallel = self.core.settings.persist_parallelism.max(1);
+        Room {
+            uploads: self.room(parallel, |key| matches!(key, TaskKey::Upload(_))).await,
+            copies: 0,
+        }
+    }
+
+    async fn room_for_copies(&self) -> Room {
+        Room {
+            uploads: 0,
+            copies: self.room(COPIES_MAX, |key| matches!(key, TaskKey::Copy(_))).await,
         }
     }
 
@@ -260,7 +293,7 @@ impl MasterLoop {
             ticks.tick().await;
             loop {
                 let report = self.reports.take();
-                if let Err(error) = self.heartbeat(report.clone(), Duration::ZERO, 0).await {
+                if let Err(error) = self.heartbeat(report.clone(), Duration::ZERO, Room::default()).await {
                     self.reports.put_back(report);
                     tracing::info!(%error, "report to the master; trying again");
                     break;
@@ -272,13 +305,14 @@ impl MasterLoop {
         }
     }
 
-    async fn heartbeat(self: &Arc<Self>, cached: Vec<CachedFile>, wait: Duration, capacity: usize) -> FsResult<()> {
+    async fn heartbeat(self: &Arc<Self>, cached: Vec<CachedFile>, wait: Duration, room: Room) -> FsResult<()> {
         let op = WorkerHeartbeat {
             worker_id: self.worker_id.load(Ordering::Relaxed),
             tiers: self.tiers(),
             cached,
             wait_ms: wait.as_millis() as u64,
-            capacity_tasks: u32::try_from(capacity).unwrap_or(u32::MAX),
+            capacity_tasks: u32::try_from(room.uploads).unwrap_or(u32::MAX),
+            capacity_copies: u32::try_from(room.copies).unwrap_or(u32::MAX),
             damaged: self.core.store.damages.ranges(),
         };
         let work: WorkerTasks = self.options.master.ask(op).await?;
@@ -292,6 +326,11 @@ impl MasterLoop {
         for task in work.persist {
             self.begin(TaskKey::Upload(task.intent), &self.uploads, |this| async move {
                 this.run_persist(task).await
+            });
+        }
+        for task in work.copy {
+            self.begin(TaskKey::Copy(task.intent), &self.copies, |this| async move {
+                this.run_copy(task).await
             });
         }
         for task in work.recover {
@@ -330,7 +369,7 @@ impl MasterLoop {
                 () = work => {}
             }
             this.accepted.lock().remove(&key);
-            this.upload_ended.notify_one();
+            this.task_ended.notify_waiters();
         });
     }
 
@@ -367,6 +406,29 @@ impl MasterLoop {
             }
         }
         self.core.store.space.count_upload(false);
+    }
+
+    async fn run_copy(&self, task: CopyTask) {
+        let result = self.core.copy_between(&task).await;
+        if let Err(error) = &result {
+            tracing::info!(%error, intent = task.intent, inode = task.inode, "a copy to another mount failed");
+        }
+        let source_fingerprint = task.source.map(|source| source.fingerprint);
+        let (fingerprint, length, error) = match result {
+            Ok(status) => (status.fingerprint, status.length, None),
+            Err(error) => (String::new(), 0, Some(error.to_wire())),
+        };
+        self.answer(CopyDone {
+            worker_id: self.worker_id.load(Ordering::Relaxed),
+            intent: task.intent,
+            mount_id: task.mount_id,
+            path: task.path,
+            source_fingerprint: source_fingerprint.unwrap_or_default(),
+            fingerprint,
+            length,
+            error,
+        })
+        .await;
     }
 
     async fn run_recover(&self, task: RecoverTask) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+use crate::inside::BucketPlace;
 use crate::{Expect, UfsError, UfsErrorKind, UfsMetrics, UfsResult};
 
 /// User metadata by name, without the store's prefix (`x-amz-meta-`).
@@ -184,6 +185,44 @@ pub(crate) trait ObjectClient: Send + Sync + std::fmt::Debug + 'static {
     /// Copies within the store, if the source still has its ETag; what it carries goes along. Returns the ETag of the copy, where the
     /// store says it.
     async fn copy(&self, from: &ObjectMeta, to: &str) -> UfsResult<Option<String>>;
+    /// Where it is, for other buckets of the same store; `None`: `copy_from` does not work.
+    fn place(&self) -> Option<BucketPlace> {
+        None
+    }
+    /// Copies from another bucket of the same store, if the source still has its ETag and the target is as expected. The bytes and the
+    /// tags are the source's, all else is as `properties` says. Returns the ETag of the copy, where the store says it.
+    async fn copy_from(
+        &self,
+        bucket: &str,
+        from: &ObjectMeta,
+        to: &str,
+        expect: &Expect,
+        properties: &Properties,
+    ) -> UfsResult<Option<String>> {
+        let (_, _, _) = (to, expect, properties);
+        let why = format!(
+            "{:?} of {bucket}: the store copies nothing from other buckets",
+            from.key
+        );
+        Err(UfsError::new(UfsErrorKind::Unsupported, why))
+    }
+    /// As `copy_part`, from another bucket of the same store.
+    async fn copy_part_from(
+        &self,
+        bucket: &str,
+        key: &str,
+        upload: &str,
+        index: usize,
+        from: &ObjectMeta,
+        range: Range<u64>,
+    ) -> UfsResult<String> {
+        let (_, _, _, _) = (key, upload, index, range);
+        let why = format!(
+            "{:?} of {bucket}: the store copies nothing from other buckets",
+            from.key
+        );
+        Err(UfsError::new(UfsErrorKind::Unsupported, why))
+    }
     /// Copies an object onto itself, if it is still there with its ETag: its bytes and tags stay, its headers, metadata and storage
     /// class become those of `meta`. Returns the new ETag, or nothing if the store did not say.
     async fn replace_properties(&self, meta: &ObjectMeta) -> UfsResult<Option<String>> {

@@ -464,7 +464,7 @@ impl ObjectUfs {
             true => Expect::Fingerprint(meta.etag.clone()),
             false => Expect::Any,
         };
-        self.copy_in_parts(meta, &meta.key, &properties, &expect).await
+        self.copy_in_parts(None, meta, &meta.key, &properties, &expect).await
     }
 
     /// A link as s3fs makes it: an object whose mode says so and whose bytes are the target.

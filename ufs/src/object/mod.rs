@@ -11,6 +11,7 @@ pub(crate) mod attributes;
 mod carrying;
 pub(crate) mod client;
 pub(crate) mod generic;
+mod inside;
 mod keeping;
 mod ledger;
 mod listing;
@@ -31,8 +32,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use crate::{
-    BaseObject, Capabilities, Expect, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage,
-    UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
+    BaseObject, Capabilities, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind,
+    UfsMetrics, UfsPage, UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
 };
 use attributes::Policy;
 use client::{Limits, ListRequest, Listed, ObjectClient, ObjectMeta};
@@ -364,6 +365,25 @@ impl UnderFileSystem for ObjectUfs {
 
     async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
         self.copy_path(from, fingerprint, to).await
+    }
+
+    fn store(&self) -> Option<String> {
+        self.client.place().map(|place| place.store)
+    }
+
+    async fn export(&self, path: &[u8], fingerprint: &str) -> UfsResult<Export> {
+        self.export_object(path, fingerprint).await
+    }
+
+    async fn import(
+        &self,
+        export: &Export,
+        path: &[u8],
+        expect: &Expect,
+        attributes: &UfsAttributes,
+        _how: Inside,
+    ) -> UfsResult<UfsStatus> {
+        self.import_object(export, path, expect, attributes).await
     }
 
     async fn set_attributes(

@@ -13,7 +13,7 @@ use super::client::{ObjectClient, ObjectMeta, Properties, now_ns};
 use super::ledger::Record;
 use super::plan::{self, Part, Sizes};
 use crate::{
-    BaseObject, Expect, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsResult, UfsStatus, UploadSource,
+    BaseObject, Carried, Expect, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsResult, UfsStatus, UploadSource,
 };
 
 /// A base that parts are copied from, and its object.
@@ -94,17 +94,20 @@ impl ObjectUfs {
         if *expect != Expect::Any && !self.limits.conditional_write {
             return Err(self.error(UfsErrorKind::Unsupported, path, "the store has no conditional writes"));
         }
-        let write_id = wanted
-            .write_id
-            .clone()
-            .unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+        let write_id = wanted.write_id.clone();
         let wanted = UfsAttributes {
-            write_id: Some(write_id.clone()),
+            write_id: write_id.or_else(|| Some(format!("{:032x}", rand::random::<u128>()))),
             ..wanted.clone()
         };
         let ours = self.to_metadata(&wanted, FileKind::File);
         self.mark_parent(path).await?;
-        let properties = self.properties_over(path, &key, base, expect, ours).await?;
+        let properties = match &wanted.carried {
+            Some(Carried(carried)) => Properties {
+                metadata: self.merged_metadata(path, &carried.metadata, ours),
+                ..carried.clone()
+            },
+            None => self.properties_over(path, &key, base, expect, ours).await?,
+        };
 
         let length = source.length();
         let written = if length <= self.limits.part_bytes {
@@ -127,14 +130,7 @@ impl ObjectUfs {
         let etag = match written {
             Ok(Some(etag)) => etag,
             Ok(None) => self.client.head(&key).await?.etag,
-            // The first attempt may have succeeded and its answer been lost; then the retry met our own object.
-            Err(error) if matches!(error.kind, UfsErrorKind::PreconditionFailed | UfsErrorKind::NotFound) => {
-                match self.client.head(&key).await {
-                    Ok(meta) if self.file_status(path, &meta).write_id.as_ref() == Some(&write_id) => meta.etag,
-                    _ => return Err(error),
-                }
-            }
-            Err(error) => return Err(error),
+            Err(error) => self.own_of_lost_answer(path, &key, &wanted, error).await?,
         };
         Ok(self.file_status(
             path,
@@ -146,6 +142,27 @@ impl ObjectUfs {
                 properties,
             },
         ))
+    }
+
+    /// The ETag of our own object, where a write failed because it met that: the first attempt had succeeded and its answer been lost.
+    ///
+    /// # Errors
+    /// `error`, if it is another one.
+    pub(super) async fn own_of_lost_answer(
+        &self,
+        path: &[u8],
+        key: &str,
+        wanted: &UfsAttributes,
+        error: UfsError,
+    ) -> UfsResult<String> {
+        if !matches!(error.kind, UfsErrorKind::PreconditionFailed | UfsErrorKind::NotFound) || wanted.write_id.is_none()
+        {
+            return Err(error);
+        }
+        match self.client.head(key).await {
+            Ok(meta) if self.file_status(path, &meta).write_id == wanted.write_id => Ok(meta.etag),
+            _ => Err(error),
+        }
     }
 
     /// Parts of an upload, and the base if something is worth copying from it.
@@ -277,7 +294,7 @@ impl ObjectUfs {
 
     /// Looks before an upload in parts, which would be in vain, and once more before it is completed: some servers ignore
     /// conditions there. Those that do not have the last word.
-    async fn check_expected(&self, path: &[u8], key: &str, expect: &Expect) -> UfsResult<()> {
+    pub(super) async fn check_expected(&self, path: &[u8], key: &str, expect: &Expect) -> UfsResult<()> {
         if *expect == Expect::Any {
             return Ok(());
         }
@@ -311,12 +328,13 @@ impl ObjectUfs {
         }
         // A copy in parts makes a new object: what it carries has to be given again.
         let properties = self.client.describe(&from.key).await?.properties;
-        self.copy_in_parts(from, to, &properties, &Expect::Any).await
+        self.copy_in_parts(None, from, to, &properties, &Expect::Any).await
     }
 
-    /// Copies an object as large as any: each part on the condition that it is still that object.
+    /// Copies an object as large as any, of another bucket if one is named: each part on the condition that it is still that object.
     pub(super) async fn copy_in_parts(
         &self,
+        bucket: Option<&str>,
         from: &ObjectMeta,
         to: &str,
         properties: &Properties,
@@ -335,7 +353,10 @@ impl ObjectUfs {
                 .enumerate()
             {
                 let range = start..from.length.min(start + part_bytes);
-                pending.push(self.client.copy_part(to, &upload, index, from, range));
+                pending.push(match bucket {
+                    None => self.client.copy_part(to, &upload, index, from, range),
+                    Some(bucket) => self.client.copy_part_from(bucket, to, &upload, index, from, range),
+                });
             }
             let parts = stream::iter(pending)
                 .buffered(self.limits.parts_in_flight)
@@ -351,7 +372,10 @@ impl ObjectUfs {
             Err(_) => guard.abort().await,
         }
         match result {
-            Err(error) if error.kind == UfsErrorKind::NotFound => Err(self.gone_or_again(from, error).await),
+            // Of another bucket's source nothing is asked here.
+            Err(error) if error.kind == UfsErrorKind::NotFound && bucket.is_none() => {
+                Err(self.gone_or_again(from, error).await)
+            }
             result => result,
         }
     }

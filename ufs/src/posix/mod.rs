@@ -6,6 +6,7 @@
 //! attributes, and writes to a file system mounted beneath the folder (its files can be read).
 
 mod errno;
+mod inside;
 mod listing;
 mod names;
 mod names_of_uploads;
@@ -29,12 +30,13 @@ use nix::errno::Errno;
 use nix::fcntl;
 use nix::unistd::{self, UnlinkatFlags};
 
+use crate::inside::Exported;
 use crate::{
-    BaseObject, Capabilities, Expect, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage, UfsResult,
-    UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
+    BaseObject, Capabilities, Expect, Export, Inside, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics,
+    UfsPage, UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
 };
 use errno::error;
-use over::BaseFile;
+pub(crate) use over::BaseFile;
 use reading::RangeRead;
 use root::{Root, sync_directory};
 use writing::TempFile;
@@ -210,6 +212,37 @@ impl UnderFileSystem for PosixUfs {
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus> {
         let (from, to) = (from.to_vec(), to.to_vec());
         self.blocking(move |root| root.rename(&from, &to)).await
+    }
+
+    /// Every folder of this host: whether two are of one file system is for the kernel to say.
+    fn store(&self) -> Option<String> {
+        Some("file".to_owned())
+    }
+
+    async fn export(&self, path: &[u8], fingerprint: &str) -> UfsResult<Export> {
+        let (path, fingerprint) = (path.to_vec(), fingerprint.to_owned());
+        let file = self
+            .blocking(move |root| BaseFile::whole(root, &path, fingerprint))
+            .await?;
+        Ok(Export(Exported::File(Arc::new(file))))
+    }
+
+    async fn import(
+        &self,
+        export: &Export,
+        path: &[u8],
+        expect: &Expect,
+        attributes: &UfsAttributes,
+        how: Inside,
+    ) -> UfsResult<UfsStatus> {
+        let Exported::File(file) = &export.0 else {
+            let why = "what is to be copied is no file of this host";
+            return Err(UfsError::new(UfsErrorKind::Unsupported, why));
+        };
+        let (file, path) = (Arc::clone(file), path.to_vec());
+        let (expect, attributes) = (expect.clone(), attributes.clone());
+        self.blocking(move |root| inside::import(root, &file, path, &expect, &attributes, how))
+            .await
     }
 
     async fn set_attributes(

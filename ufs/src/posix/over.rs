@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -21,16 +22,52 @@ const COPY_BYTES: u64 = 256 << 20;
 
 /// An open base.
 #[derive(Debug)]
-pub(super) struct BaseFile {
+pub(crate) struct BaseFile {
     root: Arc<Root>,
     file: File,
     base: BaseObject,
 }
 
 impl BaseFile {
+    /// All of a file, as a base of a copy of it.
+    ///
     /// # Errors
     /// [`UfsErrorKind::BaseChanged`] if it is gone or another one.
-    pub fn open(root: &Arc<Root>, base: BaseObject) -> UfsResult<Self> {
+    pub(super) fn whole(root: &Arc<Root>, path: &[u8], fingerprint: String) -> UfsResult<Self> {
+        let length = root.status(path)?.length;
+        let whole = 0..length;
+        let base = BaseObject {
+            path: bytes::Bytes::copy_from_slice(path),
+            fingerprint,
+            length,
+            clean: Vec::from_iter((length > 0).then_some(whole)),
+        };
+        Self::open(root, base)
+    }
+
+    /// In bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.base.length
+    }
+
+    /// Makes `to`, which is empty, share the blocks of it.
+    ///
+    /// # Errors
+    /// [`UfsErrorKind::Unsupported`] if their file systems cannot.
+    pub(super) fn share_with(&self, to: &File) -> UfsResult<()> {
+        // SAFETY: both descriptors are open for as long as the call takes; it touches no memory of ours.
+        let failed = unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, self.file.as_raw_fd()) } != 0;
+        if failed {
+            let why = format!("share blocks: {}", Errno::desc(Errno::last()));
+            return Err(UfsError::new(UfsErrorKind::Unsupported, why));
+        }
+        UfsMetrics::add(&self.root.metrics.bytes_copied, self.base.length);
+        self.check()
+    }
+
+    /// # Errors
+    /// [`UfsErrorKind::BaseChanged`] if it is gone or another one.
+    pub(super) fn open(root: &Arc<Root>, base: BaseObject) -> UfsResult<Self> {
         let file = match open_regular(root, &base.path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
             Ok(file) => file,
             Err(error) if error.kind == UfsErrorKind::NotFound => return Err(base.changed("it is gone")),
@@ -46,7 +83,7 @@ impl BaseFile {
     }
 
     /// Copies what is clean to the same offsets of `to`.
-    pub fn copy_clean(&self, to: &File) -> UfsResult<()> {
+    pub(super) fn copy_clean(&self, to: &File) -> UfsResult<()> {
         for range in &self.base.clean {
             self.copy(range, to)?;
         }

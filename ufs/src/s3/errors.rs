@@ -150,6 +150,7 @@ impl Refusal {
         };
         let mut error = UfsError::new(kind, format!("{what}: {said}{advice}"));
         error.retry_after = self.retry_after;
+        error.of_object = self.code == "InvalidObjectState";
         // Conditions and checksums are given up by this: so only by what is the store's own word for sure.
         error.not_understood = !self.foreign
             && match kind {

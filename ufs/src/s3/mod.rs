@@ -40,6 +40,7 @@ use futures::{StreamExt, stream};
 use http::{HeaderMap, Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::inside::BucketPlace;
 use crate::object::client::{Body, Limits, ListRequest, ListedPage, ObjectClient, ObjectMeta, Properties};
 use crate::{Expect, UfsError, UfsErrorKind, UfsMetrics, UfsResult};
 use headers::{
@@ -236,13 +237,14 @@ impl S3Client {
         Ok(request)
     }
 
+    /// Names the source of a copy, of this bucket or another one, with its condition.
     async fn copy_request<'a>(
         &self,
         request: Request<'a>,
+        bucket: &str,
         from: &ObjectMeta,
         manner: Manner,
     ) -> UfsResult<Request<'a>> {
-        let bucket = &self.transport.settings().bucket;
         let key = utf8_percent_encode(&from.key, COPY_SOURCE);
         let source = match bucket.rsplit_once(":accesspoint:") {
             Some((arn, name)) => format!("{arn}:accesspoint/{name}/object/{key}"),
@@ -256,8 +258,19 @@ impl S3Client {
         if manner.conditional && is_etag(&from.etag) {
             return request.header("x-amz-copy-source-if-match", &quoted(&from.etag));
         }
+        if bucket != self.bucket() {
+            let why = format!(
+                "copy {:?} of {bucket}: the store compares no source of a copy",
+                from.key
+            );
+            return Err(UfsError::new(UfsErrorKind::Unsupported, why));
+        }
         self.compare(&from.key, &Expect::Fingerprint(from.etag.clone())).await?;
         Ok(request)
+    }
+
+    fn bucket(&self) -> &str {
+        &self.transport.settings().bucket
     }
 
     async fn head_response(&self, key: &str) -> UfsResult<reqwest::Response> {
@@ -444,6 +457,19 @@ impl ObjectClient for S3Client {
         from: &ObjectMeta,
         range: Range<u64>,
     ) -> UfsResult<String> {
+        self.copy_part_from(self.bucket(), key, upload, index, from, range)
+            .await
+    }
+
+    async fn copy_part_from(
+        &self,
+        bucket: &str,
+        key: &str,
+        upload: &str,
+        index: usize,
+        from: &ObjectMeta,
+        range: Range<u64>,
+    ) -> UfsResult<String> {
         let bytes = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
         let (bytes, length) = (bytes.as_str(), range.end.saturating_sub(range.start));
         let send = |manner: Manner| async move {
@@ -453,7 +479,7 @@ impl ObjectClient for S3Client {
                 .header("x-amz-copy-source-range", bytes)?
                 .copies(length);
             let request = self
-                .copy_request(self.options().reading(request)?, from, manner)
+                .copy_request(self.options().reading(request)?, bucket, from, manner)
                 .await?;
             self.transport.send_xml(&request).await
         };
@@ -498,10 +524,42 @@ impl ObjectClient for S3Client {
         let send = |manner: Manner| async move {
             let request = Request::new(Method::PUT, Some(to)).copies(from.length);
             let request = self.options().copying(request, &from.properties)?;
-            let request = self.copy_request(request, from, manner).await?;
+            let request = self.copy_request(request, self.bucket(), from, manner).await?;
             self.transport.send_xml(&request).await
         };
         let (_, root) = self.in_a_manner(On::Copy, !from.etag.is_empty(), send).await?;
+        Ok(Some(unquoted(root.text_of("ETag"))).filter(|etag| !etag.is_empty()))
+    }
+
+    fn place(&self) -> Option<BucketPlace> {
+        let settings = self.transport.settings();
+        Some(BucketPlace {
+            // With the key of a customer an object cannot be read by who has another one.
+            store: format!("s3 {}{}", settings.places.store(), settings.options.customer()),
+            bucket: settings.bucket.clone(),
+        })
+    }
+
+    /// The condition on the source is one that no look could stand in for: the source is another mount's.
+    async fn copy_from(
+        &self,
+        bucket: &str,
+        from: &ObjectMeta,
+        to: &str,
+        expect: &Expect,
+        properties: &Properties,
+    ) -> UfsResult<Option<String>> {
+        let source = self.manners().of(On::Copy, true)[0];
+        let send = |manner: Manner| async move {
+            let request = Request::new(Method::PUT, Some(to)).copies(from.length);
+            let request = self.options().taking(request, properties)?;
+            let request = self.copy_request(request, bucket, from, source).await?;
+            let request = self.expecting(request, to, expect, manner).await?;
+            self.transport.send_xml(&request).await
+        };
+        let answer = self.in_a_manner(On::Replace, *expect != Expect::Any, send).await;
+        let (_, root) = answer.map_err(|error| unmet(error, expect))?;
+        UfsMetrics::add(&self.metrics().bytes_copied, from.length);
         Ok(Some(unquoted(root.text_of("ETag"))).filter(|etag| !etag.is_empty()))
     }
 
@@ -514,7 +572,7 @@ impl ObjectClient for S3Client {
             let request = Request::new(Method::PUT, Some(key)).copies(meta.length);
             let request = self.options().replacing(request, &meta.properties)?;
             let request = self.expecting(request, key, expect, manner).await?;
-            let request = self.copy_request(request, meta, source).await?;
+            let request = self.copy_request(request, self.bucket(), meta, source).await?;
             self.transport.send_xml(&request).await
         };
         let answer = self.in_a_manner(On::Replace, true, send).await;

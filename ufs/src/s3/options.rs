@@ -190,6 +190,22 @@ impl ObjectOptions {
         request.header("x-amz-metadata-directive", "REPLACE")
     }
 
+    /// What makes an object of one of another bucket: all that it carries but its tags is said.
+    pub fn taking<'a>(&self, request: Request<'a>, properties: &Properties) -> UfsResult<Request<'a>> {
+        let untagged = Properties {
+            tags: String::new(),
+            ..properties.clone()
+        };
+        self.writing(request, &untagged)?
+            .header("x-amz-metadata-directive", "REPLACE")
+    }
+
+    /// Tells customers' keys apart, without telling them.
+    pub fn customer(&self) -> String {
+        let digest = self.customer_key.iter().find(|(name, _)| name.ends_with("-md5"));
+        digest.map_or_else(String::new, |(_, md5)| format!(" {md5}"))
+    }
+
     /// What reads the source of a copy.
     pub fn source<'a>(&self, request: Request<'a>) -> UfsResult<Request<'a>> {
         with(request, &self.source_key)

@@ -88,6 +88,12 @@ impl Places {
         self.current.read().clone()
     }
 
+    /// The store that the bucket is in: of one name, buckets can be copied between.
+    pub fn store(&self) -> String {
+        let endpoint = self.wanted.endpoint.as_deref().unwrap_or("aws");
+        format!("{} {}", endpoint.trim_end_matches('/'), self.current().region)
+    }
+
     /// The store says where the bucket is. Returns whether that is elsewhere than `asked`: if not, to ask again is of no use.
     pub fn moved(&self, asked: &Place, region: &str) -> bool {
         if !is_region(region) || asked.region == region {

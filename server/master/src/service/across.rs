@@ -1,13 +1,12 @@
-//! Moving between two mounts: what is made known before a rename, and the copy of one object that its intent is.
+//! Moving between two mounts: what is made known before a rename, what both stores show of one object of it, and its copy inside
+//! the store where both mounts are of one. Any other copy is made by a worker (`copies`): no data of files passes the master.
 //!
-//! Bytes go through the master, a range at a time, each read conditional on the fingerprint that was seen first. The copy is
-//! looked at before it is called one; what was copied is deleted by another step, once the journal has the copy.
+//! What was copied is deleted by another step, once the journal has the copy.
 
 use alluxio_proto::types::FileKind;
 use alluxio_proto::{ErrorKind, FsResult, InodeId, MountId, PATH_BYTES_MAX};
-use alluxio_ufs::{Expect, UfsAttributes, UfsError, UfsErrorKind, UfsResult, UnderFileSystem, UploadSource};
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use alluxio_ufs::{Expect, Inside, UfsAttributes, UfsError, UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem};
+use bytes::Bytes;
 use std::sync::Arc;
 
 use super::ufs_ops::{Change, is_ours, join, status_if_any};
@@ -15,74 +14,57 @@ use super::{Core, error, show};
 use crate::state::command::ACROSS_INODES_MAX;
 use crate::state::{Inode, Intent, UfsLocation};
 
-/// Copies that run at once between two mounts; each holds what the target's adapter has in flight of one upload.
-pub(super) const COPIES_PER_PAIR: usize = 4;
 /// Names read from the state at once.
 const NAMES_PER_PAGE: usize = 1000;
 
-/// An object on its way.
-struct Copied<'a> {
-    ufs: &'a dyn UnderFileSystem,
-    path: &'a Bytes,
-    fingerprint: &'a str,
-    length: u64,
+/// What is to be done of a rename to another mount, as both stores show it now.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Nothing is to be copied (any more).
+    Done(Box<Change>),
+    Copy(Box<Planned>),
 }
 
-#[async_trait::async_trait]
-impl UploadSource for Copied<'_> {
-    fn length(&self) -> u64 {
-        self.length
-    }
+/// A copy that is to be made.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub source: UfsStatus,
+    /// What is at the target.
+    pub expect: Expect,
+    /// What the copy is to have; its name among it.
+    pub wanted: UfsAttributes,
+}
 
-    async fn read_at(&self, offset: u64, length: u64) -> UfsResult<Bytes> {
-        let short = |got: usize| {
-            let message = format!("read {}: {got} bytes instead of {length} at {offset}", show(self.path));
-            UfsError::new(UfsErrorKind::Other, message)
-        };
-        let end = offset.checked_add(length).filter(|end| *end <= self.length);
-        let end = end.ok_or_else(|| short(0))?;
-        let mut bytes = BytesMut::with_capacity(length as usize);
-        if length == 0 {
-            return Ok(bytes.freeze());
-        }
-        let mut stream = self.ufs.read(self.path, offset..end, self.fingerprint).await?;
-        while let Some(piece) = stream.next().await {
-            bytes.extend_from_slice(&piece?);
-        }
-        match bytes.len() as u64 == length {
-            true => Ok(bytes.freeze()),
-            false => Err(short(bytes.len())),
-        }
+/// The source can be deleted, for there is this copy of it; empty: nobody wants one.
+pub(super) fn deletable(copied: String, source_fingerprint: String) -> Change {
+    Change {
+        fingerprint: copied,
+        source_fingerprint,
+        ..Change::default()
     }
 }
 
-/// Copies the object of a rename to another mount, over whatever is at the target. It can be repeated: a copy that an earlier
-/// attempt made is recognized by its name where the store keeps one, and otherwise made again.
-pub(super) async fn copy(
+/// Looks at both stores. It can be repeated: a copy that an earlier attempt made is recognized by its name where the store keeps
+/// one, and otherwise made again, over whatever is at the target.
+pub(super) async fn look(
     from: &dyn UnderFileSystem,
     to: &dyn UnderFileSystem,
     intent: &Intent,
     inode: Option<&Inode>,
     attributes: UfsAttributes,
     cluster: &str,
-) -> UfsResult<Change> {
+) -> UfsResult<Step> {
     let Some(source) = status_if_any(from, &intent.path).await? else {
-        return Ok(Change::skipped());
+        return Ok(Step::Done(Box::new(Change::skipped())));
     };
     if source.kind != FileKind::File || !is_ours(intent, &source, cluster) {
         tracing::info!(path = %show(&intent.path), "not moved to another mount: the object is another one now");
-        return Ok(Change::skipped());
+        return Ok(Step::Done(Box::new(Change::skipped())));
     }
-    let deletable = |copied: String| Change {
-        fingerprint: copied,
-        skipped: false,
-        source_fingerprint: source.fingerprint.clone(),
-        ..Change::default()
-    };
     let target = status_if_any(to, &intent.to_path).await?;
     if target.is_none() && inode.is_none_or(|inode| inode.nlink == 0) {
         // Removed meanwhile, and no earlier attempt has left a copy: nobody wants one.
-        return Ok(deletable(String::new()));
+        return Ok(Step::Done(Box::new(deletable(String::new(), source.fingerprint))));
     }
     let mut wanted = attributes;
     let written_since = |inode: &Inode| inode.ufs.as_ref().is_some_and(|ufs| ufs.version != inode.version);
@@ -90,32 +72,40 @@ pub(super) async fn copy(
         // The upload that follows has the new time.
         wanted.mtime_ns = Some(source.mtime_ns);
     }
-    let write_id = source
-        .write_id
-        .clone()
-        .unwrap_or_else(|| name_of(intent, &source.fingerprint));
+    let write_id = source.write_id.clone();
+    let write_id = write_id.unwrap_or_else(|| name_of(intent, &source.fingerprint));
     wanted.write_id = Some(write_id.clone());
     let expect = match target {
+        Some(there) if there.kind == FileKind::Directory => {
+            let why = format!("copy to {}: a directory is there", show(&intent.to_path));
+            return Err(UfsError::new(UfsErrorKind::IsADirectory, why));
+        }
         Some(there) if there.write_id.as_ref() == Some(&write_id) && there.length == source.length => {
-            return Ok(deletable(there.fingerprint));
+            return Ok(Step::Done(Box::new(deletable(there.fingerprint, source.fingerprint))));
         }
         _ if !to.capabilities().conditional_write => Expect::Any,
         Some(there) => Expect::Fingerprint(there.fingerprint),
         None => Expect::Absent,
     };
-    let object = Copied {
-        ufs: from,
-        path: &intent.path,
-        fingerprint: &source.fingerprint,
-        length: source.length,
-    };
-    let written = to.write(&intent.to_path, &object, &expect, &wanted).await?;
-    let there = to.status(&intent.to_path).await?;
-    if there.fingerprint != written.fingerprint || there.length != source.length {
-        let message = format!("{} is not what was copied there", show(&intent.to_path));
+    Ok(Step::Copy(Box::new(Planned { source, expect, wanted })))
+}
+
+/// Has the store that both mounts are of make the copy. The copy is looked at before it is called one.
+pub(super) async fn copy_inside(
+    from: &dyn UnderFileSystem,
+    to: &dyn UnderFileSystem,
+    intent: &Intent,
+    copy: &Planned,
+) -> UfsResult<Change> {
+    let export = from.export(&intent.path, &copy.source.fingerprint).await?;
+    let (target, how) = (&intent.to_path, Inside::ByReference);
+    let made = to.import(&export, target, &copy.expect, &copy.wanted, how).await?;
+    let there = to.status(target).await?;
+    if there.fingerprint != made.fingerprint || there.length != copy.source.length {
+        let message = format!("{} is not what was copied there", show(target));
         return Err(UfsError::new(UfsErrorKind::PreconditionFailed, message));
     }
-    Ok(deletable(there.fingerprint))
+    Ok(deletable(there.fingerprint, copy.source.fingerprint.clone()))
 }
 
 /// Names the bytes of a copy whose source has no name: what has it is this copy, from an attempt that could not say so.

@@ -35,6 +35,7 @@ impl Core {
             atime_ns: Some(inode.atime_ns),
             xattrs: Some(self.state.user_xattrs(inode)?),
             write_id: None,
+            carried: None,
         })
     }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-use super::across::{self, COPIES_PER_PAIR};
+use super::copies::is_copy;
 use super::load::PAGE_ENTRIES;
 use super::ufs_ops::{self, Bound, Change};
 use super::{Core, now_ns, show};
@@ -33,8 +33,8 @@ const REFUSED_AFTER: u32 = 3;
 /// How long a store may take to say that it can be used.
 const PROBE_MAX: Duration = Duration::from_secs(10);
 
-/// How many changes each mount's store is asked for at once: one store that hangs does not hold up another. Copies between
-/// two mounts have places of their own.
+/// How many changes each mount's store is asked for at once: one store that hangs does not hold up another. What is between
+/// two mounts has places of its own.
 #[derive(Debug)]
 pub(super) struct Limits {
     per_mount: usize,
@@ -50,15 +50,10 @@ impl Limits {
     }
     fn of(&self, intent: &Intent) -> Arc<Semaphore> {
         let key = (MountId(intent.mount_id), intent.to_mount());
-        let places = if intent.is_across() {
-            COPIES_PER_PAIR
-        } else {
-            self.per_mount
-        };
         let mut mounts = self.mounts.lock();
         mounts
             .entry(key)
-            .or_insert_with(|| Arc::new(Semaphore::new(places)))
+            .or_insert_with(|| Arc::new(Semaphore::new(self.per_mount)))
             .clone()
     }
     pub fn forget(&self, mount: MountId) {
@@ -121,6 +116,10 @@ impl Core {
             Err(error) if error.kind == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
+        if self.lacks_worker(&intent) {
+            self.wait_for_worker(id);
+            return Ok(());
+        }
         if is_read_still {
             tracing::warn!(
                 inode = intent.inode,
@@ -145,6 +144,7 @@ impl Core {
 
     /// An intent has ended, or never was.
     pub(super) fn forget_intent(&self, id: IntentId) {
+        self.copies.forget_intent(id);
         self.queue.done(id);
         self.effects.progress.notify_waiters();
     }
@@ -224,6 +224,13 @@ impl Core {
         let Some(intent) = self.start_intent(id, None).await else {
             return;
         };
+        if is_copy(&intent) {
+            if let Err(error) = self.copy_across(&intent).await {
+                tracing::warn!(intent = %id, %error, "a copy to another mount could not be journaled; it is looked at again");
+                self.queue.again_at(id, Instant::now() + AGAIN);
+            }
+            return;
+        }
         // A waiting upload becomes that of a newer version: what was empty when it was looked at may have bytes by now.
         let is_empty = match intent.kind() == IntentKind::Persist && !intent.cancelled {
             true => self.is_empty_upload(&intent),
@@ -324,6 +331,7 @@ impl Core {
             dropped: false,
             source_fingerprint: change.source_fingerprint,
             taken_along: change.taken_along.map(|status| self.entry_of(status, None)),
+            of_copy: is_copy(intent),
         };
         self.commit_for(id, done).await?;
         self.metrics.ufs_changes_done.inc();
@@ -510,12 +518,6 @@ impl Core {
             IntentKind::Persist => ufs_ops::upload_nothing(ufs, intent, attributes()?, cluster).await,
             IntentKind::Delete => ufs_ops::delete(ufs, intent, cluster).await,
             IntentKind::DeleteTree => ufs_ops::delete_tree(ufs, &intent.path, &self.kept_by(intent)?).await,
-            IntentKind::Rename if intent.is_across() => {
-                let to = self.ufs.of(intent.to_mount())?;
-                let copied = across::copy(ufs, to.as_ref(), intent, inode, attributes()?, cluster).await;
-                // The source's folder is as it was.
-                return Ok(copied?);
-            }
             IntentKind::Rename => Ok(self.rename_in_store(ufs, intent).await?),
             IntentKind::Mkdir => ufs_ops::mkdir(ufs, intent, inode, &attributes()?).await,
             IntentKind::Rmdir => ufs_ops::rmdir(ufs, intent).await,
@@ -547,7 +549,7 @@ impl Core {
         }
     }
 
-    fn inode_of(&self, intent: &Intent) -> FsResult<Option<Arc<Inode>>> {
+    pub(super) fn inode_of(&self, intent: &Intent) -> FsResult<Option<Arc<Inode>>> {
         match self.state.inode(InodeId(intent.inode)) {
             Ok(inode) => Ok(Some(inode)),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(None),

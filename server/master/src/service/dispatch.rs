@@ -95,6 +95,7 @@ impl Core {
             Op::RegisterWorker(op) => reply::<master::RegisterWorker>(rare(|| self.register_worker(op)).await?),
             Op::WorkerHeartbeat(op) => reply::<master::WorkerHeartbeat>(rare(|| self.worker_heartbeat(op)).await?),
             Op::PersistDone(op) => reply::<master::PersistDone>(rare(|| self.persist_done(op)).await?),
+            Op::CopyDone(op) => reply::<master::CopyDone>(rare(|| self.copy_done(op)).await?),
             Op::Recovered(op) => reply::<master::Recovered>(rare(|| self.recovered(op)).await?),
             Op::Spill(op) => reply::<master::Spill>(rare(|| self.spill(op)).await?),
             Op::UfsChanged(op) => reply::<master::UfsChanged>(rare(|| self.ufs_changed(ctx, op)).await?),

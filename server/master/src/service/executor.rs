@@ -45,6 +45,8 @@ struct Inner {
     held: HashSet<IntentId>,
     /// Those of `slots` that cannot go on for now, [`DEFERRED_MAX`] of them.
     deferred: HashSet<IntentId>,
+    /// Those of `slots` that no worker was there for when they were looked at last.
+    workerless: HashSet<IntentId>,
     /// Failures that time alone will not heal, [`REASONS_MAX`] of them.
     permanent: BTreeMap<IntentId, Failure>,
     /// Refused, and waiting for a person: in the state, and [`PARKED_MAX`] of their ids here.
@@ -97,6 +99,7 @@ impl IntentQueue {
         inner.due.remove(&(due, id));
         inner.held.remove(&id);
         inner.deferred.remove(&id);
+        inner.workerless.remove(&id);
         inner.slots.insert(id, Phase::Running);
         Some(id)
     }
@@ -118,6 +121,20 @@ impl IntentQueue {
         inner.defer(id, due);
         self.wake.notify_one();
         self.look_for_room(inner);
+    }
+
+    /// As [`Self::defer`], for what a worker is to do and none is there.
+    pub fn wait_for_worker(&self, id: IntentId, due: Instant) {
+        let mut inner = self.inner.lock();
+        inner.defer(id, due);
+        inner.workerless.insert(id);
+        self.wake.notify_one();
+        self.look_for_room(inner);
+    }
+
+    /// How many wait for a worker.
+    pub fn waiting_for_worker(&self) -> usize {
+        self.inner.lock().workerless.len()
     }
 
     /// Try again in a lull ([`Self::release_held`]), at the latest then.
@@ -378,6 +395,7 @@ impl Inner {
         }
         self.held.remove(&id);
         self.deferred.remove(&id);
+        self.workerless.remove(&id);
     }
 
     fn park(&mut self, id: IntentId, why: Option<FsError>) {

@@ -183,11 +183,14 @@ impl Core {
     }
 
     fn look_after_workers(&self) {
-        for (worker, uploads) in self.workers.take_uploads_of_lost() {
-            if !uploads.is_empty() {
-                tracing::warn!(%worker, uploads = uploads.len(), "a worker is lost; its uploads wait for another or its return");
+        for (worker, tasks) in self.workers.take_tasks_of_lost() {
+            if !tasks.is_empty() {
+                tracing::warn!(%worker, tasks = tasks.len(), "a worker is lost; its uploads and copies wait for another or its return");
                 self.queue.withdraw(worker);
             }
+        }
+        for copy in self.workers.take_copies_of_silent() {
+            self.queue.again_at(copy, std::time::Instant::now());
         }
     }
 }

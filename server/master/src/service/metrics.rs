@@ -56,6 +56,8 @@ counters! {
     ufs_changes_done = "Master.UfsChangesDone",
     ufs_changes_failed = "Master.UfsChangesFailed",
     ufs_changes_refused = "Master.UfsChangesRefused",
+    copies_inside = "Master.CopiesInsideStores",
+    copies_by_workers = "Master.CopiesByWorkers",
     sessions_expired = "Master.SessionsExpired",
     locks_granted = "Master.LocksGranted",
     lock_waits = "Master.LockWaits",

@@ -4,7 +4,7 @@
 //! and serves frames to others ([`MasterService::serve`]). One file per noun:
 //!
 //! - `names`, `open`, `load`, `sync`: what a file system does, names of under-storages at first look included;
-//! - `executor`, `changes`, `strays`, `ufs_ops`, `persist`, `wait`: journaled intents become changes of under-storages, in order, until they succeed;
+//! - `executor`, `changes`, `copies`, `strays`, `ufs_ops`, `persist`, `wait`: journaled intents become changes of under-storages, in order, until they succeed;
 //! - `sessions`, `locks`, `watch`, `workers`: what is volatile: who lives, who reads or locks what, who must hear of what;
 //! - `mounts`, `credentials`, `report`: administration.
 //!
@@ -16,6 +16,7 @@
 mod across;
 mod attributes;
 mod changes;
+mod copies;
 mod credentials;
 mod dispatch;
 mod executor;
@@ -92,6 +93,7 @@ struct Core {
     ufs: ufs::UfsRegistry,
     loader: load::Loader,
     limits: changes::Limits,
+    copies: copies::Copies,
     room: space::Room,
     space: Mutex<report::SpaceCache>,
     metrics: metrics::MasterMetrics,

@@ -80,6 +80,8 @@ impl Core {
             );
         };
         self.ufs.put(&record, ufs);
+        // Other credentials may do what those of before could not.
+        self.copies.forget(MountId(record.id));
         tracing::info!(mount = record.id, uri = record.uri(), path = %show(&op.path), "a mount has other options");
         self.mount_info(&record, None).await
     }
@@ -168,6 +170,7 @@ impl Core {
         self.propose(ctx, UnmountUfs { mount_id: mount.id }).await?;
         self.ufs.forget(id);
         self.limits.forget(id);
+        self.copies.forget(id);
         self.metrics.paths_unmounted.inc();
         tracing::info!(mount = %id, uri = mount.uri(), path = %show(&op.path), "unmounted");
         Ok(Empty {})

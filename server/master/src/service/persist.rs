@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use super::load::is_absent;
 use super::ufs_ops::Change;
-use super::workers::REPORTS_MAX;
+use super::workers::{REPORTS_MAX, Room};
 use super::{Core, error, now_ns};
 use crate::state::command;
 use crate::state::{Command, Inode, Intent};
 
 /// Longest wait of one heartbeat, whatever the worker asks for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// Uploads in one answer at most.
+/// Uploads in one answer at most, and copies.
 const UPLOADS_PER_ANSWER_MAX: usize = 256;
 /// Pause before an upload is looked at again whose data no live worker has.
 const NO_HOLDER_PAUSE: Duration = Duration::from_secs(1);
@@ -106,8 +106,11 @@ impl Core {
                 ..Default::default()
             });
         }
-        let asks_for = (op.capacity_tasks as usize).min(UPLOADS_PER_ANSWER_MAX);
-        for intent in self.workers.take_lost_uploads(id, asks_for) {
+        let room = Room {
+            uploads: (op.capacity_tasks as usize).min(UPLOADS_PER_ANSWER_MAX),
+            copies: (op.capacity_copies as usize).min(UPLOADS_PER_ANSWER_MAX),
+        };
+        for intent in self.workers.take_lost_tasks(id, room) {
             self.queue.again_at(intent, Instant::now());
         }
         let Some(wake) = self.workers.wake(id) else {
@@ -115,20 +118,21 @@ impl Core {
         };
         loop {
             let ring = wake.notified();
-            let Some(tasks) = self.workers.take_tasks(id, &wake, asks_for) else {
+            let Some(tasks) = self.workers.take_tasks(id, &wake, room) else {
                 return Ok(WorkerTasks::default());
             };
             let last = tokio::time::Instant::now() >= deadline || self.stop.is_cancelled();
             if !tasks.is_empty() {
                 // The answer must be whole even if the worker goes away: what it misses is missed by all.
-                let persist = self.start_uploads(id, tasks.uploads).await;
-                if last || !(persist.is_empty() && tasks.drops.is_empty() && tasks.recoveries.is_empty()) {
-                    return Ok(WorkerTasks {
-                        reregister: false,
-                        persist,
-                        drop: tasks.drops,
-                        recover: tasks.recoveries,
-                    });
+                let answer = WorkerTasks {
+                    reregister: false,
+                    persist: self.start_uploads(id, tasks.uploads).await,
+                    drop: tasks.drops,
+                    recover: tasks.recoveries,
+                    copy: self.start_copies(id, tasks.copies),
+                };
+                if last || answer != WorkerTasks::default() {
+                    return Ok(answer);
                 }
                 continue;
             }
@@ -172,7 +176,7 @@ impl Core {
             None => None,
         };
         if task.is_none() {
-            self.workers.upload_ended(worker, id);
+            self.workers.task_ended(worker, id);
         }
         task
     }
@@ -225,7 +229,7 @@ impl Core {
 
     pub(super) async fn persist_done(self: &Arc<Self>, op: PersistDone) -> FsResult<Empty> {
         let id = IntentId(op.intent);
-        self.workers.upload_ended(WorkerId(op.worker_id), id);
+        self.workers.task_ended(WorkerId(op.worker_id), id);
         let Some(intent) = self.state.intent(id)? else {
             self.forget_intent(id);
             return Ok(Empty {});

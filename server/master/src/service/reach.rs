@@ -3,8 +3,8 @@
 use alluxio_common::sync::Mutex;
 use alluxio_proto::types::FileKind;
 use alluxio_ufs::{
-    BaseObject, Capabilities, Expect, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind, UfsMetrics, UfsPage,
-    UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
+    BaseObject, Capabilities, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind,
+    UfsMetrics, UfsPage, UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -78,7 +78,8 @@ impl Reach {
     }
 }
 
-/// A store whose answers are noted.
+/// A store whose answers are noted, as the master may use it: no data of files passes the master, whatever asks for it. What it may
+/// write is a file of no bytes.
 #[derive(Debug)]
 pub(super) struct NotedUfs {
     inner: Arc<dyn UnderFileSystem>,
@@ -121,10 +122,10 @@ impl UnderFileSystem for NotedUfs {
     async fn read(
         &self,
         path: &[u8],
-        range: Range<u64>,
-        fingerprint: &str,
+        _range: Range<u64>,
+        _fingerprint: &str,
     ) -> UfsResult<BoxStream<'static, UfsResult<Bytes>>> {
-        self.reach.note(self.inner.read(path, range, fingerprint).await)
+        Err(for_workers("read", path))
     }
     async fn write(
         &self,
@@ -133,19 +134,21 @@ impl UnderFileSystem for NotedUfs {
         expect: &Expect,
         attributes: &UfsAttributes,
     ) -> UfsResult<UfsStatus> {
+        if source.length() > 0 {
+            return Err(for_workers("write", path));
+        }
         self.reach
             .note(self.inner.write(path, source, expect, attributes).await)
     }
     async fn write_over(
         &self,
         path: &[u8],
-        source: &dyn UploadSource,
-        base: &BaseObject,
-        expect: &Expect,
-        attributes: &UfsAttributes,
+        _source: &dyn UploadSource,
+        _base: &BaseObject,
+        _expect: &Expect,
+        _attributes: &UfsAttributes,
     ) -> UfsResult<UfsStatus> {
-        let written = self.inner.write_over(path, source, base, expect, attributes).await;
-        self.reach.note(written)
+        Err(for_workers("write over", path))
     }
     async fn delete(&self, paths: &[Bytes]) -> Vec<UfsResult<()>> {
         let deleted = self.inner.delete(paths).await;
@@ -172,6 +175,26 @@ impl UnderFileSystem for NotedUfs {
     async fn move_objects(&self, from: &[u8], to: &[u8], kept: &HashSet<Bytes>) -> UfsResult<Moved> {
         self.reach.note(self.inner.move_objects(from, to, kept).await)
     }
+    fn store(&self) -> Option<String> {
+        self.inner.store()
+    }
+    async fn export(&self, path: &[u8], fingerprint: &str) -> UfsResult<Export> {
+        self.reach.note(self.inner.export(path, fingerprint).await)
+    }
+    /// What is missing may be the bucket of the source, which says nothing of this one.
+    async fn import(
+        &self,
+        export: &Export,
+        path: &[u8],
+        expect: &Expect,
+        attributes: &UfsAttributes,
+        how: Inside,
+    ) -> UfsResult<UfsStatus> {
+        match self.inner.import(export, path, expect, attributes, how).await {
+            Err(error) if error.kind == UfsErrorKind::StoreMissing => Err(error),
+            answer => self.reach.note(answer),
+        }
+    }
     /// A store that has no attributes is not asked.
     async fn set_attributes(
         &self,
@@ -194,5 +217,39 @@ impl UnderFileSystem for NotedUfs {
             Ok(None) => Ok(None),
             answer => self.reach.note(answer),
         }
+    }
+}
+
+/// A defect of ours: whatever needs data of files is a task of workers.
+fn for_workers(doing: &str, path: &[u8]) -> UfsError {
+    let why = format!(
+        "{doing} {} at the master: data of files is for workers",
+        super::show(path)
+    );
+    UfsError::new(UfsErrorKind::Unsupported, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alluxio_ufs::{BytesSource, memory};
+
+    #[tokio::test]
+    async fn no_data_of_files_passes_the_master() {
+        let inner = Arc::new(memory());
+        let ufs = NotedUfs::new(inner.clone(), Arc::default());
+        let (any, none) = (Expect::Any, UfsAttributes::default());
+        let data = BytesSource(Bytes::from_static(b"data"));
+        inner.write(b"f", &data, &any, &none).await.unwrap();
+        assert_eq!(
+            ufs.read(b"f", 0..4, "").await.err().unwrap().kind,
+            UfsErrorKind::Unsupported
+        );
+        assert_eq!(
+            ufs.write(b"g", &data, &any, &none).await.unwrap_err().kind,
+            UfsErrorKind::Unsupported
+        );
+        assert_eq!(ufs.status(b"g").await.unwrap_err().kind, UfsErrorKind::NotFound);
+        ufs.write(b"g", &BytesSource::default(), &any, &none).await.unwrap();
     }
 }

@@ -204,6 +204,7 @@ impl Core {
             safe_mode: self.workers.live_count() == 0,
             inodes: counters.inodes,
             persist_pending: counters.intents,
+            copies_waiting: (self.queue.waiting_for_worker() + self.workers.copies_at_silent()) as u64,
             sessions: self.sessions.count() as u64,
             workers,
             journal_index: journal.applied_index,

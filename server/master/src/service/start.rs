@@ -256,6 +256,7 @@ impl Core {
         let core = Arc::new(Core {
             loader: load::Loader::new(settings.absent_names_max),
             limits: changes::Limits::new(settings.ufs_changes_max),
+            copies: Default::default(),
             room: room(conf, options),
             watch: effects.watch.clone(),
             queue: effects.queue.clone(),

@@ -217,6 +217,7 @@ impl Core {
         let why = match &intent {
             Some(intent) => match &intent.last_error {
                 Some(error) => error.message.clone(),
+                None if self.lacks_worker(intent) => "no live worker is there to copy it; start one".to_owned(),
                 None if self.waits_for_worker(intent) => "no live worker has the data; start it again".to_owned(),
                 None => "the under-storage is slow, or the file is still open for writing".to_owned(),
             },

@@ -47,13 +47,50 @@ struct Known {
     boot: u64,
     drops: VecDeque<CachedFile>,
     recoveries: VecDeque<RecoverTask>,
-    uploads: VecDeque<IntentId>,
-    /// Uploads that an answer carried, with when.
-    fetched: HashMap<IntentId, Instant>,
-    /// Most uploads it ever asked for at once: asking for so many, it has none.
-    uploads_max: usize,
+    uploads: Lane,
+    copies: Lane,
     reports: HashMap<u64, CachedFile>,
     wake: Arc<Notify>,
+}
+
+/// Intents of one kind that a worker works on: those of one kind do not wait behind those of another.
+#[derive(Debug, Default)]
+struct Lane {
+    waiting: VecDeque<IntentId>,
+    /// Those that an answer carried, with when.
+    fetched: HashMap<IntentId, Instant>,
+    /// Most that it ever asked for at once: asking for so many, it has none.
+    asked_max: usize,
+}
+
+impl Lane {
+    fn take(&mut self, most: usize) -> Vec<IntentId> {
+        self.asked_max = self.asked_max.max(most);
+        let taken: Vec<IntentId> = self.waiting.drain(..self.waiting.len().min(most)).collect();
+        let now = Instant::now();
+        self.fetched.extend(taken.iter().map(|id| (*id, now)));
+        taken
+    }
+
+    /// What it was given a while ago and does not have.
+    fn take_lost(&mut self, asks_for: usize) -> Vec<IntentId> {
+        if asks_for == 0 || asks_for < self.asked_max {
+            return Vec::new();
+        }
+        let lost = self.fetched.iter().filter(|(_, since)| since.elapsed() >= LOST_AFTER);
+        let lost: Vec<IntentId> = lost.map(|(intent, _)| *intent).collect();
+        self.fetched.retain(|intent, _| !lost.contains(intent));
+        lost
+    }
+
+    fn take_all(&mut self) -> impl Iterator<Item = IntentId> {
+        let fetched = self.fetched.drain().map(|(id, _)| id);
+        self.waiting.drain(..).chain(fetched)
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.len() + self.fetched.len()
+    }
 }
 
 impl Known {
@@ -78,17 +115,25 @@ impl Known {
     }
 }
 
-/// Work for one answer to a heartbeat. Uploads are started by who asks.
+/// Work for one answer to a heartbeat. Uploads and copies are started by who asks.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     pub drops: Vec<CachedFile>,
     pub recoveries: Vec<RecoverTask>,
     pub uploads: Vec<IntentId>,
+    pub copies: Vec<IntentId>,
+}
+
+/// How many more tasks of each kind a worker takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Room {
+    pub uploads: usize,
+    pub copies: usize,
 }
 
 impl Tasks {
     pub fn is_empty(&self) -> bool {
-        self.drops.is_empty() && self.recoveries.is_empty() && self.uploads.is_empty()
+        self.drops.is_empty() && self.recoveries.is_empty() && self.uploads.is_empty() && self.copies.is_empty()
     }
 }
 
@@ -108,18 +153,18 @@ impl Workers {
     }
 
     /// A worker is known: at start from the state (then it is not live yet), and at each registration. Whoever registers
-    /// has forgotten what it was given; the uploads among that are returned.
+    /// has forgotten what it was given; the uploads and copies among that are returned.
     pub fn insert(&self, record: &WorkerRecord, tiers: Vec<ReportTier>, boot: u64, live: bool) -> Vec<IntentId> {
         let mut table = self.table.lock();
         let old = table.remove(&WorkerId(record.id));
-        let (drops, recoveries, mut uploads, fetched) = match old {
+        let (drops, recoveries, mut uploads, mut copies) = match old {
             Some(old) => {
                 old.wake.notify_waiters();
-                (old.drops, old.recoveries, old.uploads, old.fetched)
+                (old.drops, old.recoveries, old.uploads, old.copies)
             }
             None => Default::default(),
         };
-        uploads.extend(fetched.into_keys());
+        let forgotten = uploads.take_all().chain(copies.take_all()).collect();
         let known = Known {
             address: record.address.clone().unwrap_or_default(),
             version: record.version.clone(),
@@ -131,15 +176,14 @@ impl Workers {
             boot,
             drops,
             recoveries,
-            uploads: VecDeque::new(),
-            fetched: HashMap::new(),
-            uploads_max: 0,
+            uploads: Lane::default(),
+            copies: Lane::default(),
             reports: HashMap::new(),
             // Who waits on the one of before gets no work any more.
             wake: Arc::default(),
         };
         table.insert(WorkerId(record.id), known);
-        uploads.into()
+        forgotten
     }
 
     /// It was heard of, with its space and what it holds more or less of. False: no such worker.
@@ -195,51 +239,43 @@ impl Workers {
         }
     }
 
-    /// Rings when there is work; look for it after having asked for this.
+    /// Rings when there is work, for every poll of the worker; look for it after having asked for this, and made what waits for it.
     pub fn wake(&self, id: WorkerId) -> Option<Arc<Notify>> {
         self.table.lock().get(&id).map(|known| known.wake.clone())
     }
 
-    /// Work that waits for a worker, `uploads_max` uploads at most. `None`: `wake` is of before its last registration. Whoever waits on
+    /// Work that waits for a worker, as much as it takes. `None`: `wake` is of before its last registration. Whoever waits on
     /// that may be a process that is gone, and what it was given would be lost.
-    pub fn take_tasks(&self, id: WorkerId, wake: &Arc<Notify>, uploads_max: usize) -> Option<Tasks> {
+    pub fn take_tasks(&self, id: WorkerId, wake: &Arc<Notify>, room: Room) -> Option<Tasks> {
         let mut table = self.table.lock();
         let known = table.get_mut(&id).filter(|known| Arc::ptr_eq(&known.wake, wake))?;
-        let uploads = known.uploads.len().min(uploads_max);
-        known.uploads_max = known.uploads_max.max(uploads_max);
-        let now = Instant::now();
-        known
-            .fetched
-            .extend(known.uploads.iter().take(uploads).map(|id| (*id, now)));
         let drops = known.drops.len().min(TASKS_PER_ANSWER_MAX);
         let recoveries = known.recoveries.len().min(TASKS_PER_ANSWER_MAX);
         Some(Tasks {
             drops: known.drops.drain(..drops).collect(),
             recoveries: known.recoveries.drain(..recoveries).collect(),
-            uploads: known.uploads.drain(..uploads).collect(),
+            uploads: known.uploads.take(room.uploads),
+            copies: known.copies.take(room.copies),
         })
     }
 
-    /// An upload ended, one way or the other.
-    pub fn upload_ended(&self, id: WorkerId, intent: IntentId) {
+    /// An upload or a copy ended, one way or the other.
+    pub fn task_ended(&self, id: WorkerId, intent: IntentId) {
         if let Some(known) = self.table.lock().get_mut(&id) {
-            known.fetched.remove(&intent);
+            known.uploads.fetched.remove(&intent);
+            known.copies.fetched.remove(&intent);
         }
     }
 
-    /// Uploads that a worker was given a while ago but does not have, as it asks for as many as it ever did: the answer that
+    /// Uploads and copies that a worker was given a while ago but does not have, as it asks for as many as it ever did: the answer that
     /// carried them was lost. A worker that has one all the same does it once, as it knows intents by their ids.
-    pub fn take_lost_uploads(&self, id: WorkerId, asks_for: usize) -> Vec<IntentId> {
+    pub fn take_lost_tasks(&self, id: WorkerId, room: Room) -> Vec<IntentId> {
         let mut table = self.table.lock();
         let Some(known) = table.get_mut(&id) else {
             return Vec::new();
         };
-        if asks_for == 0 || asks_for < known.uploads_max {
-            return Vec::new();
-        }
-        let lost = known.fetched.iter().filter(|(_, since)| since.elapsed() >= LOST_AFTER);
-        let lost: Vec<IntentId> = lost.map(|(intent, _)| *intent).collect();
-        known.fetched.retain(|intent, _| !lost.contains(intent));
+        let mut lost = known.uploads.take_lost(room.uploads);
+        lost.extend(known.copies.take_lost(room.copies));
         lost
     }
 
@@ -263,19 +299,55 @@ impl Workers {
 
     /// An upload is due. False: the worker does not live.
     pub fn offer(&self, id: WorkerId, intent: IntentId) -> bool {
+        self.offer_in(id, intent, |known| &mut known.uploads)
+    }
+
+    /// As [`Self::offer`], of a copy.
+    pub fn offer_copy(&self, id: WorkerId, intent: IntentId) -> bool {
+        self.offer_in(id, intent, |known| &mut known.copies)
+    }
+
+    fn offer_in(&self, id: WorkerId, intent: IntentId, lane: impl FnOnce(&mut Known) -> &mut Lane) -> bool {
         let mut table = self.table.lock();
         let Some(known) = table.get_mut(&id).filter(|known| self.heard_lately(known)) else {
             return false;
         };
-        known.uploads.push_back(intent);
-        known.wake.notify_one();
+        let wake = known.wake.clone();
+        lane(known).waiting.push_back(intent);
+        wake.notify_waiters();
         true
+    }
+
+    /// Whether a worker takes copies: none that is silent just now, for any other does as well; one of older software never asks for any.
+    fn copies(&self, known: &Known) -> bool {
+        known.copies.asked_max > 0 && self.heard_lately(known) && known.is_answering()
+    }
+
+    /// Whether there is a worker that takes copies.
+    pub fn take_copies(&self) -> bool {
+        self.table.lock().values().any(|known| self.copies(known))
+    }
+
+    /// Who is to make a copy: the one that holds most of the file, of those that hold none the one with the least to do.
+    pub fn for_copy(&self, held: &[(WorkerId, u64)]) -> Option<WorkerId> {
+        let table = self.table.lock();
+        let able = table.iter().filter(|(_, known)| self.copies(known));
+        let held_by = |id: &WorkerId| {
+            held.iter()
+                .find(|(holder, _)| holder == id)
+                .map_or(0, |(_, bytes)| *bytes)
+        };
+        let best = able.max_by_key(|(id, known)| {
+            let load = known.copies.len() + known.uploads.len();
+            (held_by(id), std::cmp::Reverse(load))
+        });
+        best.map(|(id, _)| *id)
     }
 
     fn give(&self, id: WorkerId, work: impl FnOnce(&mut Known)) {
         if let Some(known) = self.table.lock().get_mut(&id) {
             work(known);
-            known.wake.notify_one();
+            known.wake.notify_waiters();
         }
     }
 
@@ -293,18 +365,28 @@ impl Workers {
         self.table.lock().contains_key(&id)
     }
 
-    /// Workers that are lost: their uploads are returned.
-    pub fn take_uploads_of_lost(&self) -> Vec<(WorkerId, Vec<IntentId>)> {
+    /// Workers that are lost: their uploads and copies are returned.
+    pub fn take_tasks_of_lost(&self) -> Vec<(WorkerId, Vec<IntentId>)> {
         let mut table = self.table.lock();
         let lost = table.iter_mut().filter(|(_, known)| !self.heard_lately(known));
-        let all = |known: &mut Known| {
-            known
-                .uploads
-                .drain(..)
-                .chain(known.fetched.drain().map(|(id, _)| id))
-                .collect()
-        };
-        lost.map(|(id, known)| (*id, all(known))).collect()
+        lost.map(|(id, known)| (*id, known.uploads.take_all().chain(known.copies.take_all()).collect()))
+            .collect()
+    }
+
+    /// Copies that wait for workers which have fallen silent: others can make them. What such a worker has fetched it may be making.
+    pub fn take_copies_of_silent(&self) -> Vec<IntentId> {
+        let mut table = self.table.lock();
+        let silent = table.values_mut().filter(|known| !known.is_answering());
+        silent
+            .flat_map(|known| std::mem::take(&mut known.copies.waiting))
+            .collect()
+    }
+
+    /// Copies that nobody is known to work on, for the worker that has them says nothing any more.
+    pub fn copies_at_silent(&self) -> usize {
+        let table = self.table.lock();
+        let silent = table.values().filter(|known| !known.is_answering());
+        silent.map(|known| known.copies.len()).sum()
     }
 
     /// Where a worker serves, live or not.
@@ -492,8 +574,9 @@ mod tests {
         assert!(workers.offer(WorkerId(1), IntentId(4)) && workers.offer(WorkerId(1), IntentId(5)));
         assert!(!workers.offer(WorkerId(2), IntentId(6)));
         let wake = workers.wake(WorkerId(1)).unwrap();
+        let one = Room { uploads: 1, copies: 1 };
         assert_eq!(
-            workers.take_tasks(WorkerId(1), &wake, 1).unwrap().uploads,
+            workers.take_tasks(WorkerId(1), &wake, one).unwrap().uploads,
             [IntentId(4)]
         );
         workers.recover(WorkerId(1), RecoverTask::default());
@@ -503,9 +586,70 @@ mod tests {
         };
         assert_eq!(workers.insert(&record, Vec::new(), 0, true), [IntentId(5), IntentId(4)]);
         // What a process waits on that is gone takes nothing from the one that came after it.
-        assert!(workers.take_tasks(WorkerId(1), &wake, 9).is_none());
+        let many = Room { uploads: 9, copies: 9 };
+        assert!(workers.take_tasks(WorkerId(1), &wake, many).is_none());
         let wake = workers.wake(WorkerId(1)).unwrap();
-        let tasks = workers.take_tasks(WorkerId(1), &wake, 9).unwrap();
+        let tasks = workers.take_tasks(WorkerId(1), &wake, many).unwrap();
         assert_eq!((tasks.uploads.len(), tasks.recoveries.len()), (0, 1));
+    }
+
+    fn take(workers: &Workers, id: WorkerId, room: Room) -> Tasks {
+        let wake = workers.wake(id).unwrap();
+        workers.take_tasks(id, &wake, room).unwrap()
+    }
+
+    #[test]
+    fn copies_go_to_holders_then_to_who_has_least_to_do() {
+        let workers = workers(&[("a", 1), ("b", 1), ("c", 1)]);
+        assert!(!workers.take_copies(), "none has asked for any");
+        assert_eq!(workers.for_copy(&[]), None);
+        let room = Room { uploads: 1, copies: 2 };
+        for id in [1, 2] {
+            assert!(take(&workers, WorkerId(id), room).is_empty());
+        }
+        assert!(workers.take_copies());
+        let chosen = workers.for_copy(&[]).unwrap();
+        let other = WorkerId(3 - chosen.get());
+        assert!(workers.offer_copy(chosen, IntentId(1)) && workers.offer(chosen, IntentId(2)));
+        assert_eq!(workers.for_copy(&[]), Some(other), "it has nothing to do");
+        assert_eq!(
+            workers.for_copy(&[(chosen, 5)]),
+            Some(chosen),
+            "it need not fetch the file"
+        );
+        assert_eq!(
+            workers.for_copy(&[(WorkerId(3), 5)]),
+            Some(other),
+            "the holder takes none"
+        );
+        // A copy does not wait behind uploads that are not asked for.
+        let only_copies = Room { uploads: 0, copies: 1 };
+        assert_eq!(take(&workers, chosen, only_copies).copies, [IntentId(1)]);
+        workers.task_ended(chosen, IntentId(1));
+        assert!(workers.offer_copy(chosen, IntentId(3)));
+        assert_eq!(take(&workers, chosen, room).uploads, [IntentId(2)]);
+        let record = WorkerRecord {
+            id: chosen.get(),
+            ..Default::default()
+        };
+        workers.fall_silent(other);
+        assert_eq!(
+            workers.for_copy(&[(other, 5)]),
+            Some(chosen),
+            "who is silent is not waited for"
+        );
+        assert_eq!(
+            (workers.take_copies_of_silent(), workers.copies_at_silent()),
+            (Vec::new(), 0)
+        );
+        workers.fall_silent(chosen);
+        assert_eq!(
+            workers.copies_at_silent(),
+            1,
+            "it may be at work on it, and another is not sent after it"
+        );
+        let mut forgotten = workers.insert(&record, Vec::new(), 0, true);
+        forgotten.sort();
+        assert_eq!(forgotten, [IntentId(2), IntentId(3)]);
     }
 }

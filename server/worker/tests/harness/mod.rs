@@ -50,6 +50,7 @@ pub struct TestMaster {
     tasks: Mutex<WorkerTasks>,
     work: Notify,
     pub done: Mutex<Vec<PersistDone>>,
+    pub copied: Mutex<Vec<CopyDone>>,
     pub recovered: Mutex<Vec<Recovered>>,
     /// What was spilled; `None`: nothing may be.
     pub spills: Mutex<Option<Vec<Spill>>>,
@@ -71,21 +72,24 @@ impl TestMaster {
         waiting.persist.extend(tasks.persist);
         waiting.drop.extend(tasks.drop);
         waiting.recover.extend(tasks.recover);
+        waiting.copy.extend(tasks.copy);
         drop(waiting);
-        self.work.notify_one();
+        // Uploads and copies are polled for one by one.
+        self.work.notify_waiters();
     }
 
-    fn take(&self, capacity: usize) -> Option<WorkerTasks> {
+    fn take(&self, capacity: usize, copies: usize) -> Option<WorkerTasks> {
         let mut waiting = self.tasks.lock();
         let n = capacity.min(waiting.persist.len());
+        let copies = copies.min(waiting.copy.len());
         let tasks = WorkerTasks {
             persist: waiting.persist.drain(..n).collect(),
             drop: std::mem::take(&mut waiting.drop),
             recover: std::mem::take(&mut waiting.recover),
+            copy: waiting.copy.drain(..copies).collect(),
             reregister: false,
         };
-        let none = tasks.persist.is_empty() && tasks.drop.is_empty() && tasks.recover.is_empty();
-        (!none).then_some(tasks)
+        (tasks != WorkerTasks::default()).then_some(tasks)
     }
 
     async fn heartbeat(&self, beat: WorkerHeartbeat) -> WorkerTasks {
@@ -99,13 +103,13 @@ impl TestMaster {
         for file in beat.cached {
             self.held.lock().insert(file.inode, (file.version, file.bytes));
         }
-        if beat.wait_ms > 0 {
+        if beat.wait_ms > 0 && beat.capacity_copies == 0 {
             self.asked_for.lock().push(beat.capacity_tasks);
         }
         let deadline = Instant::now() + Duration::from_millis(beat.wait_ms);
         loop {
             let work = self.work.notified();
-            if let Some(tasks) = self.take(beat.capacity_tasks as usize) {
+            if let Some(tasks) = self.take(beat.capacity_tasks as usize, beat.capacity_copies as usize) {
                 return tasks;
             }
             if tokio::time::timeout_at(deadline.into(), work).await.is_err() {
@@ -140,6 +144,10 @@ impl MasterApi for TestMaster {
             }),
             Op::PersistDone(done) => {
                 self.done.lock().push(done);
+                Reply::Empty(Empty {})
+            }
+            Op::CopyDone(done) => {
+                self.copied.lock().push(done);
                 Reply::Empty(Empty {})
             }
             Op::UfsChanged(_) => Reply::Opened(Opened {

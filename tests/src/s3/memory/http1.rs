@@ -135,6 +135,7 @@ fn log(shared: &Shared, request: &Request, status: u16) {
     };
     let seen = Seen {
         operation: identity::operation(request).unwrap_or_else(|| request.operation()),
+        bucket: request.bucket.clone(),
         key: request.key.clone(),
         query: request.query.iter().cloned().collect(),
         headers: request.headers.iter().map(header).collect(),

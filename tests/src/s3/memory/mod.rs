@@ -44,6 +44,8 @@ use super::{ACCESS_KEY, S3Server, SECRET_KEY};
 pub struct Seen {
     /// Name in S3's API; empty if there is none.
     pub operation: &'static str,
+    /// Empty if none is named.
+    pub bucket: String,
     /// Exactly as it was asked for.
     pub key: String,
     /// Decoded.
@@ -190,6 +192,15 @@ impl MemoryS3 {
         self.shared.state().allowed = Some(Allowed(allowed.collect()));
     }
 
+    /// Allows these actions beside those of [`Self::allow_only`], on keys that begin so.
+    pub fn allow_also(&self, actions: &[&str], key_prefix: &str) {
+        let also = actions
+            .iter()
+            .map(|action| ((*action).to_owned(), key_prefix.to_owned()));
+        let mut state = self.shared.state();
+        state.allowed.get_or_insert_with(|| Allowed(Vec::new())).0.extend(also);
+    }
+
     /// Changes what gives keys: STS, roles of containers and instances, SSO.
     pub fn identity(&self, change: impl FnOnce(&mut Identity)) {
         change(&mut self.shared.state().identity);
@@ -208,6 +219,16 @@ impl MemoryS3 {
     /// An object as it is stored.
     pub fn object(&self, key: &str) -> Option<Object> {
         self.shared.state().buckets["bucket"].objects.get(key).cloned()
+    }
+
+    /// Makes another bucket.
+    pub fn add_bucket(&self, name: &str) {
+        self.shared.state().buckets.insert(name.to_owned(), Bucket::default());
+    }
+
+    /// As [`Self::object`], of another bucket.
+    pub fn object_of(&self, bucket: &str, key: &str) -> Option<Object> {
+        self.shared.state().buckets[bucket].objects.get(key).cloned()
     }
 
     /// Puts an object behind everybody's back.

@@ -126,6 +126,7 @@ pub(super) fn from_metadata(metadata: &Metadata, kind: FileKind) -> Found {
             xattrs: find(XATTR).and_then(xattrs::from_text),
             // s3fs notes with each write when it made it, and keeps what it does not know: the bytes may be others by then.
             write_id: find(WRITE_ID).filter(|_| find(CTIME).is_none()).map(str::to_owned),
+            carried: None,
         },
         is_link,
         copied_from: find(COPIED_FROM).map(str::to_owned),
@@ -143,6 +144,7 @@ pub(super) fn merged(wanted: &UfsAttributes, there: &UfsAttributes) -> UfsAttrib
         xattrs: wanted.xattrs.clone().or_else(|| there.xattrs.clone()),
         // The bytes stay.
         write_id: there.write_id.clone(),
+        carried: None,
     }
 }
 

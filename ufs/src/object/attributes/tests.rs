@@ -21,6 +21,7 @@ fn there_and_back() {
         atime_ns: Some(1_600_000_000_000_000_007),
         xattrs: Some(vec![(Bytes::from_static(b"user.a b"), Bytes::from_static(b"\0\xff"))]),
         write_id: Some("w-1".to_owned()),
+        carried: None,
     };
     for kind in [FileKind::File, FileKind::Directory, FileKind::Symlink] {
         let metadata = to_metadata(&attributes, kind);

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 struct World {
     harness: Harness,
     client: Client,
+    /// Who makes the copies.
+    worker: Option<FakeWorker>,
     folder: TempDir,
     /// Inode of `/m`.
     point: u64,
@@ -20,6 +22,12 @@ struct World {
 
 impl World {
     async fn start() -> World {
+        let mut world = Self::without_worker().await;
+        world.worker = Some(world.harness.worker().await);
+        world
+    }
+
+    async fn without_worker() -> World {
         let harness = Harness::over(conf(), Arc::new(memory()), true).await;
         let client = harness.client().await;
         let folder = tempfile::tempdir().unwrap();
@@ -33,6 +41,7 @@ impl World {
         World {
             harness,
             client,
+            worker: None,
             folder,
             point,
         }
@@ -70,11 +79,14 @@ impl World {
     async fn restart(self) -> World {
         let session = self.client.session;
         drop(self.client);
+        drop(self.worker);
         let harness = self.harness.restart().await;
         World {
             client: harness.client_of(session),
+            worker: Some(harness.worker().await),
             harness,
-            ..self
+            folder: self.folder,
+            point: self.point,
         }
     }
 }
@@ -190,4 +202,77 @@ async fn a_tree_of_unknown_names_is_known_before_it_moves() {
         world.client.resolve("/large").await.unwrap().entries,
         crate::state::command::ACROSS_INODES_MAX as u64
     );
+}
+
+#[tokio::test]
+async fn a_copy_waits_for_a_worker_and_touches_no_store_meanwhile() {
+    let world = World::without_worker().await;
+    world.harness.put("f", "one").await;
+    let before = world.client.lookup(ROOT, "f").await.unwrap();
+    world.rename(ROOT, "f", world.point).await.unwrap();
+    let report = || async { world.client.ask::<Report>(Op::GetReport(GetReport {})).await.unwrap() };
+    eventually("the report to say so", || async { report().await.copies_waiting == 1 }).await;
+    assert_eq!(world.harness.calls(Call::Read), 0);
+    // It is read where it is.
+    assert!(world.client.lookup(ROOT, "f").await.is_err());
+    assert_eq!(world.client.resolve("/m/f").await.unwrap().inode, before.inode);
+    assert_eq!(world.in_folder("f"), None);
+    let _worker = world.harness.worker().await;
+    world.wait_all().await;
+    assert_eq!(world.in_folder("f").as_deref(), Some("one"));
+    assert_eq!(world.harness.objects().await, BTreeMap::new());
+    assert_eq!(report().await.copies_waiting, 0);
+    let copies = |name: &str| world.harness.master.metrics().value(name);
+    assert_eq!(
+        (copies("Master.CopiesByWorkers"), copies("Master.CopiesInsideStores")),
+        (Some(1), Some(0))
+    );
+}
+
+#[tokio::test]
+async fn what_a_worker_says_of_a_copy_is_looked_at() {
+    let world = World::start().await;
+    world.harness.put("f", "one").await;
+    let file = world.client.lookup(ROOT, "f").await.unwrap();
+    // Its worker takes its time.
+    let worker = world.worker.as_ref().unwrap();
+    let hold = worker.hold.clone();
+    let held = hold.write().await;
+    world.rename(ROOT, "f", world.point).await.unwrap();
+    let core = &world.harness.master.core;
+    let pending = || core.state.intents_of(alluxio_proto::InodeId(file.inode)).unwrap();
+    eventually("the copy to be given out", || async {
+        let given = pending().first().map(|intent| alluxio_proto::IntentId(intent.id));
+        given.is_some_and(|id| core.queue.offered_to(id).is_some())
+    })
+    .await;
+    let intent = pending().remove(0);
+    let lie = CopyDone {
+        worker_id: worker.id,
+        intent: intent.id,
+        mount_id: intent.to_mount_id,
+        path: intent.to_path.clone(),
+        source_fingerprint: intent.expect[0].clone(),
+        fingerprint: "never".into(),
+        length: 3,
+        error: None,
+    };
+    let _: Empty = world.client.ask(Op::CopyDone(lie)).await.unwrap();
+    assert_eq!(
+        pending()[0].kind(),
+        crate::state::IntentKind::Rename,
+        "nothing is deleted for it"
+    );
+    assert_eq!(world.harness.objects().await.len(), 1);
+    drop(held);
+    world.wait_all().await;
+    assert_eq!(world.in_folder("f").as_deref(), Some("one"));
+    assert_eq!(world.harness.objects().await, BTreeMap::new());
+    // Told once more of what has been confirmed, nothing happens.
+    let late = CopyDone {
+        worker_id: worker.id,
+        intent: intent.id,
+        ..Default::default()
+    };
+    let _: Empty = world.client.ask(Op::CopyDone(late)).await.unwrap();
 }

@@ -552,6 +552,7 @@ impl Working {
                 worker_id: self.id,
                 wait_ms: 1000,
                 capacity_tasks: 16,
+                capacity_copies: 16,
                 ..WorkerHeartbeat::default()
             };
             let Ok(tasks) = ask::<WorkerTasks>(&self.api, Op::WorkerHeartbeat(beat)).await else {
@@ -565,6 +566,10 @@ impl Working {
             for task in tasks.persist {
                 let worker = self.clone();
                 tokio::spawn(async move { worker.persist(task).await });
+            }
+            for task in tasks.copy {
+                let worker = self.clone();
+                tokio::spawn(async move { worker.copy(task).await });
             }
         }
     }
@@ -581,6 +586,51 @@ impl Working {
             ..Default::default()
         };
         let _: FsResult<Empty> = ask(&self.api, Op::Recovered(recovered)).await;
+    }
+
+    /// The store of a mount; of the root, the one with faults.
+    fn store_of(&self, mount_id: u64) -> Arc<dyn UnderFileSystem> {
+        let record = self.api.core.state.mount(alluxio_proto::MountId(mount_id)).unwrap();
+        match record.uri() {
+            "memory://objects" => self.ufs.clone(),
+            uri => alluxio_ufs::open(uri, &BTreeMap::new(), &Configuration::default()).unwrap(),
+        }
+    }
+
+    async fn copy(&self, task: CopyTask) {
+        let _free = self.hold.read().await;
+        let source = task.source.clone().unwrap();
+        let copied = async {
+            let (from, to) = (self.store_of(source.mount_id), self.store_of(task.mount_id));
+            let stream = from.read(&source.path, 0..source.length, &source.fingerprint).await?;
+            let parts: Vec<Bytes> = stream.try_collect().await?;
+            let expect = match task.expect.as_str() {
+                "" => Expect::Absent,
+                fingerprint => Expect::Fingerprint(fingerprint.to_owned()),
+            };
+            let attributes = UfsAttributes {
+                write_id: Some(task.write_id.clone()),
+                mtime_ns: task.attributes.as_ref().and_then(|attributes| attributes.mtime_ns),
+                mode: task.attributes.as_ref().and_then(|attributes| attributes.mode),
+                ..Default::default()
+            };
+            let bytes = BytesSource(Bytes::from(parts.concat()));
+            to.write(&task.path, &bytes, &expect, &attributes).await
+        };
+        let copied = copied.await.map_err(alluxio_proto::FsError::from);
+        let done = CopyDone {
+            worker_id: self.id,
+            intent: task.intent,
+            mount_id: task.mount_id,
+            path: task.path,
+            source_fingerprint: source.fingerprint,
+            fingerprint: copied
+                .as_ref()
+                .map_or_else(|_| String::new(), |there| there.fingerprint.clone()),
+            length: copied.as_ref().map_or(0, |there| there.length),
+            error: copied.err().map(|error| error.to_wire()),
+        };
+        let _: FsResult<Empty> = ask(&self.api, Op::CopyDone(done)).await;
     }
 
     async fn persist(&self, task: PersistTask) {

@@ -212,6 +212,9 @@ impl Work<'_, '_> {
         let Some(intent) = self.tx.intent_opt(IntentId(c.intent))? else {
             return Ok(());
         };
+        if c.of_copy && !intent.is_across() {
+            return Ok(());
+        }
         if !intent.started {
             return refuse(
                 ErrorKind::InvalidArgument,

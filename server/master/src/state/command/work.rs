@@ -82,6 +82,10 @@ pub struct IntentDone {
     /// Rename: somebody had put another object there, which went along: what is at the target now.
     #[prost(message, optional, tag = "6")]
     pub taken_along: Option<UfsEntry>,
+    /// Said of a copy to another mount. If the intent is none any more, because another report of it came first and it lives on as a
+    /// delete, nothing happens.
+    #[prost(bool, tag = "12")]
+    pub of_copy: bool,
 }
 
 /// A rename that is not one step has made its copy: what it copied is deleted next.

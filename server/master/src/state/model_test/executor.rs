@@ -238,6 +238,7 @@ impl World {
                 dropped: false,
                 source_fingerprint: running.source,
                 taken_along: None,
+                of_copy: false,
             });
             self.untold.remove(&running.id);
         }

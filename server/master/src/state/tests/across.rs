@@ -132,6 +132,13 @@ fn a_file_is_read_where_it_was_until_the_copy_is_confirmed() {
     // The same word once more is about the delete, which has not been started.
     assert_eq!(refusal(&state, done.clone()), ErrorKind::InvalidArgument);
     must(&state, started);
+    // Nor does a second word of the copy end it, once it has: another attempt of the copy was heard of late.
+    let again = IntentDone {
+        of_copy: true,
+        ..done.clone()
+    };
+    must(&state, again);
+    assert_eq!(state.intents(IntentId(0), 10).unwrap().len(), 1);
     must(&state, done);
     let counters = state.counters();
     assert_eq!((counters.intents, counters.renames), (0, 0));
