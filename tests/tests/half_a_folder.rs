@@ -390,3 +390,121 @@ fn what_others_do_to_a_folder_that_moves_is_right_afterwards() {
     wait::until("what was removed is not there", LONG, || !world.path("e/f59").exists());
     world.ended();
 }
+
+/// What can be known by then is said by the call: an object that a listing shows as archived is not copied.
+#[test]
+fn an_archived_object_is_not_renamed_by_its_name() {
+    let server = MemoryS3::start();
+    server.put("d/cold", archived(b"cold"));
+    server.put("d/warm", object(b"warm"));
+    let world = World::over(server);
+    assert_eq!(names(&world.path("d")), ["cold", "warm"]);
+    let refused = std::fs::rename(world.path("d/cold"), world.path("d/other")).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied, "{refused}");
+    let said = world.local.alluxio(&["fs", "mv", "/d/cold", "/d/other"]);
+    assert!(said.code != 0 && said.stderr.contains("archived"), "{said:?}");
+    assert_eq!(names(&world.path("d")), ["cold", "warm"]);
+    assert_eq!(world.local.alluxio(&["fs", "checkConsistency", "/"]).code, 0);
+    // Its folder moves, and its name goes with it: then another name costs nothing more.
+    std::fs::rename(world.path("d"), world.path("e")).unwrap();
+    world.refused("e/cold");
+    std::fs::rename(world.path("e/cold"), world.path("e/other")).unwrap();
+    assert_eq!(names(&world.path("e")), ["other", "warm"]);
+    // One that was restored is copied, though listings show it as before.
+    world.server.put("f/cold", archived(b"cold"));
+    wait::until("the new folder", LONG, || world.path("f/cold").exists());
+    assert!(std::fs::rename(world.path("f/cold"), world.path("f/other")).is_err());
+    let until = chrono::Utc::now() + chrono::Duration::hours(1);
+    world
+        .server
+        .change("f/cold", |object| object.restored_until = Some(until));
+    std::fs::rename(world.path("f/cold"), world.path("f/other")).unwrap();
+    wait::until("the copy", LONG, || world.has("f/other") && !world.has("f/cold"));
+    restore(&world.server, "d/cold");
+    assert_eq!(world.local.alluxio(&["fs", "checkConsistency", "-r", "/"]).code, 0);
+    wait::until("the other copy", LONG, || world.has("e/other") && !world.has("d/cold"));
+    world.ended();
+}
+
+/// More than one page of a report; and nothing more is asked of the store about any of them.
+#[test]
+fn however_much_is_left_is_listed_and_costs_no_request() {
+    const COUNT: usize = 120;
+    let server = MemoryS3::start();
+    for index in 0..COUNT {
+        server.put(&format!("d/f{index:03}"), archived(b"cold"));
+    }
+    server.put("d/warm", object(b"warm"));
+    let dir = tools::scratch("half-");
+    let local = LocalBuilder::at(dir.path())
+        .ufs("s3://bucket/")
+        .options(server.options())
+        .option("alluxio.user.file.metadata.sync.interval", "100ms")
+        .option("alluxio.master.persistence.initial.interval", "50ms")
+        .option("alluxio.master.persistence.max.interval", "1s")
+        .option("alluxio.master.persistence.refused.timeout", "1s")
+        .start();
+    std::fs::rename(local.mount().join("d"), local.mount().join("e")).unwrap();
+    wait::until("what is refused", LONG, || {
+        let checked = local.alluxio(&["fs", "checkConsistency", "/"]);
+        checked.stdout.lines().filter(|line| line.contains("  rename ")).count() == COUNT
+    });
+    let listed = local.alluxio(&["fsadmin", "intents", "list"]).stdout;
+    assert_eq!(listed.lines().count(), COUNT, "{listed}");
+    // A folder of ours, whose objects may carry attributes.
+    std::fs::create_dir(local.mount().join("d")).unwrap();
+    std::fs::write(local.mount().join("d/new"), b"new").unwrap();
+    wait::until("the new file", LONG, || server.object("d/new").is_some());
+    // By and by they are not tried by themselves any more.
+    wait::until("silence", LONG, || {
+        server.clear_log();
+        std::thread::sleep(Duration::from_secs(2));
+        server.seen("CopyObject").is_empty()
+    });
+    server.clear_log();
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(names(&local.mount().join("d")), ["new"]);
+    }
+    assert!(!server.seen("ListObjectsV2").is_empty(), "it was looked at");
+    let heads = server.seen("HeadObject");
+    let of_left = heads.iter().filter(|seen| seen.key.starts_with("d/f")).count();
+    assert_eq!(of_left, 0, "{heads:?}");
+    let (_, log) = local.stop(LONG);
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+/// An object in parts has another ETag after a copy. It is the same file all the same: what is cached of it stays, and it is removed with
+/// its name.
+#[test]
+fn an_object_in_parts_is_the_same_file_after_its_folder_moved() {
+    let server = MemoryS3::start();
+    for name in ["d/kept", "d/removed"] {
+        server.put(name, object(&[7; 100_000]));
+        server.change(name, |object| object.etag.push_str("-3"));
+    }
+    let world = World::over(server);
+    for name in ["d/kept", "d/removed"] {
+        assert_eq!(std::fs::read(world.path(name)).unwrap(), [7; 100_000]);
+    }
+    let slow = Fault::new(Act::Delay(Duration::from_secs(1))).on("CopyObject").always();
+    world.server.fail(slow);
+    std::fs::rename(world.path("d"), world.path("e")).unwrap();
+    std::fs::remove_file(world.path("e/removed")).unwrap();
+    world.server.heal();
+    wait::until("the copy", LONG, || world.has("e/kept") && !world.has("d/kept"));
+    assert!(!world.server.object("e/kept").unwrap().etag.ends_with("-3"));
+    wait::until("the removal", LONG, || {
+        !world.has("e/removed") && !world.has("d/removed")
+    });
+    world.server.clear_log();
+    looked_at_again(&world.path("e"));
+    assert_eq!(names(&world.path("e")), ["kept"]);
+    assert_eq!(std::fs::read(world.path("e/kept")).unwrap(), [7; 100_000]);
+    assert!(
+        world.server.seen("GetObject").is_empty(),
+        "{:?}",
+        world.server.seen("GetObject")
+    );
+    world.ended();
+}

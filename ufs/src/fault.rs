@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::{
-    BaseObject, Capabilities, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind,
-    UfsMetrics, UfsPage, UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
+    BaseObject, Capabilities, CopyListener, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError,
+    UfsErrorKind, UfsMetrics, UfsPage, UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
 };
 
 /// A method of [`UnderFileSystem`].
@@ -204,9 +204,15 @@ impl UnderFileSystem for FaultyUfs {
         self.inner.rename(from, to).await
     }
     /// A [`Call::Rename`] like any other.
-    async fn move_objects(&self, from: &[u8], to: &[u8], kept: &HashSet<Bytes>) -> UfsResult<Moved> {
+    async fn move_objects(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        kept: &HashSet<Bytes>,
+        told: &dyn CopyListener,
+    ) -> UfsResult<Moved> {
         self.faults.before(Call::Rename).await?;
-        self.inner.move_objects(from, to, kept).await
+        self.inner.move_objects(from, to, kept, told).await
     }
     async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
         self.faults.before(Call::Rename).await?;

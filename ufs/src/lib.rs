@@ -61,6 +61,8 @@ pub struct UfsStatus {
     pub xattrs: Option<Vec<(Bytes, Bytes)>>,
     /// The store may know more of it than its listing tells, also that it is a link: see [`UnderFileSystem::complete`].
     pub is_partial: bool,
+    /// It has to be restored before it can be read or copied. Of a listing: unless it has been.
+    pub is_archived: bool,
 }
 
 impl UfsStatus {
@@ -80,6 +82,7 @@ impl UfsStatus {
             atime_ns: attributes.atime_ns,
             xattrs: attributes.xattrs,
             is_partial: false,
+            is_archived: false,
         }
     }
 }
@@ -155,7 +158,7 @@ pub struct Left {
     pub error: UfsError,
 }
 
-/// So many objects may be left of one rename or removal; if more are refused, the whole is.
+/// So many refused objects, and those of the page at hand, are told of at once ([`Moved::is_cut`]). Some hundred bytes each.
 pub const LEFT_MAX: usize = 10_000;
 
 /// What a rename did.
@@ -163,8 +166,51 @@ pub const LEFT_MAX: usize = 10_000;
 pub struct Moved {
     /// Of the target.
     pub status: UfsStatus,
-    /// What the store refused, object by object; [`LEFT_MAX`] at most.
+    /// What the store refused, object by object.
     pub left: Vec<Left>,
+    /// More than [`LEFT_MAX`] were: the rest was not tried. The same call goes on, if what is left is among those to be kept by then.
+    pub is_cut: bool,
+}
+
+impl Moved {
+    /// Nothing was refused.
+    pub fn whole(status: UfsStatus) -> Self {
+        Self {
+            status,
+            left: Vec::new(),
+            is_cut: false,
+        }
+    }
+}
+
+/// One object whose copy has another fingerprint than it: an object in parts, or one that its store encrypts by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopiedObject {
+    /// Where it was copied from.
+    pub path: Bytes,
+    /// Fingerprint of what was copied.
+    pub from: String,
+    /// Fingerprint of the copy.
+    pub to: String,
+}
+
+/// Who is told what the copies are that the rename of a folder makes.
+#[async_trait::async_trait]
+pub trait CopyListener: Send + Sync {
+    /// Hears of copies that have other fingerprints, of one page at a time, before what was copied is deleted. The same may be told
+    /// again, with another copy.
+    ///
+    /// # Errors
+    /// Nothing of that page is deleted, and the rename ends with the error.
+    async fn copied(&self, copies: Vec<CopiedObject>) -> UfsResult<()>;
+}
+
+/// Nobody listens.
+#[async_trait::async_trait]
+impl CopyListener for () {
+    async fn copied(&self, _: Vec<CopiedObject>) -> UfsResult<()> {
+        Ok(())
+    }
 }
 
 /// What a store can do.
@@ -334,14 +380,20 @@ pub trait UnderFileSystem: Send + Sync + std::fmt::Debug + 'static {
     /// As [`UnderFileSystem::rename`], object by object where the store has no folders: one that it refuses to copy or to delete
     /// stops no other and is told of; one that vanishes meanwhile is none of our business; one that somebody replaces
     /// after it was copied is copied again and never deleted unseen. What is at one of `kept` is neither moved nor replaced.
+    /// `told` hears of copies that are known by other fingerprints.
     ///
     /// # Errors
     /// What is no refusal of single objects. What was moved by then has moved; the same call does the rest.
-    async fn move_objects(&self, from: &[u8], to: &[u8], kept: &std::collections::HashSet<Bytes>) -> UfsResult<Moved> {
-        let _ = kept;
+    async fn move_objects(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        kept: &std::collections::HashSet<Bytes>,
+        told: &dyn CopyListener,
+    ) -> UfsResult<Moved> {
+        let (_, _) = (kept, told);
         let status = self.rename(from, to).await?;
-        let left = Vec::new();
-        Ok(Moved { status, left })
+        Ok(Moved::whole(status))
     }
 
     /// Copies a file within the store, with all that it carries, if it still has `fingerprint`; what is at `to` is replaced. Returns the

@@ -43,7 +43,7 @@ async fn report(conf: &Configuration, args: &ReportArgs, out: &mut Out) -> Done 
         };
     }
     let report: Report = fs
-        .ask(GetReport {})
+        .ask(GetReport::default())
         .await
         .map_err(|error| error.context("ask the master how the cluster is"))?;
     if args.category == ReportCategory::Metrics {

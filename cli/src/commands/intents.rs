@@ -4,9 +4,14 @@ use super::connect::Targets;
 use super::{CommandError, Done, fsadmin};
 use crate::args::{Format, IntentsAction, IntentsArgs};
 use crate::output::Out;
+use alluxio_client::FileSystem;
 use alluxio_common::config::Configuration;
+use alluxio_proto::FsResult;
 use alluxio_proto::master::{Counted, GetReport, Report, SettleIntents, StuckChange};
 use serde_json::{Value, json};
+
+/// Changes asked for at once.
+const PAGE_MAX: u32 = 1000;
 
 /// Runs one command.
 pub async fn intents(conf: &Configuration, args: &IntentsArgs, out: &mut Out) -> Done {
@@ -25,15 +30,12 @@ pub async fn intents(conf: &Configuration, args: &IntentsArgs, out: &mut Out) ->
     }
     let fs = Targets::parse([])?.connect(conf).await?;
     if args.action == IntentsAction::List {
-        let report: Report = fs
-            .ask(GetReport {})
-            .await
-            .map_err(|error| error.context("ask the master what is refused"))?;
+        let stuck = all_stuck(&fs).await?;
         return match args.format {
-            Format::Json => Ok(out.json_pretty(&report.stuck.iter().map(fsadmin::stuck_json).collect::<Value>())?),
+            Format::Json => Ok(out.json_pretty(&stuck.iter().map(fsadmin::stuck_json).collect::<Value>())?),
             Format::Text => {
-                for line in lines(&report.stuck, report.stuck_count) {
-                    out.line(line)?;
+                for stuck in &stuck {
+                    out.line(line(stuck))?;
                 }
                 Ok(())
             }
@@ -60,12 +62,25 @@ pub async fn intents(conf: &Configuration, args: &IntentsArgs, out: &mut Out) ->
     Ok(())
 }
 
-fn lines(stuck: &[StuckChange], count: u64) -> Vec<String> {
-    let mut lines: Vec<_> = stuck.iter().map(line).collect();
-    if count > stuck.len() as u64 {
-        lines.push(format!("and {} more", count - stuck.len() as u64));
+/// All changes that do not get done, by their ids; a master of before tells the first of them only.
+pub async fn all_stuck(fs: &FileSystem) -> FsResult<Vec<StuckChange>> {
+    let mut all: Vec<StuckChange> = Vec::new();
+    loop {
+        let after = all.last().map_or(0, |last| last.intent);
+        let page = GetReport {
+            stuck_after: after,
+            stuck_max: PAGE_MAX,
+        };
+        let report: Report = (fs.ask(page).await).map_err(|error| error.context("ask the master what is refused"))?;
+        let is_last = report.stuck_count <= report.stuck.len() as u64;
+        let is_next = report.stuck.first().is_some_and(|first| first.intent > after);
+        if is_next {
+            all.extend(report.stuck);
+        }
+        if is_last || !is_next {
+            return Ok(all);
+        }
     }
-    lines
 }
 
 fn line(stuck: &StuckChange) -> String {
@@ -100,11 +115,10 @@ mod tests {
             ..stuck.clone()
         };
         assert_eq!(
-            lines(&[stuck, given_up], 5),
+            [line(&stuck), line(&given_up)],
             [
                 "17  upload /d/f (refused, tried 4 times): 403",
-                "17  upload /d/f (given up): 403",
-                "and 3 more"
+                "17  upload /d/f (given up): 403"
             ]
         );
     }

@@ -183,7 +183,7 @@ fn observer(kernel: &KernelOptions, options: &MountOptions, metrics: &Metrics) -
 /// What the worker on this host calls its host, if there is one: the master tells by this name which worker is near a client,
 /// whatever this host is called here.
 async fn worker_beside(master: &MasterClient, caller: &Caller, workers: &dyn WorkerPool) -> Option<String> {
-    let report: FsResult<Report> = master.once(caller, GetReport {}).await;
+    let report: FsResult<Report> = master.once(caller, GetReport::default()).await;
     for worker in report.ok()?.workers {
         if let Some(address) = worker.address.filter(|_| worker.live)
             && workers.find_out(&address).await

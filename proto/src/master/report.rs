@@ -5,7 +5,14 @@ use bytes::Bytes;
 
 /// State of the cluster.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct GetReport {}
+pub struct GetReport {
+    /// Of [`Report::stuck`], those whose ids are above it; 0: from the first. Masters of before do not know it.
+    #[prost(uint64, tag = "1")]
+    pub stuck_after: u64,
+    /// So many of them at most; 0: as many as a person reads.
+    #[prost(uint32, tag = "2")]
+    pub stuck_max: u32,
+}
 
 /// Space of one tier of one worker.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -115,10 +122,10 @@ pub struct Report {
     /// Last snapshot.
     #[prost(uint64, tag = "12")]
     pub journal_snapshot_index: u64,
-    /// Changes of under-storages that wait for a person or are tried again and again, the oldest first: some of them.
+    /// Changes of under-storages that wait for a person or are tried again and again, by their ids: some of them.
     #[prost(message, repeated, tag = "20")]
     pub stuck: Vec<StuckChange>,
-    /// How many of `stuck` there are in all.
+    /// How many of `stuck` there are in all, from there on.
     #[prost(uint64, tag = "21")]
     pub stuck_count: u64,
     /// Stores that do not answer.

@@ -27,6 +27,13 @@ pub(crate) struct Properties {
     pub tags: String,
     /// Empty: the store's default.
     pub storage_class: String,
+    /// It cannot be read or copied before it is restored. Of a listing: unless it has been.
+    pub is_archived: bool,
+}
+
+/// Storage classes of which an object has to be restored before it is read or copied.
+pub(crate) fn is_archive(storage_class: &str) -> bool {
+    matches!(storage_class, "GLACIER" | "DEEP_ARCHIVE")
 }
 
 impl From<Metadata> for Properties {

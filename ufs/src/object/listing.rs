@@ -25,7 +25,10 @@ const KEYS_PER_REQUEST_MAX: usize = 1000;
 const REQUESTS_PER_PAGE_MAX: usize = 16;
 /// At most one warning about skipped keys in this time.
 const WARN_INTERVAL_NS: i64 = 60_000_000_000;
-const TOKEN_FORMAT: u8 = 2;
+const TOKEN_FORMAT: u8 = 3;
+/// Of an entry in a token.
+const IS_DIRECTORY: u8 = 1;
+const IS_ARCHIVED: u8 = 2;
 
 /// Where a listing stands.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -161,6 +164,7 @@ impl Cursor {
                     atime_ns: None,
                     xattrs: None,
                     is_partial: false,
+                    is_archived: meta.properties.is_archived,
                 });
                 true
             }
@@ -255,7 +259,8 @@ fn get_field(from: &mut Bytes) -> Option<Bytes> {
 fn put_entries<'a>(out: &mut BytesMut, entries: impl ExactSizeIterator<Item = &'a UfsStatus>) {
     out.put_u32(u32::try_from(entries.len()).unwrap_or(u32::MAX));
     for entry in entries {
-        out.put_u8(u8::from(entry.kind == FileKind::Directory));
+        let is_directory = u8::from(entry.kind == FileKind::Directory) * IS_DIRECTORY;
+        out.put_u8(is_directory | (u8::from(entry.is_archived) * IS_ARCHIVED));
         out.put_u64(entry.length);
         out.put_i64(entry.mtime_ns);
         put_field(out, &entry.name);
@@ -267,14 +272,17 @@ fn get_entries(from: &mut Bytes) -> Option<Vec<UfsStatus>> {
     let count = from.try_get_u32().ok()?;
     let mut entries = Vec::new();
     for _ in 0..count {
-        let directory = from.try_get_u8().ok()? == 1;
+        let flags = from.try_get_u8().ok()?;
         let length = from.try_get_u64().ok()?;
         let mtime_ns = from.try_get_i64().ok()?;
         let name = get_field(from)?;
         let fingerprint = String::from_utf8(get_field(from)?.to_vec()).ok()?;
         entries.push(UfsStatus {
             name,
-            kind: if directory { FileKind::Directory } else { FileKind::File },
+            kind: match flags & IS_DIRECTORY {
+                0 => FileKind::File,
+                _ => FileKind::Directory,
+            },
             length,
             mtime_ns,
             fingerprint,
@@ -286,6 +294,7 @@ fn get_entries(from: &mut Bytes) -> Option<Vec<UfsStatus>> {
             atime_ns: None,
             xattrs: None,
             is_partial: false,
+            is_archived: flags & IS_ARCHIVED != 0,
         });
     }
     Some(entries)
@@ -381,6 +390,7 @@ mod tests {
             atime_ns: None,
             xattrs: None,
             is_partial: false,
+            is_archived: name == "b",
         };
         let cursor = Cursor {
             ready: VecDeque::from([UfsStatus::directory(b"a", UfsAttributes::default())]),

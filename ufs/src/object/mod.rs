@@ -32,8 +32,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use crate::{
-    BaseObject, Capabilities, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind,
-    UfsMetrics, UfsPage, UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
+    BaseObject, Capabilities, CopyListener, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError,
+    UfsErrorKind, UfsMetrics, UfsPage, UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource, path,
 };
 use attributes::Policy;
 use client::{Limits, ListRequest, Listed, ObjectClient, ObjectMeta};
@@ -155,6 +155,7 @@ impl ObjectUfs {
             atime_ns: attributes.atime_ns,
             xattrs: attributes.xattrs,
             is_partial: false,
+            is_archived: meta.properties.is_archived,
         }
     }
 
@@ -352,15 +353,21 @@ impl UnderFileSystem for ObjectUfs {
     }
 
     async fn rename(&self, from: &[u8], to: &[u8]) -> UfsResult<UfsStatus> {
-        let moved = self.move_path(from, to, &HashSet::new()).await?;
+        let moved = self.move_path(from, to, &HashSet::new(), &()).await?;
         match moved.left.into_iter().next() {
             Some(left) => Err(left.error),
             None => Ok(moved.status),
         }
     }
 
-    async fn move_objects(&self, from: &[u8], to: &[u8], kept: &HashSet<Bytes>) -> UfsResult<Moved> {
-        self.move_path(from, to, kept).await
+    async fn move_objects(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        kept: &HashSet<Bytes>,
+        told: &dyn CopyListener,
+    ) -> UfsResult<Moved> {
+        self.move_path(from, to, kept, told).await
     }
 
     async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {

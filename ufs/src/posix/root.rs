@@ -156,6 +156,7 @@ impl Root {
             atime_ns: None,
             xattrs: None,
             is_partial: false,
+            is_archived: false,
         }
     }
 

@@ -8,7 +8,7 @@ use super::manner::Sum;
 use super::request::Request;
 use super::sums::{crc32c_base64, md5_base64};
 use super::{METADATA_PREFIX, xml};
-use crate::object::client::Properties;
+use crate::object::client::{Properties, is_archive};
 use crate::{Expect, UfsError, UfsErrorKind, UfsResult};
 
 /// Headers that S3 keeps with an object, and gives back.
@@ -71,8 +71,13 @@ pub(super) fn part_etag(key: &str, etag: &str) -> UfsResult<String> {
 
 /// `encrypts`: how is for the mount to say, not for the object.
 pub(super) fn properties_of(headers: &HeaderMap, encrypts: bool) -> Properties {
+    let class = header(headers, "x-amz-storage-class");
+    // Intelligent tiering has archives of its own, which listings do not tell.
+    let is_archive = is_archive(class) || !header(headers, "x-amz-archive-status").is_empty();
+    let is_restored = header(headers, "x-amz-restore").contains("ongoing-request=\"false\"");
     let mut properties = Properties {
-        storage_class: header(headers, "x-amz-storage-class").to_owned(),
+        storage_class: class.to_owned(),
+        is_archived: is_archive && !is_restored,
         ..Properties::default()
     };
     let of_kms = !encrypts && header(headers, KEPT_OF_KMS[0]).starts_with("aws:kms");

@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 use super::headers::identity;
 use super::time;
 use super::xml::Element;
-use crate::object::client::{Listed, ListedPage, ObjectMeta, Properties};
+use crate::object::client::{Listed, ListedPage, ObjectMeta, Properties, is_archive};
 use crate::{UfsError, UfsErrorKind, UfsResult};
 
 /// Objects and common prefixes, merged into the byte order of keys.
@@ -33,6 +33,7 @@ pub(super) fn listed_page(root: &Element) -> UfsResult<ListedPage> {
             etag: identity(object.text_of("ETag"), modified_ns, length),
             properties: Properties {
                 storage_class: object.text_of("StorageClass").to_owned(),
+                is_archived: is_archive(object.text_of("StorageClass")),
                 ..Properties::default()
             },
         }));

@@ -72,7 +72,7 @@ async fn persist_one(shell: &mut Shell<'_>, path: &str, limit: Duration) -> Resu
 
 /// What the master has to do yet, and which stores do not answer.
 async fn waited_for(fs: &FileSystem, pattern: &str) -> String {
-    let report: Result<Report, FsError> = fs.ask(GetReport {}).await;
+    let report: Result<Report, FsError> = fs.ask(GetReport::default()).await;
     match report {
         Ok(report) => {
             let mut parts = vec![match report.persist_pending {

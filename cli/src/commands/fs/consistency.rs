@@ -1,9 +1,10 @@
 //! `alluxio fs checkConsistency`: where the namespace and the under-storage do not say the same, because a change was refused.
 
 use alluxio_proto::ErrorKind;
-use alluxio_proto::master::{Counted, GetReport, Report, SettleIntents, StuckChange};
+use alluxio_proto::master::{Counted, SettleIntents, StuckChange};
 
 use super::Shell;
+use crate::commands::intents::all_stuck;
 use crate::commands::{CommandError, Done};
 
 /// Exit status if something is not as it should be.
@@ -11,11 +12,10 @@ const INCONSISTENT: u8 = 1;
 
 /// Lists what is refused beneath each path; `repair`: has it tried again now.
 pub async fn check(shell: &mut Shell<'_>, repair: bool) -> Done {
-    let report: Report = (shell.fs.ask(GetReport {}).await)
-        .map_err(|error| error.context("ask the master what the under-storages refuse"))?;
+    let stuck = all_stuck(&shell.fs).await?;
     let mut found = Vec::new();
     for path in std::mem::take(&mut shell.paths) {
-        let here: Vec<&StuckChange> = report.stuck.iter().filter(|stuck| is_beneath(stuck, &path)).collect();
+        let here: Vec<&StuckChange> = stuck.iter().filter(|stuck| is_beneath(stuck, &path)).collect();
         match here.is_empty() {
             true => shell
                 .out
@@ -28,12 +28,6 @@ pub async fn check(shell: &mut Shell<'_>, repair: bool) -> Done {
             shell.out.line(line(stuck))?;
             found.push(stuck.intent);
         }
-    }
-    if report.stuck_count > report.stuck.len() as u64 {
-        let more = report.stuck_count - report.stuck.len() as u64;
-        shell
-            .out
-            .line(format!("and {more} more changes, which the master did not list"))?;
     }
     if found.is_empty() {
         return shell.finish().await;

@@ -41,7 +41,7 @@ pub async fn du(shell: &mut Shell<'_>, args: &DuArgs) -> Done {
 
 /// Whether cached data is in memory by the workers' word: their only tier is MEM.
 async fn tier_is_memory(shell: &Shell<'_>) -> Result<bool, FsError> {
-    let report: Report = shell.fs.ask(GetReport {}).await?;
+    let report: Report = shell.fs.ask(GetReport::default()).await?;
     let mut tiers = report.workers.iter().flat_map(|worker| &worker.tiers).peekable();
     Ok(tiers.peek().is_some() && tiers.all(|tier| tier.alias == "MEM"))
 }

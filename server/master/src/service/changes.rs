@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::copies::is_copy;
 use super::load::PAGE_ENTRIES;
+use super::strays::TellCopies;
 use super::ufs_ops::{self, Bound, Change};
 use super::{Core, now_ns, show};
 use crate::state::command::{IntentCopied, IntentDone, IntentFailed, IntentStarted};
@@ -28,6 +29,9 @@ const OPEN_RECHECK: Duration = Duration::from_secs(1);
 /// How long after its name went the object of a spilled file stays for those who have the file open, if others wait for its path.
 const READ_STILL_MAX: Duration = Duration::from_secs(5 * 60);
 
+/// Where so many objects of one folder are left behind, more of them are a refusal of the whole: their paths are held in memory while the
+/// folder is moved or removed.
+const STRAYS_MAX: usize = 100_000;
 /// A change is refused so often, in a row, before it counts as refused: rights that were given a moment ago take a while.
 const REFUSED_AFTER: u32 = 3;
 /// How long a store may take to say that it can be used.
@@ -264,10 +268,16 @@ impl Core {
         let left = std::mem::take(&mut change.left);
         if let Some(first) = left.first() {
             let error = FsError::from(first.error.clone());
-            if !self.verdict(intent, &error).await?.refused {
+            let is_refused = self.verdict(intent, &error).await?.refused;
+            if !is_refused || (change.is_cut && self.kept_by(intent)?.len() >= STRAYS_MAX) {
                 return self.intent_failed(IntentId(intent.id), intent, error).await;
             }
             self.journal_left(intent, left).await?;
+        }
+        if change.is_cut {
+            // The next attempt leaves alone what is journaled now.
+            self.queue.again_at(IntentId(intent.id), Instant::now());
+            return Ok(());
         }
         self.intent_done(intent, change).await
     }
@@ -312,7 +322,7 @@ impl Core {
     }
 
     /// Somebody may wait for an expedited intent; for others nobody does.
-    async fn commit_for(&self, id: IntentId, step: impl Into<Body>) -> FsResult<Applied> {
+    pub(super) async fn commit_for(&self, id: IntentId, step: impl Into<Body>) -> FsResult<Applied> {
         let command = Command::system(now_ns(), step);
         match self.queue.is_expedited(id) {
             true => self.commit(command).await,
@@ -537,14 +547,16 @@ impl Core {
     async fn rename_in_store(&self, ufs: &dyn UnderFileSystem, intent: &Intent) -> FsResult<Change> {
         let (bound, cluster) = (Bound::of(self.inode_of(intent)?.as_deref()), &self.state.cluster_id());
         let kept = &self.kept_by(intent)?;
-        let change = ufs_ops::rename(ufs, intent, bound, cluster, kept).await?;
+        let told = &TellCopies { core: self, intent };
+        let change = ufs_ops::rename(ufs, intent, bound, cluster, kept, told).await?;
         let Some(copied) = change.copied else { return Ok(change) };
         let copied = IntentCopied {
             intent: intent.id,
             copied: Some(copied),
+            objects: Vec::new(),
         };
         match self.commit_for(IntentId(intent.id), copied).await?.intent {
-            Some(intent) => Ok(ufs_ops::rename(ufs, &intent, bound, cluster, kept).await?),
+            Some(intent) => Ok(ufs_ops::rename(ufs, &intent, bound, cluster, kept, told).await?),
             None => Ok(Change::skipped()),
         }
     }

@@ -89,7 +89,7 @@ impl Core {
             Op::Mount(op) => reply::<master::Mount>(rare(|| self.mount(ctx, op)).await?),
             Op::Unmount(op) => reply::<master::Unmount>(rare(|| self.unmount(ctx, op)).await?),
             Op::GetMounts(op) => reply::<master::GetMounts>(rare(|| self.get_mounts(op)).await?),
-            Op::GetReport(_) => reply::<master::GetReport>(self.report()?),
+            Op::GetReport(op) => reply::<master::GetReport>(self.report(op)?),
             Op::SettleIntents(op) => reply::<master::SettleIntents>(rare(|| self.settle(ctx, op)).await?),
             Op::Challenge(_) => reply::<master::Challenge>(self.challenge()),
             Op::RegisterWorker(op) => reply::<master::RegisterWorker>(rare(|| self.register_worker(op)).await?),

@@ -285,12 +285,13 @@ impl Core {
                 }
                 Err(error) => return Err(self.ufs_error(&at, "look up", error)),
             };
-            let entries = vec![self.entry_of(status, Some(name))];
             let parent = UfsLocation {
                 mount: at.mount,
                 path: Bytes::copy_from_slice(alluxio_ufs::path::split(&at.path).0),
             };
-            let entries = self.without_ghosts(ufs.as_ref(), &parent, entries).await?;
+            let shown = self.without_ghosts(ufs.as_ref(), dir, &parent, vec![status]).await?;
+            let entries = shown.into_iter().map(|status| self.entry_of(status, Some(name)));
+            let entries = entries.collect();
             match self.load_entries(dir, generation, entries, false).await {
                 Err(error) if is_outdated(&error) => continue,
                 Err(error) => return Err(error),
@@ -326,9 +327,10 @@ impl Core {
         if page.next.is_some() {
             return Ok(());
         }
-        let statuses = self.complete(ufs.as_ref(), dir, &at, page.entries).await?;
+        let shown = self.without_ghosts(ufs.as_ref(), dir, &at, page.entries).await?;
+        let statuses = self.complete(ufs.as_ref(), dir, &at, shown).await?;
         let entries = statuses.into_iter().map(|status| self.entry_of(status, None));
-        let entries = self.without_ghosts(ufs.as_ref(), &at, entries.collect()).await?;
+        let entries = entries.collect();
         match self.load_entries(dir, generation, entries, true).await {
             Ok(()) => {
                 self.looked(dir, at.mount, started.elapsed());
@@ -351,9 +353,10 @@ impl Core {
             let ufs = self.ufs.of(at.mount)?;
             let page = self.list_page(ufs.as_ref(), &at, &token).await?;
             let next = page.next;
-            let statuses = self.complete(ufs.as_ref(), dir, &at, page.entries).await?;
+            let shown = self.without_ghosts(ufs.as_ref(), dir, &at, page.entries).await?;
+            let statuses = self.complete(ufs.as_ref(), dir, &at, shown).await?;
             let entries = statuses.into_iter().map(|status| self.entry_of(status, None));
-            let entries = self.without_ghosts(ufs.as_ref(), &at, entries.collect()).await?;
+            let entries = entries.collect();
             match self.load_entries(dir, generation, entries, next.is_none()).await {
                 Ok(()) => stale = 0,
                 Err(error) if is_outdated(&error) && stale < STALE_TRIES_MAX => {
@@ -446,6 +449,7 @@ impl Core {
             block_bytes: self.settings.block_bytes,
             atime_ns: status.atime_ns,
             xattrs: super::attributes::pairs(status.xattrs.unwrap_or_default()),
+            is_archived: status.is_archived,
         }
     }
 

@@ -422,6 +422,12 @@ impl Core {
             let target = self.know(op.new_parent, &op.new_name).await?;
             if let Some(source) = &source {
                 self.prepare_rename(&op, source).await?;
+                self.check_copyable(source, op.parent, &op.name).await?;
+            }
+            if op.flags & command::RENAME_EXCHANGE != 0
+                && let Some(target) = &target
+            {
+                self.check_copyable(target, op.new_parent, &op.new_name).await?;
             }
             if let Some(dir) = target.as_ref().filter(|inode| inode.is_dir()) {
                 self.ensure_loaded(dir).await?;
@@ -498,6 +504,32 @@ impl Core {
             }
         }
         Ok(longest)
+    }
+
+    /// Refuses to rename one file whose object is archived, where that takes a copy. That it is so was seen when it became known; whether
+    /// it still is, the store says. Of a file that waits for such a rename already, and of one that is to be written anew, nothing is asked.
+    async fn check_copyable(&self, inode: &Inode, parent: u64, name: &[u8]) -> FsResult<()> {
+        let Some(bound) = inode.ufs.as_ref().filter(|ufs| ufs.present && ufs.is_archived) else {
+            return Ok(());
+        };
+        let is_all = inode.is_persisted() && inode.open.is_none() && inode.is_stored_at(InodeId(parent), name);
+        if !is_all || !self.state.intents_of(inode.inode_id())?.is_empty() {
+            return Ok(());
+        }
+        let at = self.state.ufs_path(inode.inode_id())?;
+        let ufs = self.ufs.of(at.mount)?;
+        if ufs.capabilities().atomic_rename {
+            return Ok(());
+        }
+        self.metrics.ufs_status_calls.inc();
+        // Who cannot be asked may say so later.
+        match ufs.status(&at.path).await {
+            Ok(there) if there.is_archived && bound.is_known_as(&there.fingerprint) => {
+                let why = "its object is archived, and a rename in its store is a copy: restore it first";
+                error(ErrorKind::UfsDenied, format!("{:?}: {why}", show(name)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes sure that a rename can reach the under-storage.

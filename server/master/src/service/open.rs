@@ -181,7 +181,7 @@ impl Core {
         };
         let source = self.state.ufs_source(inode.inode_id())?;
         // Should the inode have moved on since the record was read: bytes of one version never go under another's number.
-        Ok(source.filter(|source| source.fingerprint == binding.fingerprint && source.length == binding.length))
+        Ok(source.filter(|source| binding.is_known_as(&source.fingerprint) && source.length == binding.length))
     }
 
     /// Where the under-storage has the version that this record's was made of, and which that is.
@@ -191,7 +191,7 @@ impl Core {
             return Ok(None);
         };
         let source = self.state.ufs_source(inode.inode_id())?;
-        let same = |source: &UfsSource| source.fingerprint == binding.fingerprint && source.length == binding.length;
+        let same = |source: &UfsSource| binding.is_known_as(&source.fingerprint) && source.length == binding.length;
         Ok(source.filter(same).map(|source| (source, binding.version)))
     }
 
@@ -321,12 +321,11 @@ impl Core {
         for _ in 0..REREAD_MAX {
             let inode = self.state.inode(id)?;
             let source = self.state.ufs_source(id)?;
-            let bound = inode
-                .ufs
-                .as_ref()
-                .filter(|ufs| ufs.present)
-                .map(|ufs| ufs.fingerprint.as_str());
-            if source.as_ref().map(|source| source.fingerprint.as_str()) == bound {
+            let is_its = match (inode.ufs.as_ref().filter(|ufs| ufs.present), &source) {
+                (Some(ufs), Some(source)) => ufs.is_known_as(&source.fingerprint),
+                (bound, source) => bound.is_none() && source.is_none(),
+            };
+            if is_its {
                 return Ok((inode, source));
             }
         }

@@ -3,8 +3,8 @@
 use alluxio_common::sync::Mutex;
 use alluxio_proto::types::FileKind;
 use alluxio_ufs::{
-    BaseObject, Capabilities, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError, UfsErrorKind,
-    UfsMetrics, UfsPage, UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
+    BaseObject, Capabilities, CopyListener, Expect, Export, Inside, Moved, PageToken, UfsAttributes, UfsError,
+    UfsErrorKind, UfsMetrics, UfsPage, UfsResult, UfsSpace, UfsStatus, UnderFileSystem, UploadSource,
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -172,8 +172,14 @@ impl UnderFileSystem for NotedUfs {
     async fn copy_file(&self, from: &[u8], fingerprint: &str, to: &[u8]) -> UfsResult<String> {
         self.reach.note(self.inner.copy_file(from, fingerprint, to).await)
     }
-    async fn move_objects(&self, from: &[u8], to: &[u8], kept: &HashSet<Bytes>) -> UfsResult<Moved> {
-        self.reach.note(self.inner.move_objects(from, to, kept).await)
+    async fn move_objects(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        kept: &HashSet<Bytes>,
+        told: &dyn CopyListener,
+    ) -> UfsResult<Moved> {
+        self.reach.note(self.inner.move_objects(from, to, kept, told).await)
     }
     fn store(&self) -> Option<String> {
         self.inner.store()

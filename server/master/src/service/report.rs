@@ -1,8 +1,8 @@
 //! What the cluster is like: capacity, counts, locations, paths, and the report of `fsadmin`.
 
 use alluxio_proto::master::{
-    CachedFile, Count, Counted, Free, FsStat, GetPath, Locate, Location, Locations, PathReply, Report, SettleIntents,
-    StatFs, StoreAway, StuckChange,
+    CachedFile, Count, Counted, Free, FsStat, GetPath, GetReport, Locate, Location, Locations, PathReply, Report,
+    SettleIntents, StatFs, StoreAway, StuckChange,
 };
 use alluxio_proto::types::FileKind;
 use alluxio_proto::{ErrorKind, FsResult, InodeId, IntentId, MountId, WorkerId};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::load::PAGE_ENTRIES;
 use super::{Core, Ctx, error, show};
 use crate::state::command::ForgetIntent;
-use crate::state::{Inode, Intent, IntentKind, MountRecord, STUCK_AFTER};
+use crate::state::{GivenUp, Inode, Intent, IntentKind, MountRecord, STUCK_AFTER};
 
 /// How long the capacity of a store is believed.
 const SPACE_TIME: Duration = Duration::from_secs(30);
@@ -27,8 +27,10 @@ const PENDING_PAGE: usize = 1000;
 /// How long a decision on a change waits for a try of it that is under way, and how often it looks.
 const TRY_MAX: Duration = Duration::from_secs(5);
 const TRY_PAUSE: Duration = Duration::from_millis(20);
-/// Changes in one report.
+/// Changes in one report, if it is for a person.
 const STUCK_MAX: usize = 100;
+/// The same, if it is one of several.
+const STUCK_PAGE_MAX: usize = 1000;
 /// Capacities of stores, as last heard.
 #[derive(Debug, Default)]
 pub(super) struct SpaceCache(HashMap<MountId, (Instant, Option<UfsSpace>)>);
@@ -182,10 +184,10 @@ impl Core {
         })
     }
 
-    pub(super) fn report(&self) -> FsResult<Report> {
+    pub(super) fn report(&self, op: GetReport) -> FsResult<Report> {
         let counters = self.state.counters();
         let journal = self.journal.status();
-        let (stuck, stuck_count) = self.stuck()?;
+        let (stuck, stuck_count) = self.stuck(op)?;
         let mut workers = self.workers.report();
         for range in workers.iter_mut().flat_map(|worker| &mut worker.damaged) {
             // It may be gone by now, which the worker says soon.
@@ -265,46 +267,64 @@ impl Core {
         }))
     }
 
-    /// Changes that do not get done, [`STUCK_MAX`] of them, and how many there are.
-    fn stuck(&self) -> FsResult<(Vec<StuckChange>, u64)> {
+    /// Changes that do not get done, a page of them by their ids, and how many there are from there on.
+    fn stuck(&self, page: GetReport) -> FsResult<(Vec<StuckChange>, u64)> {
+        let max = match page.stuck_max as usize {
+            0 => STUCK_MAX,
+            max => max.min(STUCK_PAGE_MAX),
+        };
+        let given_up = self.state.given_up()?.into_iter();
+        let mut all: Vec<(u64, Option<GivenUp>)> = given_up.map(|given| (given.id, Some(given))).collect();
+        all.extend(self.queue.failing().into_iter().map(|id| (id.get(), None)));
+        all.retain(|(id, _)| *id > page.stuck_after);
+        all.sort_by_key(|(id, _)| *id);
         let (mut stuck, mut count) = (Vec::new(), 0u64);
-        for given in self.state.given_up()? {
+        for (id, given) in all {
+            let change = match given {
+                Some(given) if stuck.len() < max => Some(self.given_up(given)?),
+                Some(_) => None,
+                None => {
+                    let Some(intent) = self.state.intent(IntentId(id))?.filter(is_stuck) else {
+                        continue;
+                    };
+                    match stuck.len() < max {
+                        true => Some(self.stuck_change(intent)?),
+                        false => None,
+                    }
+                }
+            };
             count += 1;
-            if stuck.len() < STUCK_MAX {
-                stuck.push(StuckChange {
-                    intent: given.id,
-                    what: words_of(given.kind()).to_owned(),
-                    name: self.name_at(MountId(given.mount_id), &given.path)?,
-                    path: self.uri_of(MountId(given.mount_id), &given.path),
-                    error: given.error.map(|error| error.message).unwrap_or_default(),
-                    given_up: true,
-                    refused: true,
-                    since_ms: millis(given.at_ns),
-                    ..Default::default()
-                });
-            }
-        }
-        for id in self.queue.failing() {
-            let Some(intent) = self.state.intent(id)? else { continue };
-            if !intent.refused && intent.attempts.max(intent.refusals) < STUCK_AFTER {
-                continue;
-            }
-            count += 1;
-            if stuck.len() < STUCK_MAX {
-                stuck.push(StuckChange {
-                    intent: intent.id,
-                    what: words_of(intent.kind()).to_owned(),
-                    path: self.place_of(&intent)?,
-                    name: self.name_of(&intent)?,
-                    attempts: intent.attempts,
-                    refused: intent.refused,
-                    since_ms: millis(intent.created_ns),
-                    error: intent.last_error.map(|error| error.message).unwrap_or_default(),
-                    ..Default::default()
-                });
-            }
+            stuck.extend(change);
         }
         Ok((stuck, count))
+    }
+
+    fn given_up(&self, given: GivenUp) -> FsResult<StuckChange> {
+        Ok(StuckChange {
+            intent: given.id,
+            what: words_of(given.kind()).to_owned(),
+            name: self.name_at(MountId(given.mount_id), &given.path)?,
+            path: self.uri_of(MountId(given.mount_id), &given.path),
+            error: given.error.map(|error| error.message).unwrap_or_default(),
+            given_up: true,
+            refused: true,
+            since_ms: millis(given.at_ns),
+            ..Default::default()
+        })
+    }
+
+    fn stuck_change(&self, intent: Intent) -> FsResult<StuckChange> {
+        Ok(StuckChange {
+            intent: intent.id,
+            what: words_of(intent.kind()).to_owned(),
+            path: self.place_of(&intent)?,
+            name: self.name_of(&intent)?,
+            attempts: intent.attempts,
+            refused: intent.refused,
+            since_ms: millis(intent.created_ns),
+            error: intent.last_error.map(|error| error.message).unwrap_or_default(),
+            ..Default::default()
+        })
     }
 
     /// A person's decision on what is refused.
@@ -411,6 +431,10 @@ impl Core {
         let uri = record.as_ref().map_or("", |mount| mount.uri());
         format!("{}/{}", uri.trim_end_matches('/'), show(path))
     }
+}
+
+fn is_stuck(intent: &Intent) -> bool {
+    intent.refused || intent.attempts.max(intent.refusals) >= STUCK_AFTER
 }
 
 fn words_of(kind: IntentKind) -> &'static str {

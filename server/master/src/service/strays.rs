@@ -6,22 +6,58 @@
 use alluxio_proto::master::Opened;
 use alluxio_proto::types::{FileKind, UfsSource};
 use alluxio_proto::{FsError, FsResult, InodeId, IntentId, MountId};
-use alluxio_ufs::{Left, UnderFileSystem};
+use alluxio_ufs::{CopyListener, Left, UfsError, UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem};
 use bytes::Bytes;
 
 use super::load::{PAGE_ENTRIES, is_absent};
 use super::ufs_ops::{Bound, Kept, join, status_if_any};
 use super::{Core, Ctx, now_ns, show};
-use crate::state::command::{IntentLeft, LeftObject, UfsEntry};
+use crate::state::command::{CopiedObject, IntentCopied, IntentLeft, LeftObject};
 use crate::state::{Command, Inode, Intent, IntentKind, Passing, UfsLocation};
 
 /// Objects in one command. Some hundred bytes each.
 const LEFT_PER_COMMAND: usize = 500;
+/// Copies in one command.
+const COPIES_PER_COMMAND: usize = 500;
 /// So many names are looked at to tell a folder in which there are only strays from one in which there is more.
 const GHOST_NAMES_MAX: usize = 5_000;
 /// Permission bits of names that become known because their objects are left behind.
 const FILE_MODE: u32 = 0o644;
 const DIR_MODE: u32 = 0o755;
+
+/// Journals what a folder's rename says of its copies, so that files are known again under the fingerprints that they have then.
+pub(super) struct TellCopies<'a> {
+    pub core: &'a Core,
+    pub intent: &'a Intent,
+}
+
+#[async_trait::async_trait]
+impl CopyListener for TellCopies<'_> {
+    async fn copied(&self, copies: Vec<alluxio_ufs::CopiedObject>) -> UfsResult<()> {
+        for some in copies.chunks(COPIES_PER_COMMAND) {
+            let objects = some.iter().map(|copy| CopiedObject {
+                name: beneath(&copy.path, &self.intent.path),
+                from: copy.from.clone(),
+                to: copy.to.clone(),
+            });
+            let command = IntentCopied {
+                intent: self.intent.id,
+                copied: None,
+                objects: objects.collect(),
+            };
+            let told = self.core.commit_for(IntentId(self.intent.id), command).await;
+            told.map_err(|error| UfsError::new(UfsErrorKind::Other, error.message))?;
+        }
+        Ok(())
+    }
+}
+
+/// A path as seen from a folder above it; empty for that itself.
+fn beneath(path: &Bytes, top: &[u8]) -> Bytes {
+    let rest = path.slice(top.len().min(path.len())..);
+    let name = rest.strip_prefix(b"/").map(|name| rest.slice_ref(name));
+    name.unwrap_or_default()
+}
 
 impl Core {
     /// How an intent meets strays in its store.
@@ -44,8 +80,7 @@ impl Core {
             places.push(&intent.to_path);
         }
         for place in places {
-            let strays = self.state.strays_beneath(MountId(intent.mount_id), place)?;
-            kept.extend(strays.into_iter().map(|stray| stray.path));
+            kept.extend(self.state.strays_beneath(MountId(intent.mount_id), place)?);
         }
         Ok(kept)
     }
@@ -62,10 +97,7 @@ impl Core {
         }
         for some in left.chunks(LEFT_PER_COMMAND) {
             let objects = some.iter().map(|left| {
-                let beneath = left.path.slice(intent.path.len().min(left.path.len())..);
-                let name = beneath
-                    .strip_prefix(b"/")
-                    .map_or_else(Bytes::new, |rest| beneath.slice_ref(rest));
+                let name = beneath(&left.path, &intent.path);
                 LeftObject {
                     entry: Some(self.entry_of(left.status.clone(), Some(&name))),
                     copied: left.copied,
@@ -102,35 +134,40 @@ impl Core {
         let (Ok(Some(source)), Ok(target)) = (source, target) else {
             return false;
         };
-        let is_copy = |target: alluxio_ufs::UfsStatus| {
+        let is_copy = |target: UfsStatus| {
             target.fingerprint == source.fingerprint
                 || (target.write_id.is_some() && target.write_id == source.write_id)
         };
         source.kind == FileKind::File && !target.is_some_and(is_copy)
     }
 
-    /// Takes from what a listing of `at` shows as new what only strays are in: names that the namespace has moved or removed.
+    /// Takes from what a listing of `at` shows as new what the namespace has moved or removed: single objects about which a change is
+    /// pending, and folders in which there are only strays. Of those nothing more is asked, however many they are.
     pub(super) async fn without_ghosts(
         &self,
         ufs: &dyn UnderFileSystem,
+        dir: InodeId,
         at: &UfsLocation,
-        entries: Vec<UfsEntry>,
-    ) -> FsResult<Vec<UfsEntry>> {
+        entries: Vec<UfsStatus>,
+    ) -> FsResult<Vec<UfsStatus>> {
         if self.state.pending_intents() == 0 {
             return Ok(entries);
         }
         let mut shown = Vec::with_capacity(entries.len());
         for entry in entries {
+            let is_folder = entry.kind == FileKind::Directory;
+            let known = self.state.lookup(dir, &entry.name)?;
+            if known.is_some_and(|known| known.is_dir() == is_folder) {
+                shown.push(entry);
+                continue;
+            }
             let place = UfsLocation {
                 mount: at.mount,
                 path: join(&at.path, &entry.name),
             };
-            let is_ghost = match entry.kind() {
-                FileKind::Directory => self.has_only_strays(ufs, &place).await?,
-                _ => {
-                    self.look_at_replaced(&place, &entry)?;
-                    false
-                }
+            let is_ghost = match is_folder {
+                true => self.has_only_strays(ufs, &place).await?,
+                false => self.is_changing(&place, &entry)?,
             };
             if !is_ghost {
                 shown.push(entry);
@@ -180,15 +217,17 @@ impl Core {
         Ok(true)
     }
 
-    /// What was to be deleted, and could not be, may be somebody else's by now: the next try finds that out, and shows it.
-    fn look_at_replaced(&self, at: &UfsLocation, there: &UfsEntry) -> FsResult<()> {
-        for stray in self.state.intents_at(at.mount, &at.path)? {
+    /// Whether a change is pending at that very place: then no name comes of what is there before that is done. What was to be deleted,
+    /// and could not be, may be somebody else's by now: the next try finds that out, and shows it.
+    fn is_changing(&self, at: &UfsLocation, there: &UfsStatus) -> FsResult<bool> {
+        let changes = self.state.intents_at(at.mount, &at.path)?;
+        for stray in &changes {
             let is_another = !stray.expect.contains(&there.fingerprint) && stray.expect_lengths.is_empty();
             if stray.is_stray() && stray.kind() == IntentKind::Delete && stray.path == at.path && is_another {
                 self.queue.expedite([IntentId(stray.id)]);
             }
         }
-        Ok(())
+        Ok(!changes.is_empty())
     }
 
     /// Where the object of a file is while renames above it are at work, if it is not where it was: for whoever has not found it.
@@ -205,9 +244,9 @@ impl Core {
         // From where it was to where it goes: what moves meanwhile is met at the later place.
         for at in places.into_iter().rev() {
             let there = status_if_any(self.ufs.of(at.mount)?.as_ref(), &at.path).await?;
-            let is_it = |there: &alluxio_ufs::UfsStatus| {
+            let is_it = |there: &UfsStatus| {
                 let is_copy = Bound::of(Some(inode)).is_some_and(|bound| bound.is_copy(inode.id, there, &cluster));
-                there.kind == FileKind::File && (there.fingerprint == ufs.fingerprint || is_copy)
+                there.kind == FileKind::File && (ufs.is_known_as(&there.fingerprint) || is_copy)
             };
             if let Some(there) = there.filter(is_it) {
                 let mut opened = self.opened(ctx, inode)?;

@@ -186,10 +186,10 @@ impl Core {
                 seen.insert(&status.name);
             }
             token = page.next;
-            let statuses = self.complete(ufs.as_ref(), dir, &at, page.entries).await?;
+            let shown = self.without_ghosts(ufs.as_ref(), dir, &at, page.entries).await?;
+            let statuses = self.complete(ufs.as_ref(), dir, &at, shown).await?;
             let entries = statuses.into_iter().map(|status| self.entry_of(status, None));
-            let mut difference = self.compare(dir, entries)?;
-            difference.new = self.without_ghosts(ufs.as_ref(), &at, difference.new).await?;
+            let difference = self.compare(dir, entries)?;
             if !difference.replaced.is_empty() {
                 self.apply_sync(dir, generation, Vec::new(), difference.replaced)
                     .await?;

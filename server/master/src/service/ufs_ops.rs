@@ -2,7 +2,8 @@
 
 use alluxio_proto::types::FileKind;
 use alluxio_ufs::{
-    BytesSource, Expect, LEFT_MAX, Left, UfsAttributes, UfsError, UfsErrorKind, UfsResult, UfsStatus, UnderFileSystem,
+    BytesSource, CopyListener, Expect, LEFT_MAX, Left, UfsAttributes, UfsError, UfsErrorKind, UfsResult, UfsStatus,
+    UnderFileSystem,
 };
 use bytes::{Bytes, BytesMut};
 use std::collections::HashSet;
@@ -25,7 +26,12 @@ pub(super) struct Change {
     pub copied: Option<Copied>,
     /// Of a rename or the removal of a tree: single objects that the store refused.
     pub left: Vec<Left>,
+    /// There were too many of them: the rest is to be done once those are journaled.
+    pub is_cut: bool,
 }
+
+/// Of the removal of a tree: after so many that were refused, and those of the page at hand, it waits until they are journaled.
+const LEFT_AT_ONCE: usize = if cfg!(test) { 5 } else { LEFT_MAX };
 
 /// Paths that a change of a folder leaves alone.
 pub(super) type Kept = HashSet<Bytes>;
@@ -175,7 +181,7 @@ impl Frame {
 /// not stop it.
 pub(super) async fn delete_tree(ufs: &dyn UnderFileSystem, path: &Bytes, kept: &Kept) -> UfsResult<Change> {
     let mut stack = vec![Frame::new(path.clone())];
-    let mut left = Vec::new();
+    let (mut left, mut is_cut) = (Vec::new(), false);
     while let Some(frame) = stack.last_mut() {
         if let Some(folder) = frame.folders.pop() {
             stack.push(Frame::new(folder));
@@ -197,12 +203,14 @@ pub(super) async fn delete_tree(ufs: &dyn UnderFileSystem, path: &Bytes, kept: &
             }
             stack.pop();
         }
-        if left.len() > LEFT_MAX {
-            return Err(left.swap_remove(0).error);
+        if left.len() > LEFT_AT_ONCE {
+            is_cut = true;
+            break;
         }
     }
     Ok(Change {
         left,
+        is_cut,
         ..Change::default()
     })
 }
@@ -293,7 +301,8 @@ fn is_of_others(intent: &Intent, there: &UfsStatus, bound: Option<Bound>, cluste
     !intent.expect.is_empty() && !is_ours(intent, there, cluster) && !is_copy()
 }
 
-/// Renames what is there, as any file system does: a file that somebody has replaced since it was looked at goes along.
+/// Renames what is there, as any file system does: a file that somebody has replaced since it was looked at goes along. `told` hears of
+/// what a folder's copies are.
 ///
 /// Where a rename is not one step, a file is copied first, and [`Change::copied`] says what the copy is. Once that is journaled
 /// ([`Intent::copied`]) the same call deletes what was copied. So an attempt after a lost answer knows its own copy, whatever
@@ -304,11 +313,13 @@ pub(super) async fn rename(
     bound: Option<Bound>,
     cluster: &str,
     kept: &Kept,
+    told: &dyn CopyListener,
 ) -> UfsResult<Change> {
     if intent.inode_kind() == FileKind::Directory {
-        return match ufs.move_objects(&intent.path, &intent.to_path, kept).await {
+        return match ufs.move_objects(&intent.path, &intent.to_path, kept, told).await {
             Ok(moved) => Ok(Change {
                 left: moved.left,
+                is_cut: moved.is_cut,
                 ..Change::of(moved.status)
             }),
             Err(error) if error.kind == UfsErrorKind::NotFound => Ok(Change::skipped()),
@@ -482,6 +493,7 @@ mod tests {
             atime_ns: None,
             xattrs: None,
             is_partial: false,
+            is_archived: false,
         }
     }
 
@@ -579,11 +591,14 @@ mod tests {
         };
         put(b"theirs").await;
         let mut intent = intent;
-        intent.copied = rename(&ufs, &intent, None, OURS, &Kept::new()).await.unwrap().copied;
+        intent.copied = rename(&ufs, &intent, None, OURS, &Kept::new(), &())
+            .await
+            .unwrap()
+            .copied;
         assert!(intent.copied.as_ref().unwrap().is_of_others);
         // The second attempt does not know what became of the first.
         for attempt in 1..=2 {
-            let change = rename(&ufs, &intent, None, OURS, &Kept::new()).await.unwrap();
+            let change = rename(&ufs, &intent, None, OURS, &Kept::new(), &()).await.unwrap();
             let taken = change.taken_along.unwrap();
             assert_eq!((change.skipped, taken.length), (false, 6), "attempt {attempt}");
             assert_eq!(taken.fingerprint, change.fingerprint);
@@ -608,12 +623,12 @@ mod tests {
             ..Default::default()
         };
         // Each attempt copies until it is journaled that one has.
-        let first = rename(&ufs, &intent, bound, OURS, &Kept::new())
+        let first = rename(&ufs, &intent, bound, OURS, &Kept::new(), &())
             .await
             .unwrap()
             .copied
             .unwrap();
-        let second = rename(&ufs, &intent, bound, OURS, &Kept::new())
+        let second = rename(&ufs, &intent, bound, OURS, &Kept::new(), &())
             .await
             .unwrap()
             .copied
@@ -622,7 +637,7 @@ mod tests {
         assert!(ufs.status(b"f").await.is_ok(), "nothing is deleted before");
         intent.copied = Some(second.clone());
         for attempt in 1..=2 {
-            let change = rename(&ufs, &intent, bound, OURS, &Kept::new()).await.unwrap();
+            let change = rename(&ufs, &intent, bound, OURS, &Kept::new(), &()).await.unwrap();
             assert!(change.taken_along.is_none(), "attempt {attempt}");
             assert_eq!((change.skipped, &change.fingerprint), (false, &second.to));
             assert_eq!(ufs.status(b"g").await.unwrap().fingerprint, second.to);
@@ -630,7 +645,7 @@ mod tests {
         }
         // What comes to the old name afterwards is another file.
         let theirs = put(b"f").await;
-        rename(&ufs, &intent, bound, OURS, &Kept::new()).await.unwrap();
+        rename(&ufs, &intent, bound, OURS, &Kept::new(), &()).await.unwrap();
         assert_eq!(ufs.status(b"f").await.unwrap().fingerprint, theirs);
     }
 }

@@ -153,6 +153,16 @@ pub struct UfsBinding {
     /// Mount of `path`; 0: that of the inode, in records of before renames between mounts.
     #[prost(uint64, tag = "8")]
     pub path_mount: u64,
+    /// The rename of a folder that has copied the object, whose copy is `fingerprint`; 0: none. Until that rename is done the object may
+    /// be where it was, as `moved_from`, and at its new place.
+    #[prost(uint64, tag = "9")]
+    pub moved_by: u64,
+    /// Fingerprint of what it has copied.
+    #[prost(string, tag = "10")]
+    pub moved_from: String,
+    /// It was seen to be archived: it cannot be read or copied before it is restored, unless it has been since.
+    #[prost(bool, tag = "11")]
+    pub is_archived: bool,
 }
 
 /// Most remembered in [`UfsBinding::occupied`] and in [`UfsBinding::uncertain`]; forgetting the oldest leaves an object rather than deleting one
@@ -169,6 +179,11 @@ impl UfsBinding {
             MountId(self.path_mount)
         };
         self.path.clone().map(|path| UfsLocation { mount, path })
+    }
+
+    /// Whether a fingerprint is one of the object's: of the copy, or of what a rename has copied.
+    pub fn is_known_as(&self, fingerprint: &str) -> bool {
+        self.fingerprint == fingerprint || (self.moved_by != 0 && self.moved_from == fingerprint)
     }
 
     /// Remembers that.

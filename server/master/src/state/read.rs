@@ -233,10 +233,12 @@ impl State {
                 return Ok(None);
             };
             let at = location(view, &inode)?;
+            // That place is the one where it was before the rename, as long as that is not done.
+            let fingerprint = view.moved_from(ufs)?.unwrap_or(&ufs.fingerprint);
             Ok(Some(UfsSource {
                 mount_id: at.mount.get(),
                 path: at.path,
-                fingerprint: ufs.fingerprint.clone(),
+                fingerprint: fingerprint.to_owned(),
                 length: ufs.length,
             }))
         })
@@ -334,7 +336,7 @@ impl State {
     ///
     /// # Errors
     /// Only if the store failed.
-    pub fn strays_beneath(&self, mount: MountId, path: &[u8]) -> FsResult<Vec<Intent>> {
+    pub fn strays_beneath(&self, mount: MountId, path: &[u8]) -> FsResult<Vec<Bytes>> {
         self.read(|view| {
             let mut strays = Vec::new();
             if view.counters().intents == 0 {
@@ -343,7 +345,8 @@ impl State {
             view.each(&tables::beneath_path(mount, path), |key, value| {
                 let role = tables::PathRole::decode(&key, &value)?;
                 if !role.is_target {
-                    strays.extend(view.intent_opt(role.id)?.filter(Intent::is_stray));
+                    let stray = view.intent_opt(role.id)?.filter(Intent::is_stray);
+                    strays.extend(stray.map(|stray| stray.path));
                 }
                 Ok(true)
             })?;

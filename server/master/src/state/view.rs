@@ -1,14 +1,15 @@
 //! Reading records, from what is committed or from a batch that is being applied: the same code for both.
 
+use alluxio_proto::types::FileKind;
 use alluxio_proto::{ErrorKind, InodeId, IntentId, MountId};
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::sync::Arc;
 
 use super::fault::{Outcomes, refuse};
-use super::inode::Inode;
+use super::inode::{Inode, UfsBinding};
 use super::read::UfsLocation;
-use super::records::{Counters, Edge, Intent, MountRecord};
+use super::records::{Counters, Edge, Intent, IntentKind, MountRecord};
 use super::strays::{Passed, Passing, Relation};
 use super::tables::{self, PathRole};
 use crate::metastore::prefix_end;
@@ -105,6 +106,12 @@ pub(super) trait View {
 
     fn intent_opt(&self, id: IntentId) -> io::Result<Option<Intent>> {
         self.record(&tables::intent(id))
+    }
+
+    /// Fingerprint of the object that the rename of a folder has copied and may not have deleted yet, as that rename is not done.
+    fn moved_from<'b>(&self, ufs: &'b UfsBinding) -> io::Result<Option<&'b str>> {
+        let moves = ufs.moved_by != 0 && self.intent_opt(IntentId(ufs.moved_by))?.is_some();
+        Ok(moves.then_some(&ufs.moved_from[..]))
     }
 
     /// Intents about an inode, and those of a replaced inode whose name it took; by id.
@@ -287,7 +294,12 @@ pub(super) trait View {
                     at_target,
                     relation,
                 };
-                if met.stray.is_stray() && super::strays::passes(intent, &met, passing.keeps) {
+                // What has passed it once goes on, or the two would wait for each other.
+                let is_settled = intent.started || met.stray.kind() == IntentKind::Rmdir;
+                if met.stray.is_stray()
+                    && super::strays::passes(intent, &met, passing.keeps)
+                    && (is_settled || !self.brings_folder(intent, &met)?)
+                {
                     passed.push(met);
                     return Ok(true);
                 }
@@ -296,6 +308,24 @@ pub(super) trait View {
             Ok(false)
         })?;
         Ok(found)
+    }
+
+    /// Whether a folder's rename brings a folder to where a stray is: a key is no file then, and a marker is to stay.
+    fn brings_folder(&self, intent: &Intent, met: &Passed) -> io::Result<bool> {
+        let (stray, top) = (&met.stray, &intent.to_path);
+        let meets = intent.kind() == IntentKind::Rename && met.at_target && !met.at_goal;
+        if !meets || met.relation != Relation::Above {
+            return Ok(false);
+        }
+        let mut at = InodeId(intent.inode);
+        let beneath = stray.path.get(top.len() + usize::from(!top.is_empty())..);
+        for name in beneath.unwrap_or_default().split(|byte| *byte == b'/') {
+            match self.edge(at, name)? {
+                Some(edge) if edge.kind == FileKind::Directory => at = edge.child,
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Intents before `order` that touch `path` itself or an ancestor of it.
@@ -340,7 +370,7 @@ pub(super) trait View {
     fn way_of(&self, intent: &Intent, passing: Passing) -> io::Result<Result<Vec<Passed>, IntentId>> {
         let mut passed = Vec::new();
         let mut blocker = self.way_at(intent, false, passing, &mut passed)?;
-        if blocker.is_none() && intent.kind() == super::IntentKind::Rename {
+        if blocker.is_none() && intent.kind() == IntentKind::Rename {
             blocker = self.way_at(intent, true, passing, &mut passed)?;
         }
         Ok(blocker.map_or(Ok(passed), Err))

@@ -171,7 +171,13 @@ async fn a_store_that_does_not_answer_is_reported() {
     let (client, worker) = (harness.client().await, harness.worker().await);
     let dir = client.lookup(ROOT, "d").await.unwrap().inode;
     client.names(dir).await.unwrap();
-    let report = || async { client.ask::<Report>(Op::GetReport(GetReport {})).await.unwrap().away };
+    let report = || async {
+        client
+            .ask::<Report>(Op::GetReport(GetReport::default()))
+            .await
+            .unwrap()
+            .away
+    };
     assert_eq!(report().await, []);
     // The master's own calls.
     let faults = harness.ufs.faults();

@@ -242,7 +242,7 @@ async fn mounting_at_run_time() {
 async fn reports_and_capacity() {
     let harness = Harness::start().await;
     let (client, worker) = (harness.client().await, harness.worker().await);
-    let report: Report = client.ask(Op::GetReport(GetReport {})).await.unwrap();
+    let report: Report = client.ask(Op::GetReport(GetReport::default())).await.unwrap();
     assert_eq!(report.cluster_id, harness.master.cluster_id());
     assert_eq!((report.sessions, report.inodes, report.workers.len()), (1, 1, 1));
     assert!(report.workers[0].live && !report.safe_mode && report.journal_index > 0);
@@ -420,7 +420,7 @@ async fn damage_of_a_file_that_is_gone_is_reported_without_a_path() {
         ..Default::default()
     };
     let _: WorkerTasks = client.ask(Op::WorkerHeartbeat(beat)).await.unwrap();
-    let report: Report = client.ask(Op::GetReport(GetReport {})).await.unwrap();
+    let report: Report = client.ask(Op::GetReport(GetReport::default())).await.unwrap();
     let paths: Vec<_> = report.workers[0]
         .damaged
         .iter()

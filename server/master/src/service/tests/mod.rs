@@ -10,4 +10,5 @@ mod lifecycle;
 mod locks;
 mod persist;
 mod sessions;
+mod trees;
 mod upgrade;

@@ -363,7 +363,7 @@ async fn an_upload_whose_order_was_lost_is_ordered_again() {
 }
 
 async fn report(client: &Client) -> Report {
-    client.ask(Op::GetReport(GetReport {})).await.unwrap()
+    client.ask(Op::GetReport(GetReport::default())).await.unwrap()
 }
 
 /// Waits until something was refused for good.

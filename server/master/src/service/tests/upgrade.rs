@@ -135,7 +135,7 @@ async fn what_older_software_journaled_gives_what_it_gave() {
             "what the store can do is found out"
         );
         eventually("the checkpoint", || async {
-            let report: Report = client.ask(Op::GetReport(GetReport {})).await.unwrap();
+            let report: Report = client.ask(Op::GetReport(GetReport::default())).await.unwrap();
             report.journal_snapshot_index > 0
         })
         .await;

@@ -201,6 +201,11 @@ impl Work<'_, '_> {
 
     pub(super) fn intent_copied(&mut self, c: IntentCopied) -> Outcomes<()> {
         if let Some(mut intent) = self.tx.intent_opt(IntentId(c.intent))? {
+            if !c.objects.is_empty() {
+                self.objects_copied(&intent, c.objects)?;
+                self.applied.intent = Some(intent);
+                return Ok(());
+            }
             intent.copied = c.copied;
             self.put_intent(&intent);
             self.applied.intent = Some(intent);
@@ -253,12 +258,9 @@ impl Work<'_, '_> {
             IntentKind::Mkdir => inode.persist_state = PersistState::Persisted as i32,
             IntentKind::Rename | IntentKind::SetAttr => {
                 inode.persist_refused &= !intent.stays;
-                // What the rename replaced is gone. What an upload may have left went along, so `uncertain` stays.
-                if let Some(ufs) = inode.ufs.as_mut().filter(|ufs| ufs.present && !c.skipped)
-                    && intent.kind() == IntentKind::Rename
-                    && (c.taken_along.is_none() || !self.follows(2))
-                {
-                    ufs.occupied.clear();
+                let is_moved = intent.kind() == IntentKind::Rename && !inode.is_dir() && !c.skipped;
+                if is_moved && (c.taken_along.is_none() || !self.follows(2)) {
+                    self.settle_occupied(&mut inode, &c.fingerprint)?;
                 }
                 if let Some(entry) = c.taken_along.filter(|_| !c.skipped) {
                     self.take_along(&mut inode, &entry)?;
@@ -274,6 +276,22 @@ impl Work<'_, '_> {
             IntentKind::Delete | IntentKind::DeleteTree | IntentKind::Rmdir => return Ok(()),
         }
         self.put_and_answer(inode);
+        Ok(())
+    }
+
+    /// What the rename of a file has replaced is gone, unless another rename of it is pending, which is to replace something else. What an
+    /// upload may have left went along, so `uncertain` stays. So did the object of a file whose name this one took over, if nothing of
+    /// its own was there: its next upload replaces that, as what it is known by now.
+    fn settle_occupied(&mut self, inode: &mut Inode, fingerprint: &str) -> Outcomes<()> {
+        let moves_on = |other: &Intent| other.kind() == IntentKind::Rename && other.inode == inode.id;
+        let moves_on = self.tx.intents_of(inode.inode_id())?.iter().any(moves_on);
+        let Some(ufs) = &mut inode.ufs else { return Ok(()) };
+        if !moves_on {
+            ufs.occupied.clear();
+        }
+        if !ufs.present {
+            occupy(inode, fingerprint.to_owned());
+        }
         Ok(())
     }
 

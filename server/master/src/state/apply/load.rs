@@ -126,6 +126,7 @@ impl Work<'_, '_> {
                 fingerprint: entry.fingerprint.clone(),
                 length: entry.length,
                 present: true,
+                is_archived: entry.is_archived,
                 ..Default::default()
             }),
             mount_id: dir.mount_id,
@@ -194,6 +195,7 @@ impl Work<'_, '_> {
             fingerprint: entry.fingerprint.clone(),
             length: entry.length,
             present: true,
+            is_archived: entry.is_archived,
             ..Default::default()
         });
         self.free_version(inode, old, None);

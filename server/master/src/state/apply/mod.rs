@@ -9,6 +9,7 @@ mod intents;
 mod links;
 mod load;
 mod mounts;
+mod moved;
 mod names;
 mod presence;
 mod rename;

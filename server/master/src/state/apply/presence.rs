@@ -153,7 +153,9 @@ impl Work<'_, '_> {
     pub(super) fn hand_over(&mut self, old: &mut Inode, heir: &mut Inode) -> Outcomes<()> {
         let presence = self.presence(old)?;
         if let Some(ufs) = &mut old.ufs {
-            let own = ufs.present.then(|| ufs.fingerprint.clone());
+            let moved = self.tx.moved_from(ufs)?.map(str::to_owned);
+            let own = moved.into_iter().chain([ufs.fingerprint.clone()]);
+            let own = own.filter(|_| ufs.present);
             for fingerprint in ufs.occupied.drain(..).chain(own) {
                 occupy(heir, fingerprint);
             }
@@ -195,8 +197,8 @@ impl Work<'_, '_> {
         own: bool,
     ) -> Outcomes<IntentId> {
         let mut expect = inode.ufs.as_ref().map(|ufs| ufs.occupied.clone()).unwrap_or_default();
-        if own && let Some(ufs) = inode.ufs.as_ref().filter(|ufs| ufs.present) {
-            expect.push(ufs.fingerprint.clone());
+        if own {
+            expect.extend(self.fingerprints_of(inode)?);
         }
         let (version, length) = self.bound_upload(inode, own);
         let in_flight = presence.in_flight(inode).filter(|_| own);
@@ -241,12 +243,7 @@ impl Work<'_, '_> {
             to_path: to.path.clone(),
             inode: inode.id,
             inode_kind: inode.kind,
-            expect: inode
-                .ufs
-                .iter()
-                .filter(|ufs| ufs.present)
-                .map(|ufs| ufs.fingerprint.clone())
-                .collect(),
+            expect: self.fingerprints_of(inode)?,
             expect_lengths: uncertain_lengths(inode, presence.in_flight(inode)),
             dir: from.dir.get(),
             to_dir: to.dir.get(),
@@ -258,9 +255,18 @@ impl Work<'_, '_> {
         self.tell_of_changes(inode, rename)
     }
 
+    /// Fingerprints by which the under-storage has an inode; the last is that which it will have once pending renames are done.
+    fn fingerprints_of(&self, inode: &Inode) -> Outcomes<Vec<String>> {
+        let Some(ufs) = inode.ufs.as_ref().filter(|ufs| ufs.present) else {
+            return Ok(Vec::new());
+        };
+        let moved = self.tx.moved_from(ufs)?.map(str::to_owned);
+        Ok(moved.into_iter().chain([ufs.fingerprint.clone()]).collect())
+    }
+
     /// Version and length of what the under-storage has of an inode, by which a delete or a rename of it knows a copy of its upload
     /// that has another fingerprint (of a folder that was renamed, say). 0: none.
-    fn bound_upload(&self, inode: &Inode, own: bool) -> (u64, u64) {
+    pub(super) fn bound_upload(&self, inode: &Inode, own: bool) -> (u64, u64) {
         let bound = inode.ufs.as_ref().filter(|ufs| ufs.present && own && self.follows(2));
         bound.map_or((0, 0), |ufs| (ufs.version, ufs.length))
     }

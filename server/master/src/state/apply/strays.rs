@@ -14,7 +14,7 @@ use super::{Work, check_name, child_path};
 use crate::state::UfsLocation;
 use crate::state::command::{IntentLeft, LeftObject, LoadEntries, UfsEntry};
 use crate::state::fault::{Outcomes, refuse};
-use crate::state::inode::{Inode, UfsBinding};
+use crate::state::inode::Inode;
 use crate::state::records::{Intent, IntentKind, STUCK_AFTER};
 use crate::state::strays::{Passed, Relation};
 use crate::state::tables;
@@ -39,7 +39,8 @@ impl Work<'_, '_> {
             match stray.kind() {
                 IntentKind::Rmdir => {
                     let wants_folder = intent.kind().is_creating() || met.at_target;
-                    if wants_folder && met.relation != Relation::Above {
+                    let is_there = met.relation != Relation::Above || self.tx.brings_folder(intent, met)?;
+                    if wants_folder && is_there {
                         self.drop_intent(&stray);
                     }
                 }
@@ -115,10 +116,13 @@ impl Work<'_, '_> {
     /// A stray is to go further before it has gone anywhere.
     fn join_renames(&mut self, mut stray: Intent, later: &Intent) -> Outcomes<()> {
         self.drop_intent(later);
-        if !later.expect_lengths.is_empty() {
-            // An upload that never reported back may have put something where the stray was to go.
+        // What the stray would have replaced is still there, as is what an upload may have put there that never reported back.
+        let inode = self.tx.inode_opt(InodeId(later.inode))?;
+        let occupied = inode.and_then(|inode| inode.ufs.as_ref().map(|ufs| ufs.occupied.clone()));
+        let occupied = occupied.unwrap_or_default();
+        if !later.expect_lengths.is_empty() || !occupied.is_empty() {
             self.journal_delete(Intent {
-                expect: Vec::new(),
+                expect: occupied,
                 ..later.clone()
             });
         }
@@ -161,6 +165,8 @@ impl Work<'_, '_> {
     fn journal_delete(&mut self, rename: Intent) {
         self.live_on(Intent {
             expect_lengths: rename.expect_lengths.clone(),
+            version: rename.version,
+            length: rename.length,
             ..delete_of_source(&rename)
         });
     }
@@ -241,12 +247,45 @@ impl Work<'_, '_> {
                 mount: whole.to_mount(),
                 path: stray.to_path.clone(),
             };
-            if let Some(inode) = self.inode_of_left(&goal, whole, entry, c)? {
-                (stray.inode, stray.to_dir) = (inode.id, inode.parent);
+            let inode = self.inode_of_left(&goal, whole, entry, c)?;
+            self.bind_left(&mut stray, whole, &path, inode)?;
+            if stray.kind() == IntentKind::Rename {
+                // Who was journaled behind the whole, and so before this, is told of it, too.
+                let later = self.expecting(&goal, whole.order, &entry.fingerprint)?;
+                stray.tell = later.into_iter().map(|later| later.id).collect();
             }
         }
         stray.path = path;
         self.journal_stray(stray)
+    }
+
+    /// Whose object it is that is left behind at `path`: that of the file which has its name. One whose name another file has taken over,
+    /// which was to replace it, is wanted by nobody.
+    fn bind_left(
+        &mut self,
+        stray: &mut Intent,
+        whole: &Intent,
+        path: &Bytes,
+        inode: Option<Arc<Inode>>,
+    ) -> Outcomes<()> {
+        let Some(inode) = inode else { return Ok(()) };
+        let Some(ufs) = inode.ufs.as_ref() else { return Ok(()) };
+        let is_it = |fingerprint: &String| ufs.present && ufs.is_known_as(fingerprint);
+        let is_file = inode.is_file() && stray.expect.iter().any(is_it);
+        // Another file may have taken the name over, whose object is elsewhere, and the same.
+        if is_file && self.is_at(&inode, MountId(stray.mount_id), path)? {
+            (stray.inode, stray.to_dir) = (inode.id, inode.parent);
+            (stray.version, stray.length) = self.bound_upload(&inode, true);
+            self.unlearn_copy(whole, &inode);
+        } else if stray
+            .expect
+            .iter()
+            .any(|fingerprint| ufs.occupied.contains(fingerprint))
+        {
+            (stray.kind, stray.stays) = (IntentKind::Delete as i32, false);
+            stray.to_path.clear();
+        }
+        Ok(())
     }
 
     fn journal_stray(&mut self, mut stray: Intent) -> Outcomes<()> {
@@ -274,8 +313,8 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// The file whose object is left behind by a rename that was to bring it to `goal`, wherever its name is by now. One whose name
-    /// nobody has asked for yet becomes known: nothing shows it any more where it is.
+    /// What has the name of an object that is left behind by a rename which was to bring it to `goal`, wherever that name is by now. One
+    /// whose name nobody has asked for yet becomes known: nothing shows it any more where it is.
     fn inode_of_left(
         &mut self,
         goal: &UfsLocation,
@@ -302,10 +341,7 @@ impl Work<'_, '_> {
                 None => self.make_known(&dir, name, entry, is_last, c)?,
             };
             if is_last {
-                // Another file may have taken the name over, whose object is elsewhere.
-                let is_bound = |ufs: &UfsBinding| ufs.present && ufs.fingerprint == entry.fingerprint;
-                let is_its = inode.is_file() && inode.ufs.as_ref().is_some_and(is_bound);
-                return Ok(Some(inode).filter(|_| is_its));
+                return Ok(Some(inode));
             }
             if !inode.is_dir() {
                 return Ok(None);
@@ -354,9 +390,16 @@ impl Work<'_, '_> {
 
     /// Where the names say that something is that was at `at` once the intent of that order was journaled: later renames are made. And
     /// whether a later change takes its name away.
-    fn renamed_since(&self, mut at: UfsLocation, order: u64) -> Outcomes<(UfsLocation, bool)> {
-        let mut since = order;
+    pub(super) fn renamed_since(&self, at: UfsLocation, order: u64) -> Outcomes<(UfsLocation, bool)> {
+        let (mut places, was_removed) = self.places_since(at.clone(), order)?;
+        Ok((places.pop().map_or(at, |(at, _)| at), was_removed))
+    }
+
+    /// All places on that way, each with the order after which it is so.
+    pub(super) fn places_since(&self, mut at: UfsLocation, order: u64) -> Outcomes<(Vec<(UfsLocation, u64)>, bool)> {
+        let (mut places, mut since) = (Vec::new(), order);
         loop {
+            places.push((at.clone(), since));
             let mut next: Option<Intent> = None;
             self.tx.each_near(at.mount, &at.path, |role, relation| {
                 let is_next = next.as_ref().is_none_or(|next| role.order < next.order);
@@ -372,9 +415,11 @@ impl Work<'_, '_> {
                 }
                 Ok(true)
             })?;
-            let Some(change) = next else { return Ok((at, false)) };
+            let Some(change) = next else {
+                return Ok((places, false));
+            };
             if change.kind() != IntentKind::Rename {
-                return Ok((at, true));
+                return Ok((places, true));
             }
             since = change.order;
             let rest = at.path.slice(change.path.len()..);

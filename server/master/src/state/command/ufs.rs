@@ -43,6 +43,9 @@ pub struct UfsEntry {
     /// Extended attributes of users, where the store has them.
     #[prost(message, repeated, tag = "12")]
     pub xattrs: Vec<Xattr>,
+    /// It has to be restored before it can be read or copied, unless it has been. Commands of before did not say so.
+    #[prost(bool, tag = "13")]
+    pub is_archived: bool,
 }
 
 /// One page of names of a directory, as the under-storage listed them. Names that exist, and names about which an intent is

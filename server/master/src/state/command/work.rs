@@ -88,15 +88,32 @@ pub struct IntentDone {
     pub of_copy: bool,
 }
 
-/// A rename that is not one step has made its copy: what it copied is deleted next.
+/// A rename that is not one step has made its copy, or some of its copies: what it copied is deleted next.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct IntentCopied {
     /// Which.
     #[prost(uint64, tag = "1")]
     pub intent: u64,
-    /// What was copied, and what the copy is.
+    /// Rename of a file: what was copied, and what the copy is.
     #[prost(message, optional, tag = "2")]
     pub copied: Option<Copied>,
+    /// Rename of a folder: some of the copies that have other fingerprints than what they are of. Then `copied` is absent.
+    #[prost(message, repeated, tag = "3")]
+    pub objects: Vec<CopiedObject>,
+}
+
+/// One of them.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CopiedObject {
+    /// Path from that of the intent.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub name: bytes::Bytes,
+    /// Fingerprint of what was copied.
+    #[prost(string, tag = "2")]
+    pub from: String,
+    /// Fingerprint of the copy.
+    #[prost(string, tag = "3")]
+    pub to: String,
 }
 
 /// An attempt at an intent failed.
