@@ -202,10 +202,10 @@ impl<S: StateMachine> Shared<S> {
             && self.applier.is_alone()
     }
 
-    /// Reserves the applying for the calling thread, if nothing is before it.
+    /// Reserves the applying for the calling thread, if nothing is before it and nothing before it has failed.
     fn claim(&self) -> bool {
         let mut queue = self.queue.lock();
-        let idle = queue.is_idle() && !queue.closed;
+        let idle = queue.is_idle() && !queue.closed && self.failed.get().is_none();
         queue.busy |= idle;
         idle
     }

@@ -114,7 +114,9 @@ impl TempFile {
         }
         self.published = true;
         sync_directory(&directory).map_err(fail)?;
-        self.root.status_at(&directory, name).map_err(fail)
+        // Of the file that was written: somebody may have put another one there meanwhile.
+        let stat = stat::fstat(&self.file).map_err(fail)?;
+        Ok(self.root.status_of(name.as_bytes(), &stat, None))
     }
 
     /// Gives the file its name. `Absent` is exact also against other processes; a fingerprint is compared just before, and

@@ -88,6 +88,8 @@ pub(crate) struct Shared {
     index: Mutex<Index>,
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// Held by who syncs a file of the log; see [`Shared::sync_file`].
+    syncing: Mutex<()>,
     failed: OnceLock<String>,
     /// The first failure, for who waits for one.
     failure: watch::Sender<Option<String>>,
@@ -152,6 +154,7 @@ impl Wal {
             options,
             queue: Mutex::default(),
             wake: Condvar::new(),
+            syncing: Mutex::default(),
             failed: OnceLock::new(),
             failure: watch::Sender::new(None),
             synced: watch::Sender::new(synced),
@@ -269,6 +272,21 @@ impl Shared {
     }
 
     /// Everything up to `upto` is on disk.
+    /// Syncs the last file, which has the records up to `upto`. One at a time: the kernel tells of a failed write only the first who syncs
+    /// after it, and the next one would take his records for durable.
+    ///
+    /// # Errors
+    /// Nothing is written any more, since this sync failed or another before it.
+    fn sync_file(&self, file: &dyn DiskFile, upto: u64) -> io::Result<()> {
+        let _one_at_a_time = self.syncing.lock();
+        self.check()?;
+        match file.sync_data() {
+            Ok(()) => self.note_synced(upto),
+            Err(error) => self.fail(format!("sync the log in {}: {error}", self.options.dir.display())),
+        }
+        self.check()
+    }
+
     fn note_synced(&self, upto: u64) {
         {
             let mut index = self.index.lock();

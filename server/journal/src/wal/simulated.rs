@@ -149,3 +149,31 @@ fn what_was_synced_survives_every_cut_and_what_was_written_every_kill() {
         "no cut has ever taken anything: the disk does not do its worst"
     );
 }
+
+/// The kernel tells only the first of those who sync a file of what it could not write.
+#[test]
+fn who_syncs_beside_another_hears_of_his_failure() {
+    for seed in 0..50 {
+        let disk = SimDisk::new(seed);
+        let written = CommitAt::Written {
+            flush_interval: Duration::from_secs(3600),
+        };
+        let wal = open(&disk, written, 0);
+        let record = Record {
+            index: 1,
+            term: 1,
+            kind: 1,
+            payload: vec![1; 100].into(),
+        };
+        wait(|done| wal.append(vec![record], false, done).unwrap()).unwrap();
+        let file = wal.shared.index.lock().segments.back().unwrap().file.clone();
+        disk.fail_syncs(1);
+        std::thread::scope(|scope| {
+            let two = [(); 2].map(|()| scope.spawn(|| wal.shared.sync_file(&*file, 1)));
+            for one in two {
+                one.join().unwrap().unwrap_err();
+            }
+        });
+        assert_eq!(*wal.reader().synced_index().borrow(), 0, "nothing is durable");
+    }
+}

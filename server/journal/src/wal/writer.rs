@@ -103,11 +103,7 @@ fn sync_written(shared: &Shared) -> io::Result<()> {
             _ => return Ok(()),
         }
     };
-    match file.sync_data() {
-        Ok(()) => shared.note_synced(upto),
-        Err(ref error) => shared.fail(format!("sync the log in {}: {error}", shared.options.dir.display())),
-    }
-    shared.check()
+    shared.sync_file(&*file, upto)
 }
 
 /// The same result for somebody else.
@@ -217,8 +213,7 @@ impl Writer {
                 // The next segment may exist only once this one is on disk.
                 self.write_buffer(&mut tail)?;
                 self.publish(&tail);
-                tail.file.sync_data()?;
-                self.shared.note_synced(tail.last.index);
+                self.shared.sync_file(&*tail.file, tail.last.index)?;
                 durable_index = tail.last.index;
                 tail = self.begin_segment(record, tail.last.term)?;
             }
@@ -235,8 +230,7 @@ impl Writer {
         self.write_buffer(&mut tail)?;
         self.publish(&tail);
         if self.shared.options.commit == CommitAt::Synced {
-            tail.file.sync_data()?;
-            self.shared.note_synced(tail.last.index);
+            self.shared.sync_file(&*tail.file, tail.last.index)?;
         }
         Ok(())
     }

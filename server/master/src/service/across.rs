@@ -62,8 +62,12 @@ pub(super) async fn look(
         return Ok(Step::Done(Box::new(Change::skipped())));
     }
     let target = status_if_any(to, &intent.to_path).await?;
-    if target.is_none() && inode.is_none_or(|inode| inode.nlink == 0) {
-        // Removed meanwhile, and no earlier attempt has left a copy: nobody wants one.
+    let write_id = source.write_id.clone();
+    let write_id = write_id.unwrap_or_else(|| name_of(intent, &source.fingerprint));
+    let is_copy = |there: &UfsStatus| there.write_id.as_ref() == Some(&write_id) && there.length == source.length;
+    if inode.is_none_or(|inode| inode.nlink == 0) && !target.as_ref().is_some_and(is_copy) {
+        // Removed meanwhile, and no earlier attempt has left a copy that is known for one: nobody wants one, and what is there is not
+        // to be written over for it.
         return Ok(Step::Done(Box::new(deletable(String::new(), source.fingerprint))));
     }
     let mut wanted = attributes;
@@ -72,15 +76,13 @@ pub(super) async fn look(
         // The upload that follows has the new time.
         wanted.mtime_ns = Some(source.mtime_ns);
     }
-    let write_id = source.write_id.clone();
-    let write_id = write_id.unwrap_or_else(|| name_of(intent, &source.fingerprint));
     wanted.write_id = Some(write_id.clone());
     let expect = match target {
         Some(there) if there.kind == FileKind::Directory => {
             let why = format!("copy to {}: a directory is there", show(&intent.to_path));
             return Err(UfsError::new(UfsErrorKind::IsADirectory, why));
         }
-        Some(there) if there.write_id.as_ref() == Some(&write_id) && there.length == source.length => {
+        Some(there) if is_copy(&there) => {
             return Ok(Step::Done(Box::new(deletable(there.fingerprint, source.fingerprint))));
         }
         _ if !to.capabilities().conditional_write => Expect::Any,
@@ -103,6 +105,12 @@ pub(super) async fn copy_inside(
     let there = to.status(target).await?;
     if there.fingerprint != made.fingerprint || there.length != copy.source.length {
         let message = format!("{} is not what was copied there", show(target));
+        return Err(UfsError::new(UfsErrorKind::PreconditionFailed, message));
+    }
+    // Also for stores that ignore the condition on a copy.
+    let source = status_if_any(from, &intent.path).await?;
+    if source.is_none_or(|source| source.fingerprint != copy.source.fingerprint) {
+        let message = format!("{} was replaced while it was copied", show(&intent.path));
         return Err(UfsError::new(UfsErrorKind::PreconditionFailed, message));
     }
     Ok(deletable(there.fingerprint, copy.source.fingerprint.clone()))

@@ -106,7 +106,13 @@ impl Core {
                     self.metrics.copies_inside.inc();
                     return Ok(Some(change));
                 }
-                Err(error) if is_for_a_worker(&error) => self.note_refusal(intent, &error),
+                Err(error) if is_for_a_worker(&error) => {
+                    self.note_refusal(intent, &error);
+                    // What concerns this object alone is counted as its failure where nobody else can try.
+                    if self.may_copy_inside(intent) && !self.workers.take_copies() {
+                        return Err(error.into());
+                    }
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -8,6 +8,7 @@ use alluxio_proto::{ErrorKind, FsError, FsResult, InodeId, IntentId, MountId, Wo
 use futures::future::join_all;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 use super::load::is_absent;
 use super::ufs_ops::Change;
@@ -97,8 +98,14 @@ impl Core {
         let id = WorkerId(op.worker_id);
         let deadline = tokio::time::Instant::now() + Duration::from_millis(op.wait_ms).min(WAIT_MAX);
         self.workers.seen(id);
+        let wake = self.workers.wake(id);
         while self.workers.waiting_reports(id) > REPORTS_MAX {
             tokio::time::sleep(ROOM_PAUSE).await;
+        }
+        // Who has waited may be a process that is gone, of which another has taken the place: nothing of it is for this one.
+        let is_of_before = |old: &Arc<Notify>| self.workers.wake(id).is_some_and(|now| !Arc::ptr_eq(old, &now));
+        if wake.as_ref().is_some_and(is_of_before) {
+            return Ok(WorkerTasks::default());
         }
         if !self.workers.heard(id, &op.tiers, op.damaged, op.cached) {
             return Ok(WorkerTasks {
@@ -113,7 +120,7 @@ impl Core {
         for intent in self.workers.take_lost_tasks(id, room) {
             self.queue.again_at(intent, Instant::now());
         }
-        let Some(wake) = self.workers.wake(id) else {
+        let Some(wake) = wake else {
             return Ok(WorkerTasks::default());
         };
         loop {

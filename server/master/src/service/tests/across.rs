@@ -210,7 +210,13 @@ async fn a_copy_waits_for_a_worker_and_touches_no_store_meanwhile() {
     world.harness.put("f", "one").await;
     let before = world.client.lookup(ROOT, "f").await.unwrap();
     world.rename(ROOT, "f", world.point).await.unwrap();
-    let report = || async { world.client.ask::<Report>(Op::GetReport(GetReport::default())).await.unwrap() };
+    let report = || async {
+        world
+            .client
+            .ask::<Report>(Op::GetReport(GetReport::default()))
+            .await
+            .unwrap()
+    };
     eventually("the report to say so", || async { report().await.copies_waiting == 1 }).await;
     assert_eq!(world.harness.calls(Call::Read), 0);
     // It is read where it is.

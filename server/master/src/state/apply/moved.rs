@@ -119,8 +119,10 @@ impl Work<'_, '_> {
     pub(super) fn unlearn_copy(&mut self, whole: &Intent, inode: &Inode) {
         let mut inode = inode.clone();
         if let Some(ufs) = inode.ufs.as_mut().filter(|ufs| ufs.moved_by == whole.id) {
-            ufs.fingerprint = std::mem::take(&mut ufs.moved_from);
+            let copy = std::mem::replace(&mut ufs.fingerprint, std::mem::take(&mut ufs.moved_from));
             ufs.moved_by = 0;
+            // It may be there still, and is ours to remove.
+            occupy(&mut inode, copy);
             self.tx.put_inode(inode);
         }
     }
