@@ -603,8 +603,10 @@ impl Core {
     fn is_permanent(&self, intent: &Intent, error: &FsError) -> FsResult<bool> {
         let is_upload = intent.kind() == IntentKind::Persist && error.kind == ErrorKind::VersionMismatch;
         // Somebody replaced the object that a change was made of: only a person can say which of the two is to stay. One
-        // that was put where there was none is replaced by the next try.
-        let base_is_gone = is_upload && self.inode_of(intent)?.is_some_and(|inode| inode.ufs.is_some());
+        // that was put where there was none is replaced by the next try, and one of a version that was written over meanwhile is of no
+        // concern to who waits for the newer one.
+        let is_wanted = |inode: Arc<Inode>| inode.ufs.is_some() && inode.version <= intent.version;
+        let base_is_gone = is_upload && self.inode_of(intent)?.is_some_and(is_wanted);
         Ok(base_is_gone || is_futile(error))
     }
 }
